@@ -1,0 +1,1 @@
+"""The command line: Click only, one file per verb."""

@@ -1,0 +1,95 @@
+"""Where things lie: the assets that ship with the launcher, the caches, the runs; atomic writes."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_config_path
+
+_APP = "finetune-launch"
+
+
+def assets() -> Path:
+    """The folder that holds ``images/``, ``recipes/`` and ``ds_configs/``.
+
+    In a checkout that is the repository's root, in an installed wheel ``launcher/_assets``.
+    """
+    package = Path(__file__).resolve().parent
+    packaged = package / "_assets"
+    return packaged if packaged.is_dir() else package.parent
+
+
+def is_checkout() -> bool:
+    """True when the assets are a writable source tree, where locks and Dockerfiles are made."""
+    return (assets() / "pyproject.toml").is_file()
+
+
+def images() -> Path:
+    """The manifest, the locks, the Dockerfiles and the checks."""
+    return assets() / "images"
+
+
+def recipes() -> Path:
+    """The recipe catalogue; nothing is registered by hand, the folder is the list."""
+    return assets() / "recipes"
+
+
+def cache() -> Path:
+    """Wheels and embedded environments; ``LAUNCH_CACHE_DIR`` moves it."""
+    override = os.environ.get("LAUNCH_CACHE_DIR")
+    return Path(override).expanduser().absolute() if override else user_cache_path(_APP)
+
+
+def config_file() -> Path:
+    """The user's settings file; it need not exist."""
+    return user_config_path(_APP) / "config.toml"
+
+
+def runs() -> Path:
+    """The folder of run records: ``LAUNCH_RUNS_DIR``, otherwise ``runs`` in the working folder."""
+    return Path(os.environ.get("LAUNCH_RUNS_DIR") or "runs").expanduser().absolute()
+
+
+def huggingface_cache() -> Path:
+    """The Hugging Face cache by the hub's own rules: HF_HOME, XDG_CACHE_HOME, ~/.cache.
+
+    Source: huggingface_hub's environment variable reference.
+    """
+    home = os.environ.get("HF_HOME")
+    if home:
+        return Path(home).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).expanduser().absolute() / "huggingface"
+
+
+def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Write a file so that it is never seen half-written: temporary file, fsync, rename.
+
+    Args:
+        path: the file; its folder is made when missing.
+        content: text (written as UTF-8) or bytes.
+        mode: permission bits of the finished file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable (a file's name is data of its folder)."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
