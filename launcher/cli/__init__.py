@@ -1,1 +1,67 @@
-"""The command line: Click only, one file per verb."""
+"""The command line: Click only, one file per verb, each imported when it is asked for."""
+
+import importlib
+import sys
+
+import rich_click as click
+
+from launcher import __version__
+
+#: verb -> module that holds a click command of the name ``command``, and its one-line help.
+VERBS = {
+    "run": ("launcher.cli.run", "Run a recipe in the image that matches the accelerator."),
+    "recipe": ("launcher.cli.recipe", "List, show, copy and check recipes."),
+    "image": ("launcher.cli.image", "Lock, fetch, build and check the images."),
+    "demo": ("launcher.cli.demo", "Fine-tune a tiny BGE-M3 on real data, end to end."),
+    "completion": ("launcher.cli.completion", "Print the completion script of a shell."),
+}
+
+
+class LazyGroup(click.RichGroup):
+    """Imports a verb's module only when that verb is used: ``launch --help`` stays fast."""
+
+    verbs = VERBS
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order of a first use."""
+        return list(self.verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command; a stand-in with its help while only the list is shown."""
+        if cmd_name not in self.verbs:
+            return None
+        module, help_text = self.verbs[cmd_name]
+        if _only_listing(ctx):
+            return click.RichCommand(cmd_name, help=help_text)
+        command = importlib.import_module(module).command
+        assert isinstance(command, click.Command)  # noqa: S101 - a slip of ours, not of the user's
+        return command
+
+
+def _only_listing(ctx: click.Context) -> bool:
+    """True while Click formats the group's own help, where a verb is needed only for its help."""
+    return bool(ctx.meta.get("launcher.listing"))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="launch")
+@click.option("-v", "--verbose", is_flag=True, help="Print every program before it runs.")
+def root(verbose: bool) -> None:
+    """Reproducible fine-tuning: one manifest, one image per accelerator, one command."""
+    if verbose:
+        from launcher import process
+
+        process.announce = lambda line: click.echo(f"+ {line}", err=True)
+
+
+def main() -> None:
+    """Entry point: the one place where errors become text and an exit code."""
+    from launcher.errors import LaunchError
+
+    try:
+        root.main(standalone_mode=True)
+    except LaunchError as error:
+        from launcher.cli.ui import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)

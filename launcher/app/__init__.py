@@ -1,0 +1,1 @@
+"""Use cases: each reads as one line of the flow manifest -> lock -> image -> plan -> run."""

@@ -1,0 +1,23 @@
+"""``launch image``: from the manifest to a checked image, one file per verb."""
+
+import rich_click as click
+
+from launcher.cli import LazyGroup
+
+VERBS = {
+    "lock": ("launcher.cli.image.lock", "Resolve the targets' packages into hash locks."),
+    "render": ("launcher.cli.image.render", "Generate the Dockerfiles from the manifest."),
+    "fetch": ("launcher.cli.image.fetch", "Download a target's wheels into the cache."),
+    "build": ("launcher.cli.image.build", "Build a target's image, hermetic and reproducible."),
+    "check": ("launcher.cli.image.check", "Run the checks inside a built image."),
+    "list": ("launcher.cli.image.list", "Targets: built or not, size, lock digest."),
+}
+
+
+class _ImageGroup(LazyGroup):
+    verbs = VERBS
+
+
+@click.command(cls=_ImageGroup)
+def command() -> None:
+    """Lock, fetch, build and check the images."""

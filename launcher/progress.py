@@ -1,0 +1,35 @@
+"""How long work reports its progress without knowing a terminal: the command line draws it."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives progress; implemented with rich by ``cli.ui`` and by :class:`Silent`."""
+
+    def start(self, task: str, *, total: float | None, unit: str = "steps") -> None:
+        """A task begins; ``total`` is in ``unit`` (``bytes`` or ``steps``), None when unknown."""
+
+    def advance(self, task: str, amount: float) -> None:
+        """``amount`` more of the task is done."""
+
+    def finish(self, task: str) -> None:
+        """The task is done."""
+
+    def say(self, line: str) -> None:
+        """One line for the reader, above whatever is being drawn."""
+
+
+class Silent:
+    """Progress that nobody looks at."""
+
+    def start(self, task: str, *, total: float | None, unit: str = "steps") -> None:
+        """Nothing."""
+
+    def advance(self, task: str, amount: float) -> None:
+        """Nothing."""
+
+    def finish(self, task: str) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
