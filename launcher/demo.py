@@ -32,7 +32,7 @@ _SHINGLE = 3  # words; bodies that share half of their three-word runs say the s
 _NEAR_DUPLICATE = 0.5
 _MIN_NEGATIVES = 7  # the recipe's train_group_size of 8 draws one positive and seven negatives
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z\"'`(])")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,12 @@ class DemoData:
 
 
 def write(
-    folder: Path, *, held_out: int = 300, negatives: int = 15, seed: int = 7, root: Path | None = None
+    folder: Path,
+    *,
+    held_out: int = 300,
+    negatives: int = 15,
+    seed: int = 7,
+    root: Path | None = None,
 ) -> DemoData:
     """Write ``train.jsonl``, ``dev.jsonl`` and ``corpus.jsonl`` from the standard library's docstrings.
 
@@ -153,9 +158,7 @@ def distinct(documents: Iterable[Document]) -> list[Document]:
         for shingle in shingles:
             for owner in owners[shingle]:
                 shared[owner] += 1
-        if document.query in queries or max(shared.values(), default=0) >= _NEAR_DUPLICATE * len(
-            shingles
-        ):
+        if document.query in queries or max(shared.values(), default=0) >= _NEAR_DUPLICATE * len(shingles):
             continue
         for shingle in shingles:
             owners[shingle].append(len(kept))
@@ -209,8 +212,10 @@ def _documents(module: str, scope: tuple[str, ...], node: ast.AST) -> Iterator[D
         if split:
             yield Document(module=module, name=_words(scope), summary=split[0], body=split[1])
     for child in ast.iter_child_nodes(node):
-        named = isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        yield from _documents(module, (*scope, child.name) if named else scope, child)
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _documents(module, (*scope, child.name), child)
+        elif isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield from _documents(module, scope, child)  # definitions under if, try, with ...
 
 
 def _split(docstring: str) -> tuple[str, str] | None:

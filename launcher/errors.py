@@ -30,9 +30,7 @@ class LaunchError(Exception):
 class ProblemsError(LaunchError):
     """Everything that is wrong with one file, at once; each problem names its line or key."""
 
-    def __init__(
-        self, message: str, problems: Sequence[str], *, why: str = "", hint: str = ""
-    ) -> None:
+    def __init__(self, message: str, problems: Sequence[str], *, why: str = "", hint: str = "") -> None:
         super().__init__(message, why=why, hint=hint)
         self.problems = tuple(problems)
 

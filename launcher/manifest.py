@@ -209,9 +209,7 @@ class Manifest:
         for target in self.targets:
             if target.name == name:
                 return target
-        raise UsageError(
-            f"there is no target {name!r}", hint=f"the manifest has: {', '.join(self.names())}"
-        )
+        raise UsageError(f"there is no target {name!r}", hint=f"the manifest has: {', '.join(self.names())}")
 
     def family(self, name: str) -> tuple[Target, ...]:
         """The targets that share layers with this one, the extended ones first."""
@@ -274,9 +272,7 @@ def parse(text: str, *, source: str = "images/manifest.toml") -> Manifest:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    return [
-        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()
-    ]
+    return [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
 
 
 def _reference_problems(model: _Manifest) -> list[str]:
@@ -345,9 +341,7 @@ def _flatten(name: str, model: _Manifest, done: dict[str, Target]) -> None:
     chain = _chain(name, model)
 
     def last(key: str) -> Any:
-        return next(
-            value for _, member in reversed(chain) if (value := getattr(member, key)) is not None
-        )
+        return next(value for _, member in reversed(chain) if (value := getattr(member, key)) is not None)
 
     def joined(key: str) -> tuple[Any, ...]:
         return tuple(dict.fromkeys(item for _, member in chain for item in getattr(member, key)))

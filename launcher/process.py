@@ -69,14 +69,10 @@ def run(
     except FileNotFoundError:
         raise _not_found(argv) from None
     except subprocess.TimeoutExpired:
-        raise ProgramError(
-            f"{argv[0]} did not finish within {timeout:g} s", why=printed(argv)
-        ) from None
+        raise ProgramError(f"{argv[0]} did not finish within {timeout:g} s", why=printed(argv)) from None
     if check and done.returncode != 0:
         raise failed(argv, done.returncode, done.stderr or done.stdout)
-    return Completed(
-        argv=tuple(argv), returncode=done.returncode, stdout=done.stdout, stderr=done.stderr
-    )
+    return Completed(argv=tuple(argv), returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 @contextmanager

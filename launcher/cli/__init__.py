@@ -16,11 +16,18 @@ VERBS = {
     "completion": ("launcher.cli.completion", "Print the completion script of a shell."),
 }
 
+_LISTING = "launcher.cli.listing"
+
 
 class LazyGroup(click.RichGroup):
     """Imports a verb's module only when that verb is used: ``launch --help`` stays fast."""
 
     verbs = VERBS
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The group's help, for which a verb's one line is enough."""
+        ctx.meta[_LISTING] = ctx.command_path
+        return super().get_help(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs, in the order of a first use."""
@@ -31,16 +38,11 @@ class LazyGroup(click.RichGroup):
         if cmd_name not in self.verbs:
             return None
         module, help_text = self.verbs[cmd_name]
-        if _only_listing(ctx):
-            return click.RichCommand(cmd_name, help=help_text)
+        if ctx.meta.get(_LISTING) == ctx.command_path:
+            return click.RichCommand(name=cmd_name, help=help_text)
         command = importlib.import_module(module).command
         assert isinstance(command, click.Command)  # noqa: S101 - a slip of ours, not of the user's
         return command
-
-
-def _only_listing(ctx: click.Context) -> bool:
-    """True while Click formats the group's own help, where a verb is needed only for its help."""
-    return bool(ctx.meta.get("launcher.listing"))
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
