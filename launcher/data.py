@@ -1,0 +1,247 @@
+"""Training data, checked before anything starts: the keys and types that a recipe's format requires.
+
+Streaming: a line is read, judged, hashed and forgotten; a data set is never held in memory.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import DataError
+
+#: Problems that are listed in full; the rest is counted.
+SHOWN = 20
+
+_SUFFIXES = (".jsonl", ".json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """One file of a data set as it was when it was checked.
+
+    Attributes:
+        size: bytes.
+        rows: lines that are not blank.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What one run asks of its rows.
+
+    Attributes:
+        format: the recipe's data format: embedder, reranker, retrieval or texts.
+        scores: every row must carry teacher scores (distillation is on).
+        unified: all heads of BGE-M3 are trained together, which rules out folders without
+            in-batch negatives.
+    """
+
+    format: str
+    scores: bool = False
+    unified: bool = False
+
+
+def check(given: tuple[Path, ...], rules: Rules) -> tuple[DataFile, ...]:
+    """Check every row of every file.
+
+    Args:
+        given: files, or folders of ``.jsonl``/``.json`` files.
+        rules: what is required of a row.
+
+    Returns:
+        The files in a stable order, with hash, size and number of rows.
+
+    Raises:
+        DataError: all problems at once, each with file, line and field (the first ones in full).
+    """
+    problems = _Problems()
+    files = []
+    for path in _expand(given, problems):
+        if rules.unified and any(part.endswith("no_in_batch_neg") for part in (path.stem, path.parent.name)):
+            problems.add(f"{path}: unified fine-tuning trains on a constant loss without in-batch negatives; "
+                         "rename the file or folder, or use --unified-finetuning false")  # fmt: skip
+        files.append(_check_file(path, rules, problems))
+    if problems.count:
+        listed = problems.shown
+        if problems.count > len(listed):
+            listed = [*listed, f"… and {problems.count - len(listed)} more"]
+        raise DataError(
+            f"the data cannot be trained on ({problems.count} problem{'s' if problems.count > 1 else ''})",
+            listed,
+            why="the trainer would stop at these rows in the middle of the run, or learn from wrong text",
+            hint=f"format {rules.format!r}: {_EXPECTED[rules.format]}",
+        )
+    return tuple(files)
+
+
+class _Problems:
+    """Counts everything, keeps the first ones."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.shown: list[str] = []
+
+    def add(self, problem: str) -> None:
+        self.count += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(problem)
+
+
+def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
+    files: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(item for item in path.iterdir() if item.suffix in _SUFFIXES and item.is_file())
+            if not inside:
+                problems.add(f"{path}: no .jsonl or .json file in this folder")
+            files += inside
+        elif not path.is_file():
+            problems.add(f"{path}: does not exist")
+        elif path.suffix not in _SUFFIXES:
+            problems.add(f"{path}: the trainer reads .jsonl and .json files only")
+        elif ":" in str(path):
+            problems.add(f"{path}: a colon separates paths, rename the file")
+        else:
+            files.append(path)
+    return files
+
+
+def _check_file(path: Path, rules: Rules, problems: _Problems) -> DataFile:
+    digest, size, rows = hashlib.sha256(), 0, 0
+    judge = _JUDGES[rules.format]
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            digest.update(line)
+            size += len(line)
+            if not line.strip():
+                continue
+            rows += 1
+            for problem in _judge_line(line, judge, rules):
+                problems.add(f"{path}:{number}: {problem}")
+    if not rows:
+        problems.add(f"{path}: no rows")
+    return DataFile(path=path, sha256=digest.hexdigest(), size=size, rows=rows)
+
+
+def _judge_line(
+    line: bytes, judge: Callable[[dict[str, Any], Rules], Iterator[str]], rules: Rules
+) -> Iterator[str]:
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError as error:
+        yield f"not UTF-8: {error.reason}"
+        return
+    except json.JSONDecodeError as error:
+        yield f"not JSON: {error.msg} (column {error.colno})"
+        return
+    if not isinstance(row, dict):
+        yield f"a row is an object, not {_kind(row)}"
+        return
+    yield from judge(row, rules)
+
+
+def _judge_pairs(row: dict[str, Any], rules: Rules) -> Iterator[str]:
+    """Embedder and reranker rows: query, pos, neg, and their scores."""
+    yield from _text_problems(row, "query")
+    for field in ("pos", "neg"):
+        yield from _texts_problems(row, field)
+    for field in ("pos", "neg"):
+        yield from _scores_problems(row, field, required=rules.scores)
+    if "prompt" in row and not isinstance(row["prompt"], str | None):
+        yield f"prompt: a text, not {_kind(row['prompt'])}"
+
+
+def _judge_retrieval(row: dict[str, Any], rules: Rules) -> Iterator[str]:
+    """Evaluation: a query with its right answers, or a text of the corpus."""
+    if "query" in row:
+        yield from _text_problems(row, "query")
+        yield from _texts_problems(row, "pos")
+    elif "text" in row:
+        yield from _text_problems(row, "text")
+    else:
+        yield "neither query nor text"
+
+
+def _judge_texts(row: dict[str, Any], rules: Rules) -> Iterator[str]:
+    """Any row that holds text."""
+    if not any(isinstance(value, str) or (isinstance(value, list) and value) for value in row.values()):
+        yield "holds no text"
+
+
+def _text_problems(row: dict[str, Any], field: str) -> Iterator[str]:
+    if field not in row:
+        yield f"{field}: missing"
+    elif not isinstance(row[field], str):
+        yield f"{field}: a text, not {_kind(row[field])}"
+    elif not row[field].strip():
+        yield f"{field}: empty"
+
+
+def _texts_problems(row: dict[str, Any], field: str) -> Iterator[str]:
+    texts = row.get(field)
+    if field not in row:
+        yield f"{field}: missing"
+    elif isinstance(texts, str):
+        yield f'{field}: a list of texts, not one text: write ["…"]'
+    elif not isinstance(texts, list):
+        yield f"{field}: a list of texts, not {_kind(texts)}"
+    elif not texts:
+        yield f"{field}: an empty list"
+    else:
+        for position, text in enumerate(texts):
+            if not isinstance(text, str):
+                yield f"{field}[{position}]: a text, not {_kind(text)}"
+            elif not text.strip():
+                yield f"{field}[{position}]: empty"
+
+
+def _scores_problems(row: dict[str, Any], field: str, *, required: bool) -> Iterator[str]:
+    name = f"{field}_scores"
+    scores = row.get(name)
+    if scores is None:
+        if required:
+            yield f"{name}: missing, and distillation is on"
+        return
+    texts = row.get(field)
+    if not isinstance(scores, list):
+        yield f"{name}: a list of numbers, not {_kind(scores)}"
+        return
+    for position, score in enumerate(scores):
+        if isinstance(score, bool) or not isinstance(score, int | float):
+            yield f"{name}[{position}]: a number, not {_kind(score)}"
+    if isinstance(texts, list) and len(scores) != len(texts):
+        yield f"{name}: {len(scores)} scores for {len(texts)} texts"
+
+
+def _kind(value: object) -> str:
+    names = {
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+_JUDGES = {
+    "embedder": _judge_pairs,
+    "reranker": _judge_pairs,
+    "retrieval": _judge_retrieval,
+    "texts": _judge_texts,
+}
+_EXPECTED = {
+    "embedder": '{"query": "…", "pos": ["…"], "neg": ["…"]}, one object per line',
+    "reranker": '{"query": "…", "pos": ["…"], "neg": ["…"]}, one object per line',
+    "retrieval": '{"query": "…", "pos": ["…"]} rows, and {"id": "…", "text": "…"} rows of the corpus',
+    "texts": "objects that hold text, one per line",
+}

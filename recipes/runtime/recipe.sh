@@ -1,0 +1,30 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# Sourced by every recipe: the environment that a recipe may rely on. What the launcher sets is kept, what is
+# missing gets the default of the recipe's own header, so that plain bash is enough to run one.
+: "${TARGET:=cpu}" "${NPROC:=1}" "${OUTPUT:?set OUTPUT to the folder of the result}"
+
+python="$(command -v python || command -v python3)"
+defaults="$("$python" "$here/runtime/header.py" "${BASH_SOURCE[1]}" "$TARGET")"
+eval "$defaults"
+
+# DATA lists paths like PATH does.
+IFS=: read -r -a data <<<"${DATA:-}"
+
+# Caches of this run (converted data); the launcher points it at a folder of its own.
+scratch="${LAUNCH_SCRATCH:-${TMPDIR:-/tmp}/launch-scratch-$UID}"
+mkdir -p "$scratch"
+
+# The runtime package lies beside the recipes.
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+
+# Threads per process: torchrun would take 1 for several processes, and every core each for one.
+cores="$(nproc)"
+threads=$((cores / NPROC))
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
+
+# Loopback by address: in a container without network its own host name does not resolve, and torchrun would
+# wait for it twice 300 s.
+rendezvous=(
+    --nnodes 1 --nproc_per_node "$NPROC"
+    --rdzv_backend c10d --rdzv_endpoint 127.0.0.1:0 --local_addr 127.0.0.1
+)
