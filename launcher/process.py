@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,50 +75,65 @@ def run(
     return Completed(argv=tuple(argv), returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
-@contextmanager
-def started(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str] | None = None,
-    clean_env: bool = False,
-    cwd: Path | None = None,
-    own_group: bool = False,
-) -> Iterator["subprocess.Popen[str]"]:
-    """Start a program whose output (both streams, one pipe) is read while it runs.
+class Child:
+    """A program that runs while its output (both streams, one pipe) is read.
 
-    It is killed when the block is left while it still runs, so that no exception leaks a process.
-
-    Args:
-        argv: program and arguments.
-        env: variables added to the launcher's own environment, or all of them with ``clean_env``.
-        clean_env: start from an empty environment.
-        cwd: working folder.
-        own_group: a process group of its own, so that a signal reaches its children too.
+    It leads a process group of its own, so that a signal reaches its children too.
     """
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> None:
+        """Start it with exactly these variables.
+
+        Raises:
+            ProgramError: it cannot be started.
+        """
+        _announce(argv)
+        try:
+            self._child = subprocess.Popen(
+                list(argv),
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise _not_found(argv) from None
+
+    @property
+    def pid(self) -> int:
+        """Process id, and id of its group."""
+        return self._child.pid
+
+    def lines(self) -> Iterator[str]:
+        """Its output until it ends."""
+        if self._child.stdout is not None:
+            with self._child.stdout as stream:
+                for line in stream:
+                    yield line.decode(errors="replace").rstrip("\n")
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Exit code, negative for a signal; None when it still runs after ``timeout`` seconds."""
+        try:
+            return self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to it and its children; nothing happens when all have ended."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, number)
+
+
+def detach(argv: Sequence[str], *, log: Path) -> int:
+    """Start a program that outlives the launcher; its output goes to a file. Returns its process id."""
     _announce(argv)
-    base = {} if clean_env else dict(os.environ)
-    try:
+    with log.open("ab") as stream:
         child = subprocess.Popen(
-            list(argv),
-            env={**base, **(env or {})},
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=own_group,
+            list(argv), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
-    except FileNotFoundError:
-        raise _not_found(argv) from None
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+    return child.pid
 
 
 def failed(argv: Sequence[str], returncode: int, output: str) -> ProgramError:

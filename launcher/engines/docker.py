@@ -1,0 +1,290 @@
+"""Runs in containers, through the Docker SDK: least privilege, named errors, nothing left behind.
+
+One request object gives both the SDK's call and the ``docker run`` line that a dry run prints; a test starts
+both and compares the containers.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from launcher import plan as plans
+from launcher import process
+from launcher.engines.base import Exit
+from launcher.errors import (
+    DeviceError,
+    DeviceRuntimeError,
+    EngineError,
+    ImageMissingError,
+    LaunchError,
+)
+from launcher.image import client
+from launcher.plan import Folders, Mount, RunPlan
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+#: The image's root is read-only; temporary files live in memory, and may be executed (compiled kernels).
+_TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRequest:
+    """One container, as data."""
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    secrets: tuple[str, ...]
+    mounts: tuple[Mount, ...]
+    user: str
+    groups: tuple[str, ...]
+    devices: tuple[str, ...]
+    gpus: str
+    shm_size: str
+    memory: str
+    network: str
+    labels: tuple[tuple[str, str], ...]
+
+    def printed(self) -> str:
+        """The equivalent ``docker run`` line; secrets by name only, the caller's shell has their values."""
+        flags: list[str] = ["docker", "run", "--name", self.name, "--init", "--read-only"]
+        for path, options in _TMPFS.items():
+            flags += ["--tmpfs", f"{path}:{options}"]
+        flags += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", self.network]
+        flags += ["--user", self.user, "--workdir", "/output", "--shm-size", self.shm_size]
+        if self.memory:  # without swap, as the SDK's request below
+            flags += ["--memory", self.memory, "--memory-swap", self.memory]
+        for group in self.groups:
+            flags += ["--group-add", group]
+        for device in self.devices:
+            flags += ["--device", device]
+        if self.gpus:
+            flags += ["--gpus", self.gpus]
+        for mount in self.mounts:
+            option = f"type=bind,source={mount.source},target={mount.target}"
+            flags += ["--mount", option + (",readonly" if mount.read_only else "")]
+        for name, value in self.environment:
+            flags += ["--env", f"{name}={value}"]
+        for name in self.secrets:
+            flags += ["--env", name]
+        for name, value in self.labels:
+            flags += ["--label", f"{name}={value}"]
+        return process.printed([*flags, self.image, *self.command])
+
+    def sdk(self, secrets: Mapping[str, str]) -> dict[str, Any]:
+        """The arguments of ``client.containers.create``."""
+        from docker.types import DeviceRequest
+        from docker.types import Mount as SdkMount
+
+        return {
+            "image": self.image,
+            "command": list(self.command),
+            "name": self.name,
+            "environment": {**dict(self.environment), **{name: secrets[name] for name in self.secrets}},
+            "mounts": [
+                SdkMount(str(m.target), str(m.source), type="bind", read_only=m.read_only)
+                for m in self.mounts
+            ],
+            "user": self.user,
+            "group_add": list(self.groups),
+            "devices": [f"{device}:{device}:rwm" for device in self.devices],
+            "device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])] if self.gpus else [],
+            "shm_size": self.shm_size,
+            "mem_limit": self.memory or None,
+            "memswap_limit": self.memory or None,
+            "network_mode": self.network,
+            "init": True,
+            "read_only": True,
+            "tmpfs": _TMPFS,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "working_dir": "/output",
+            "labels": dict(self.labels),
+        }
+
+
+class DockerHandle:
+    """A started container; removed when it has ended and its end was read."""
+
+    def __init__(self, container: "Container") -> None:
+        self._container = container
+
+    @property
+    def id(self) -> str:
+        """The container's id."""
+        return str(self._container.id)
+
+    def lines(self) -> Iterator[str]:
+        """See base.Handle.lines."""
+        rest = b""
+        for block in self._container.logs(stream=True, follow=True):
+            *complete, rest = (rest + block).split(b"\n")
+            for line in complete:
+                yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
+
+    def wait(self) -> Exit:
+        """See base.Handle.wait."""
+        code = int(self._container.wait()["StatusCode"])
+        self._container.reload()
+        killed = bool(self._container.attrs["State"].get("OOMKilled"))
+        self._container.remove(force=True)
+        return Exit(code=code, out_of_memory=killed)
+
+    def stop(self, grace: float) -> None:
+        """See base.Handle.stop."""
+        self._in_background(lambda: self._container.stop(timeout=round(grace)))
+
+    def kill(self) -> None:
+        """See base.Handle.kill."""
+        self._in_background(self._container.kill)
+
+    def _in_background(self, action: Any) -> None:
+        """The caller goes on reading the output while the engine waits out the grace period."""
+        from docker.errors import APIError
+
+        def act() -> None:
+            try:
+                action()
+            except APIError as error:
+                if error.status_code not in (404, 409):  # ended meanwhile: that was the aim
+                    raise
+
+        threading.Thread(target=act, daemon=True).start()
+
+
+class DockerEngine:
+    """Containers on the engine that ``docker`` would use."""
+
+    name = "docker"
+
+    def __init__(self) -> None:
+        self._client: DockerClient | None = None
+
+    def connect(self) -> "DockerClient":
+        """The engine's client.
+
+        Raises:
+            EngineError: no engine answers.
+        """
+        if self._client is None:
+            self._client = client.connect()
+        return self._client
+
+    def check(self, plan: RunPlan) -> None:
+        """See base.Engine.check.
+
+        Raises:
+            EngineError, ImageMissingError, DeviceError, DeviceRuntimeError.
+        """
+        from docker.errors import ImageNotFound
+
+        connection = self.connect()
+        try:
+            connection.images.get(plan.image or "")
+        except ImageNotFound:
+            raise ImageMissingError(
+                f"the image {plan.image} is not on this engine",
+                why=f"the target {plan.target} has not been built from this lock",
+                hint=f"launch image build {plan.target}",
+            ) from None
+        for device in plan.access.devices:
+            if not Path(device).exists():
+                raise _no_device(device)
+        if (
+            plan.access.gpus
+            and "nvidia" not in connection.info().get("Runtimes", {})
+            and not _has_cdi(connection)
+        ):
+            raise _no_runtime()
+
+    def render(self, plan: RunPlan, folders: Folders, run_id: str) -> ContainerRequest:
+        """See base.Engine.render."""
+        places = plans.in_container(plan)
+        found = plans.mounts(plan, folders)
+        if "/dev/dri" in plan.access.devices:
+            # oneAPI tells cards apart by these links, which --device leaves out.
+            links = Path("/dev/dri/by-path")
+            by_path = Mount(source=links, target=PurePosixPath(links), read_only=True)
+            found = (*found, by_path)
+        return ContainerRequest(
+            name=f"launch-{run_id}",
+            image=plan.image or "",
+            command=plans.command(plan, places),
+            environment=plans.environment(plan, places),
+            secrets=plan.secrets,
+            mounts=found,
+            user=f"{plan.uid}:{plan.gid}",
+            groups=tuple(str(group) for group in plan.access.groups),
+            devices=plan.access.devices,
+            gpus=plan.access.gpus,
+            shm_size=plan.access.shm_size,
+            memory=plan.access.memory,
+            network=plan.access.network,
+            labels=(("launch.recipe", plan.recipe), ("launch.run", run_id), ("launch.target", plan.target)),
+        )
+
+    def start(self, submission: ContainerRequest, secrets: Mapping[str, str]) -> DockerHandle:
+        """See base.Engine.start.
+
+        Raises:
+            DeviceError, DeviceRuntimeError, EngineError: the engine refused; no container is left.
+        """
+        from docker.errors import APIError
+
+        container: Container | None = None
+        try:
+            container = self.connect().containers.create(**submission.sdk(secrets))
+            container.start()
+        except BaseException as error:
+            if container is not None:
+                container.remove(force=True)
+            if isinstance(error, APIError):
+                raise _named(error) from None
+            raise
+        return DockerHandle(container)
+
+
+def _has_cdi(connection: "DockerClient") -> bool:
+    """Whether the engine finds NVIDIA devices through the Container Device Interface."""
+    folders = connection.info().get("CDISpecDirs") or []
+    return any("nvidia" in file for folder in folders if os.path.isdir(folder) for file in os.listdir(folder))  # noqa: PTH112, PTH208
+
+
+def _named(error: Any) -> LaunchError:
+    """The engine's refusal as a named error; the texts are those of Docker Engine 20.10 to 28."""
+    text = str(error.explanation or error)
+    if "could not select device driver" in text or "nvidia-container" in text:
+        return _no_runtime()
+    if "error gathering device information" in text:
+        found = re.search(r'device information while adding custom device "([^"]+)"', text)
+        return _no_device(found.group(1) if found else "device")
+    if "is already in use by container" in text:
+        return EngineError(
+            "a container of this run's name exists", why=text, hint="docker ps -a --filter label=launch.run"
+        )
+    return EngineError("the engine refused to start the container", why=text)
+
+
+def _no_device(device: str) -> DeviceError:
+    return DeviceError(
+        f"{device} is not on this machine",
+        why="no such accelerator, or its kernel driver is not loaded",
+        hint="choose another --target, or see `ls -l /dev/dri` and `lspci -nnk`",
+    )
+
+
+def _no_runtime() -> DeviceRuntimeError:
+    return DeviceRuntimeError(
+        "the engine cannot give NVIDIA GPUs to containers",
+        why="the NVIDIA Container Toolkit is not installed, or the engine was not told about it",
+        hint="install nvidia-container-toolkit; nvidia-ctk runtime configure --runtime=docker; restart docker",
+    )

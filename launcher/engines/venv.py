@@ -1,0 +1,109 @@
+"""Runs without containers: the same lock in an environment of the user's cache, the same recipe."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher import plan as plans
+from launcher import process
+from launcher.engines.base import Exit
+from launcher.errors import DeviceError
+from launcher.plan import Folders, RunPlan
+
+#: What a run inherits of the caller's environment; everything else is in the plan.
+_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRequest:
+    """One process, as data."""
+
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    secrets: tuple[str, ...]
+    folder: Path
+
+    def printed(self) -> str:
+        """The equivalent ``env`` line; secrets are left to the caller's shell."""
+        variables = [f"{name}={value}" for name, value in self.environment]
+        folder = process.printed([str(self.folder)])
+        return f"cd {folder} && {process.printed(['env', *variables, *self.command])}"
+
+
+class ProcessHandle:
+    """A started process group."""
+
+    def __init__(self, child: process.Child) -> None:
+        self._child = child
+
+    def lines(self) -> Iterator[str]:
+        """See base.Handle.lines."""
+        return self._child.lines()
+
+    def wait(self) -> Exit:
+        """See base.Handle.wait; a SIGKILL that nobody here sent is the kernel's out-of-memory killer."""
+        code = self._child.wait() or 0
+        self._child.signal_group(signal.SIGKILL)  # what the recipe may have left behind
+        return Exit(code=128 - code if code < 0 else code, out_of_memory=code in (-signal.SIGKILL, 137))
+
+    def stop(self, grace: float) -> None:
+        """See base.Handle.stop."""
+
+        def act() -> None:
+            self._child.signal_group(signal.SIGTERM)
+            if self._child.wait(grace) is None:
+                self._child.signal_group(signal.SIGKILL)
+
+        threading.Thread(target=act, daemon=True).start()
+
+    def kill(self) -> None:
+        """See base.Handle.kill."""
+        self._child.signal_group(signal.SIGKILL)
+
+
+class VenvEngine:
+    """Processes in an embedded environment.
+
+    Args:
+        environment: the folder of the environment; a dry run may name one that does not exist yet.
+    """
+
+    name = "venv"
+
+    def __init__(self, environment: Path) -> None:
+        self._environment = environment
+
+    def check(self, plan: RunPlan) -> None:
+        """See base.Engine.check.
+
+        Raises:
+            DeviceError: the target's device is not on this machine.
+        """
+        if plan.access.gpus and not Path("/proc/driver/nvidia").exists():
+            raise DeviceError("there is no NVIDIA GPU on this machine", hint="choose another --target")
+        for device in plan.access.devices:
+            if not Path(device).exists():
+                raise DeviceError(f"{device} is not on this machine", hint="choose another --target")
+
+    def render(self, plan: RunPlan, folders: Folders, run_id: str) -> ProcessRequest:
+        """See base.Engine.render."""
+        places = plans.on_host(plan, folders)
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        path = f"{self._environment / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+        variables = {**inherited, **dict(plans.environment(plan, places)), "PATH": path}
+        return ProcessRequest(
+            command=plans.command(plan, places),
+            environment=tuple(
+                sorted({**variables, "VIRTUAL_ENV": str(self._environment), "LAUNCH_RUN_ID": run_id}.items())
+            ),
+            secrets=plan.secrets,
+            folder=folders.output,
+        )
+
+    def start(self, submission: ProcessRequest, secrets: Mapping[str, str]) -> ProcessHandle:
+        """See base.Engine.start."""
+        variables = {**dict(submission.environment), **{name: secrets[name] for name in submission.secrets}}
+        return ProcessHandle(process.Child(submission.command, env=variables, cwd=submission.folder))

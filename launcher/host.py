@@ -1,0 +1,68 @@
+"""Facts of this machine, read and never assumed: cores, memory, accelerators, the nodes they sit on."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+#: Intel's PCI vendor id, and the device-id prefixes of its discrete cards:
+#: Max (0bd), Arc A (56), Arc B (e20-e22). Source: the kernel's include/drm/intel/pciids.h.
+_INTEL = "0x8086"
+_INTEL_DISCRETE = ("0x0bd", "0x56", "0xe20", "0xe21", "0xe22")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What the launcher knows of the machine.
+
+    Attributes:
+        cpus: cores that this process may use.
+        memory: RAM in bytes.
+        nvidia: number of NVIDIA GPUs that the kernel driver shows.
+        intel: number of discrete Intel GPUs.
+        render_groups: group ids that own the render nodes of /dev/dri.
+        kernel: release of the running kernel.
+    """
+
+    cpus: int
+    memory: int
+    nvidia: int
+    intel: int
+    render_groups: tuple[int, ...]
+    kernel: str
+
+    def accelerators(self, kind: str) -> int:
+        """How many devices of a kind (``nvidia``, ``intel``; ``none`` counts as one CPU) there are."""
+        return {"nvidia": self.nvidia, "intel": self.intel}.get(kind, 1)
+
+    def best_target(self) -> tuple[str, str]:
+        """The target for ``--target auto``, and why."""
+        if self.nvidia:
+            return "cuda", f"{self.nvidia} NVIDIA GPU(s) in /proc/driver/nvidia"
+        if self.intel:
+            return "xpu", f"{self.intel} Intel GPU(s) in /sys/class/drm"
+        return "cpu", "no NVIDIA or discrete Intel GPU was found"
+
+
+def facts(root: Path = Path("/")) -> Host:
+    """Look at the machine; ``root`` is another tree in tests."""
+    nodes = sorted((root / "dev/dri").glob("renderD*"))
+    return Host(
+        cpus=len(os.sched_getaffinity(0)),
+        memory=psutil.virtual_memory().total,
+        nvidia=len(list((root / "proc/driver/nvidia/gpus").glob("*"))),
+        intel=sum(map(_is_discrete_intel, (root / "sys/class/drm").glob("renderD*"))),
+        render_groups=tuple(sorted({node.stat().st_gid for node in nodes})),
+        kernel=platform.release(),
+    )
+
+
+def _is_discrete_intel(node: Path) -> bool:
+    try:
+        vendor = (node / "device/vendor").read_text().strip()
+        device = (node / "device/device").read_text().strip()
+    except OSError:
+        return False
+    return vendor == _INTEL and device.startswith(_INTEL_DISCRETE)

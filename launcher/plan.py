@@ -1,0 +1,324 @@
+"""The plan of a run: pure, frozen, versioned data. Everything up to here can be printed and repeated.
+
+``make`` puts a plan together from what was asked and what was found; ``environment`` and ``mounts`` say
+what a recipe will see, for an engine that mounts (containers) and for one that does not (venv).
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from launcher.data import DataFile
+from launcher.errors import RecordError
+from launcher.manifest import Target
+from launcher.recipe import Recipe
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The model to start from.
+
+    Attributes:
+        name: what the user wrote: a folder or an id on the hub.
+        path: the folder on this machine; None while it is not downloaded yet (dry run).
+        root: the folder to mount: ``path`` itself, or the cache entry that its links point into.
+        revision: the hub's commit; empty for a folder.
+    """
+
+    name: str
+    path: Path | None
+    root: Path | None
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What a container gets of the machine beside files.
+
+    Attributes:
+        gpus: ``all`` NVIDIA GPUs, or empty.
+        devices: device nodes or folders.
+        groups: ids of the groups that own those nodes.
+        shm_size: size of /dev/shm, e.g. ``2g``.
+        memory: limit of RAM, e.g. ``16g``; empty: none.
+        network: ``none`` when data and model are on this machine, otherwise ``bridge``.
+    """
+
+    gpus: str = ""
+    devices: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
+    shm_size: str = "2g"
+    memory: str = ""
+    network: Literal["none", "bridge"] = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """One run, complete: the same plan on the same machine is the same run.
+
+    Attributes:
+        schema: version of this format.
+        launcher: version of the launcher that made it.
+        recipe: the recipe's name; its file and hash follow.
+        recipes: the folder of recipes whose runtime is used.
+        world_size: processes in all; verified against what the trainer saw. 0: nothing to verify.
+        nproc: processes on this machine.
+        inputs: the data paths as given, absolute.
+        data: every file of them, as it was when it was checked.
+        output: where the result goes; None: ``output`` in the run's own folder.
+        parameters: of the recipe, all of them.
+        arguments: raw trainer arguments, after ``--``.
+        env: variables of the target, then those of ``--env``.
+        secrets: names of variables whose values are never written down.
+        image: reference of the image; None for the venv engine.
+        lock_digest: sha256 over the target's locks.
+    """
+
+    schema: int = SCHEMA
+    launcher: str
+    recipe: str
+    recipe_path: Path
+    recipe_sha256: str
+    recipes: Path
+    target: str
+    engine: Literal["docker", "venv"]
+    image: str | None
+    lock_digest: str
+    world_size: int
+    nproc: int
+    inputs: tuple[Path, ...]
+    data: tuple[DataFile, ...]
+    model: Model | None
+    output: Path | None
+    parameters: tuple[tuple[str, str], ...]
+    arguments: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    secrets: tuple[str, ...]
+    uid: int
+    gid: int
+    access: Access
+
+
+def make(
+    *,
+    launcher: str,
+    recipe: Recipe,
+    recipes: Path,
+    target: Target,
+    engine: Literal["docker", "venv"],
+    image: str | None,
+    lock_digest: str,
+    nproc: int,
+    inputs: tuple[Path, ...],
+    data: tuple[DataFile, ...],
+    model: Model | None,
+    output: Path | None,
+    parameters: tuple[tuple[str, str], ...],
+    arguments: tuple[str, ...],
+    env: tuple[tuple[str, str], ...],
+    secrets: tuple[str, ...],
+    uid: int,
+    gid: int,
+    access: Access,
+) -> RunPlan:
+    """Put a plan together; see :class:`RunPlan` for the parts."""
+    merged = {**dict(target.env), **dict(env)}
+    return RunPlan(
+        launcher=launcher,
+        recipe=recipe.name,
+        recipe_path=recipe.path,
+        recipe_sha256=recipe.sha256,
+        recipes=recipes,
+        target=target.name,
+        engine=engine,
+        image=image if engine == "docker" else None,
+        lock_digest=lock_digest,
+        world_size=nproc if recipe.launch == "torchrun" else 0,
+        nproc=nproc,
+        inputs=inputs,
+        data=data,
+        model=model,
+        output=output,
+        parameters=parameters,
+        arguments=arguments,
+        env=tuple(sorted(merged.items())),
+        secrets=tuple(sorted(secrets)),
+        uid=uid,
+        gid=gid,
+        access=access,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """The run's own folders on this machine.
+
+    Attributes:
+        run: the run's record, ``runs/<id>``.
+        output: where the recipe writes its result.
+        home: a writable HOME, kept between runs (compiled kernels live there).
+    """
+
+    run: Path
+    output: Path
+    home: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A folder or file of this machine, seen by the container under another name."""
+
+    source: Path
+    target: PurePosixPath
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the recipe finds things: in the container, or on this machine."""
+
+    recipe: str
+    recipes: str
+    data: tuple[str, ...]
+    model: str | None
+    output: str
+    run: str
+    home: str
+
+
+def on_host(plan: RunPlan, folders: Folders) -> Places:
+    """The places of an engine that mounts nothing."""
+    return Places(
+        recipe=str(plan.recipe_path),
+        recipes=str(plan.recipes),
+        data=tuple(str(path) for path in plan.inputs),
+        model=None if plan.model is None else str(plan.model.path or plan.model.name),
+        output=str(folders.output),
+        run=str(folders.run),
+        home=str(folders.home),
+    )
+
+
+def in_container(plan: RunPlan) -> Places:
+    """The places of an engine that mounts; names are kept, because trainers read meaning from them."""
+    shipped = plan.recipe_path.parent == plan.recipes
+    return Places(
+        recipe=f"/launch/{'recipes' if shipped else 'recipe'}/{plan.recipe_path.name}",
+        recipes="/launch/recipes",
+        data=tuple(f"/data/{number}/{path.name}" for number, path in enumerate(plan.inputs)),
+        model=_model_inside(plan.model),
+        output="/output",
+        run="/launch/run",
+        home="/launch/home",
+    )
+
+
+def _model_inside(model: Model | None) -> str | None:
+    if model is None:
+        return None
+    if model.path is None or model.root is None:
+        return model.name
+    return str(PurePosixPath("/model", model.root.name, model.path.relative_to(model.root)))
+
+
+def mounts(plan: RunPlan, folders: Folders) -> tuple[Mount, ...]:
+    """What a container sees of this machine: inputs read-only, its own folders writable, nothing else."""
+    inside = in_container(plan)
+
+    def bind(source: Path, target: str, *, read_only: bool = True) -> Mount:
+        return Mount(source=source, target=PurePosixPath(target), read_only=read_only)
+
+    found = [
+        bind(plan.recipes, inside.recipes),
+        bind(plan.recipes.parent / "ds_configs", "/launch/ds_configs"),
+    ]
+    if plan.recipe_path.parent != plan.recipes:
+        found.append(bind(plan.recipe_path, inside.recipe))
+    # The resolved path is mounted: a link would point out of the container.
+    found += [bind(source.resolve(), target) for source, target in zip(plan.inputs, inside.data, strict=True)]
+    if plan.model is not None and plan.model.root is not None:
+        found.append(bind(plan.model.root, f"/model/{plan.model.root.name}"))
+    found += [
+        bind(folders.output, inside.output, read_only=False),
+        bind(folders.run, inside.run, read_only=False),
+        bind(folders.home, inside.home, read_only=False),
+    ]
+    return tuple(found)
+
+
+def environment(plan: RunPlan, places: Places) -> tuple[tuple[str, str], ...]:
+    """Every variable of the run but the secrets: a recipe is driven by its environment alone."""
+    variables = {
+        # A container's uid has no passwd entry: getpass and torch ask these two instead.
+        "HOME": places.home,
+        "USER": "launch",
+        "LOGNAME": "launch",
+        # Models come from the launcher, as folders; nothing asks the hub again.
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": f"{places.home}/huggingface",
+        **dict(plan.env),
+        "TARGET": plan.target,
+        "NPROC": str(plan.nproc),
+        "OUTPUT": places.output,
+        "LAUNCH_RECIPES": places.recipes,
+        "LAUNCH_RUN_DIR": places.run,
+        "LAUNCH_SCRATCH": f"{places.run}/scratch",
+        **{name.upper(): value for name, value in plan.parameters},
+    }
+    if plan.world_size:
+        variables["LAUNCH_WORLD_SIZE"] = str(plan.world_size)
+    if places.data:
+        variables["DATA"] = ":".join(places.data)
+    if places.model:
+        variables["MODEL"] = places.model
+    if plan.access.network == "bridge":
+        variables["HF_HUB_OFFLINE"] = "0"
+    return tuple(sorted(variables.items()))
+
+
+def command(plan: RunPlan, places: Places) -> tuple[str, ...]:
+    """What is started: the recipe, with the raw trainer arguments."""
+    return ("bash", places.recipe, *plan.arguments)
+
+
+def to_json(plan: RunPlan) -> str:
+    """The plan as versioned JSON, ready to be run again with ``--plan``."""
+    return json.dumps(asdict(plan), indent=2, default=str, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, *, source: str = "plan.json") -> RunPlan:
+    """Read a plan back.
+
+    Raises:
+        RecordError: not a plan, or one of a version that this launcher does not know.
+    """
+    try:
+        raw = json.loads(text)
+        schema = raw["schema"]
+    except (ValueError, TypeError, KeyError):
+        raise RecordError(
+            f"{source} is not a plan", hint="launch run RECIPE … --dry-run --json prints one"
+        ) from None
+    if schema != SCHEMA:
+        raise RecordError(
+            f"{source} has the version {schema}, this launcher reads {SCHEMA}",
+            why="it was written by another version of the launcher",
+            hint="use the launcher version named in the plan's key 'launcher'",
+        )
+    try:
+        # Strict JSON mode: lists become tuples and texts paths, nothing else is bent into shape.
+        return TypeAdapter(RunPlan).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{source} is damaged: {key}: {first['msg']}") from None
+
+
+def with_output(plan: RunPlan, output: Path | None) -> RunPlan:
+    """The same plan, writing elsewhere."""
+    return replace(plan, output=output)
