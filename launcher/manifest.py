@@ -165,6 +165,8 @@ class Target:
         overrides: requirements that replace what packages ask for.
         exclude: distributions that may never enter, e.g. generic triton beside Intel's.
         build_requires: what source-only packages are built with.
+        build_owner: the target whose build lock it uses (it, or one that it extends); empty when
+            there are no build requirements.
     """
 
     name: str
@@ -181,6 +183,7 @@ class Target:
     exclude: tuple[str, ...]
     wheels: tuple[UrlWheel, ...]
     build_requires: tuple[str, ...]
+    build_owner: str
     env: tuple[tuple[str, str], ...]
     devices: Devices
     checks: tuple[str, ...]
@@ -301,6 +304,11 @@ def _completeness_problems(model: _Manifest) -> list[str]:
         for key in ("platform", "python", "base", "glibc"):
             if all(getattr(member, key) is None for _, member in chain):
                 problems.append(f"targets.{name}.{key}: missing, and not inherited")
+        problems += [
+            f"targets.{name}.{key}: cannot differ from what it extends, which shares its layers"
+            for key in ("platform", "python", "glibc")
+            if len({value for _, member in chain if (value := getattr(member, key)) is not None}) > 1
+        ]
         layers = [layer.name for _, member in chain for layer in member.layers]
         if not layers:
             problems.append(f"targets.{name}.layers: at least one layer is needed")
@@ -308,6 +316,8 @@ def _completeness_problems(model: _Manifest) -> list[str]:
             f"targets.{name}.layers: the name {layer!r} appears twice"
             for layer in sorted({layer for layer in layers if layers.count(layer) > 1})
         ]
+        if "build" in layers:
+            problems.append(f"targets.{name}.layers: the name 'build' is taken by the build requirements")
         roots = {
             canonicalize_name(Requirement(pin).name)
             for _, member in chain for layer in member.layers for pin in layer.pins
@@ -381,6 +391,7 @@ def _flatten(name: str, model: _Manifest, done: dict[str, Target]) -> None:
             for wheel in member.wheels
         ),
         build_requires=joined("build_requires"),
+        build_owner=next((owner for owner, member in reversed(chain) if member.build_requires), ""),
         env=tuple(sorted(env.items())),
         devices=Devices(
             kind=devices.kind,
