@@ -5,6 +5,7 @@ It runs in a temporary folder, whose generated ``uv.toml`` is its project config
 """
 
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
@@ -88,6 +89,8 @@ def compile_requirements(
     """``uv pip compile`` for a target's platform and Python; see :func:`run`."""
     argv = [
         "pip", "compile", "requirements.in", "--no-header", "--no-annotate", "--no-sources",
+        # The launcher's own Python runs the resolve, for whichever version it is made.
+        "--python", sys.executable, "--no-python-downloads",
         "--python-version", target.python, "--python-platform", platform(target),
         "--resolution", "highest", *index_arguments(), *arguments,
     ]  # fmt: skip
