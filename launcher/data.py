@@ -82,6 +82,14 @@ def check(given: tuple[Path, ...], rules: Rules) -> tuple[DataFile, ...]:
     return tuple(files)
 
 
+def fingerprint(path: Path) -> str:
+    """sha256 of a file; empty when there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 class _Problems:
     """Counts everything, keeps the first ones."""
 

@@ -2,10 +2,11 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +125,18 @@ class Child:
         """Send a signal to it and its children; nothing happens when all have ended."""
         with suppress(ProcessLookupError):
             os.killpg(self._child.pid, number)
+
+
+@contextmanager
+def started(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Child]:
+    """A program with these variables added to the launcher's own; killed if the block is left early."""
+    child = Child(argv, env={**os.environ, **(env or {})})
+    try:
+        yield child
+    finally:
+        if child.wait(0) is None:
+            child.signal_group(signal.SIGKILL)
+            child.wait()
 
 
 def detach(argv: Sequence[str], *, log: Path) -> int:

@@ -1,6 +1,6 @@
 """How long work reports its progress without knowing a terminal: the command line draws it."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Progress(Protocol):
@@ -32,4 +32,30 @@ class Silent:
         """Nothing."""
 
     def say(self, line: str) -> None:
+        """Nothing."""
+
+
+class RunView(Protocol):
+    """Receives what happens in a run; implemented with rich by ``cli.live`` and by :class:`SilentView`."""
+
+    def line(self, text: str) -> None:
+        """One line of the recipe's output."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """One event of metrics.jsonl: begin, step or end."""
+
+    def stopping(self, *, grace: float) -> None:
+        """A signal arrived: the run was asked to end, and is killed after ``grace`` seconds."""
+
+
+class SilentView:
+    """A run that nobody watches."""
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def stopping(self, *, grace: float) -> None:
         """Nothing."""

@@ -175,3 +175,14 @@ def world_problem(events: list[dict[str, Any]], planned: int) -> str:
 def steps(events: list[dict[str, Any]]) -> int:
     """Optimiser steps that were done when the training ended."""
     return max((int(event["step"]) for event in events if event.get("event") == "end"), default=0)
+
+
+def final_numbers(events: list[dict[str, Any]]) -> dict[str, float]:
+    """The last loss that was logged, and what the trainer summed up at its end (``train_loss``, …)."""
+    numbers: dict[str, float] = {}
+    for event in events:
+        if event.get("event") == "step":
+            numbers |= {
+                key: value for key, value in event.items() if key == "loss" or key.startswith("train_")
+            }
+    return numbers

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from launcher.plan import Folders, RunPlan
 
@@ -43,7 +43,10 @@ class Submission(Protocol):
         """The same request as a command line to paste."""
 
 
-class Engine(Protocol):
+RequestT = TypeVar("RequestT", bound=Submission)
+
+
+class Engine(Protocol[RequestT]):
     """A place where plans run."""
 
     name: str
@@ -51,8 +54,11 @@ class Engine(Protocol):
     def check(self, plan: RunPlan) -> None:
         """Raise the named error of whatever is missing: engine, image, device, runtime."""
 
-    def render(self, plan: RunPlan, folders: Folders, run_id: str) -> Submission:
+    def describe(self, plan: RunPlan) -> tuple[str | None, str]:
+        """The digest of the plan's image (None without one), and the engine's version."""
+
+    def render(self, plan: RunPlan, folders: Folders, run_id: str) -> RequestT:
         """The request of a plan; pure."""
 
-    def start(self, submission: Submission, secrets: Mapping[str, str]) -> Handle:
+    def start(self, submission: RequestT, secrets: Mapping[str, str]) -> Handle:
         """Start it; on failure nothing stays behind."""

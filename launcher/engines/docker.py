@@ -206,6 +206,16 @@ class DockerEngine:
         ):
             raise _no_runtime()
 
+    def describe(self, plan: RunPlan) -> tuple[str | None, str]:
+        """See base.Engine.describe."""
+        from docker.errors import DockerException
+
+        try:
+            version = str(self.connect().version()["Version"])
+            return str(self.connect().images.get(plan.image or "").id), version
+        except DockerException:  # the record is written even when the engine went away
+            return None, "unknown"
+
     def render(self, plan: RunPlan, folders: Folders, run_id: str) -> ContainerRequest:
         """See base.Engine.render."""
         places = plans.in_container(plan)
@@ -286,5 +296,5 @@ def _no_runtime() -> DeviceRuntimeError:
     return DeviceRuntimeError(
         "the engine cannot give NVIDIA GPUs to containers",
         why="the NVIDIA Container Toolkit is not installed, or the engine was not told about it",
-        hint="install nvidia-container-toolkit; nvidia-ctk runtime configure --runtime=docker; restart docker",
+        hint="install nvidia-container-toolkit; nvidia-ctk runtime configure --runtime=docker",
     )

@@ -88,6 +88,13 @@ class VenvEngine:
             if not Path(device).exists():
                 raise DeviceError(f"{device} is not on this machine", hint="choose another --target")
 
+    def describe(self, plan: RunPlan) -> tuple[str | None, str]:
+        """See base.Engine.describe; the version is that of the environment's Python."""
+        home = self._environment / "pyvenv.cfg"
+        lines = home.read_text().splitlines() if home.is_file() else []
+        found = [line.split("=", 1)[1].strip() for line in lines if line.startswith("version")]
+        return None, found[0] if found else "unknown"
+
     def render(self, plan: RunPlan, folders: Folders, run_id: str) -> ProcessRequest:
         """See base.Engine.render."""
         places = plans.on_host(plan, folders)

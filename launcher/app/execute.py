@@ -1,0 +1,241 @@
+"""From a plan to a result: start, follow, verify, record."""
+
+import platform
+import signal
+import threading
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TextIO
+
+from launcher import model, runs
+from launcher.app.plan import Planned
+from launcher.engines.base import Exit, Handle, Submission
+from launcher.errors import LaunchError, OutOfMemoryError, WorldSizeError
+from launcher.plan import Folders
+from launcher.progress import RunView
+from launcher.runs import MetricsReader, Result
+
+#: What the libraries print when a device, or the allocator, has no memory left.
+_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "DefaultCPUAllocator: can't allocate memory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A run whose record exists, and which has not started yet."""
+
+    planned: Planned
+    run_id: str
+    place: Folders
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A run that is over; ``error`` is what the launcher has to say beside the recipe's own exit code."""
+
+    result: Result
+    place: Folders
+    tail: tuple[str, ...]
+    error: LaunchError | None = None
+
+
+def begin(planned: Planned, *, run_id: str | None = None) -> Begun:
+    """Check everything that can be checked before the start, then write the record's first part."""
+    run_id = run_id or runs.new_id(planned.plan.recipe)
+    place = runs.folders(run_id, planned.plan)
+    runs.refuse_used_output(place.output)
+    planned.engine.check(planned.plan)
+    submission = planned.engine.render(planned.plan, place, run_id)
+    runs.prepare(planned.plan, run_id, submission.printed(), place)
+    return Begun(planned=planned, run_id=run_id, place=place, submission=submission)
+
+
+def execute(begun: Begun, view: RunView, *, grace: float) -> Ended:
+    """Run it to its end; the record is complete when this returns or raises.
+
+    Raises:
+        LaunchError: the engine refused to start it.
+    """
+    record = _Record(begun)
+    try:
+        handle = begun.planned.engine.start(begun.submission, begun.planned.secrets)
+    except LaunchError as refused:
+        record.close(stage="start", exit_code=refused.exit_code, recipe_exit=None, error=refused.message)
+        raise
+    with _Signals(handle, view, grace) as signals:
+        followed = _follow(handle, begun.place, view)
+    error = _judge(begun, followed, signals.received)
+    if error is not None:
+        code, stage = error.exit_code, "verify" if isinstance(error, WorldSizeError) else "train"
+    else:
+        code = 128 + signals.received if signals.received else followed.exit.code
+        stage = "train" if code else "done"
+    record.metrics = followed.metrics
+    message = (
+        error.message
+        if error
+        else (f"stopped by {signal.Signals(signals.received).name}" if signals.received else "")
+    )
+    result = record.close(stage=stage, exit_code=code, recipe_exit=followed.exit.code, error=message)
+    return Ended(result=result, place=begun.place, tail=tuple(followed.tail), error=error)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Followed:
+    exit: Exit
+    tail: deque[str]
+    metrics: MetricsReader
+
+
+def _follow(handle: Handle, place: Folders, view: RunView) -> _Followed:
+    """Write the log and show the progress until the run ends."""
+    tail: deque[str] = deque(maxlen=40)
+    metrics = MetricsReader(place)
+
+    def read(log: TextIO) -> None:
+        for line in handle.lines():
+            log.write(line + "\n")
+            log.flush()
+            tail.append(line)
+            view.line(line)
+
+    with (place.run / "log.txt").open("a", encoding="utf-8") as log:
+        reader = threading.Thread(target=read, args=(log,), daemon=True)
+        reader.start()
+        while reader.is_alive():
+            reader.join(0.1)
+            for event in metrics.new():
+                view.event(event)
+    end = handle.wait()
+    for event in metrics.new():
+        view.event(event)
+    return _Followed(exit=end, tail=tail, metrics=metrics)
+
+
+def _judge(begun: Begun, followed: _Followed, received: int) -> LaunchError | None:
+    """The launcher's own verdict; None leaves the recipe's exit code as it is."""
+    if received:
+        return None
+    plan, end = begun.planned.plan, followed.exit
+    if end.out_of_memory or (
+        end.code and any(mark in line for line in followed.tail for mark in _OUT_OF_MEMORY)
+    ):
+        limit = f" (limit {plan.access.memory})" if plan.access.memory else ""
+        return OutOfMemoryError(
+            f"the run ran out of memory{limit}",
+            why="the kernel killed it" if end.out_of_memory else "an allocation failed",
+            hint="--gradient-checkpointing true, or a smaller --per-device-train-batch-size",
+        )
+    if not plan.world_size:
+        return None
+    problem = runs.world_problem(followed.metrics.events, plan.world_size)
+    wrong_world = any(
+        event.get("event") == "begin" and event.get("world_size") != plan.world_size
+        for event in followed.metrics.events
+    )
+    if problem and (end.code == 0 or wrong_world):
+        return WorldSizeError(
+            problem,
+            why="processes that do not find each other train alone, and still exit with code 0",
+            hint=f"see {begun.place.run / 'log.txt'}",
+        )
+    return None
+
+
+@dataclass(slots=True)
+class _Record:
+    """Collects what result.json says; the weights are hashed while the run goes on."""
+
+    begun: Begun
+    started: str = field(default_factory=runs.now)
+    metrics: MetricsReader | None = None
+    _model: dict[str, str] = field(default_factory=dict)
+    _hashing: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        start = self.begun.planned.plan.model
+        if start is None:
+            return
+        self._model = {"name": start.name, "revision": start.revision}
+        if not start.revision:
+            self._hashing = threading.Thread(target=self._hash, daemon=True)
+            self._hashing.start()
+
+    def _hash(self) -> None:
+        start = self.begun.planned.plan.model
+        if start is not None:
+            self._model["weights_sha256"] = model.weights_sha256(start)
+
+    def close(self, *, stage: str, exit_code: int, recipe_exit: int | None, error: str) -> Result:
+        """Write result.json."""
+        if self._hashing is not None:
+            self._hashing.join()
+        planned, plan = self.begun.planned, self.begun.planned.plan
+        digest, engine_version = planned.engine.describe(plan)
+        events = self.metrics.events if self.metrics else []
+        result = Result(
+            run=self.begun.run_id,
+            recipe=plan.recipe,
+            target=plan.target,
+            engine=plan.engine,
+            stage=stage,
+            exit_code=exit_code,
+            recipe_exit=recipe_exit,
+            error=error,
+            image=plan.image,
+            image_digest=digest,
+            lock_digest=plan.lock_digest,
+            data=[{**asdict(file), "path": str(file.path)} for file in plan.data],
+            model=self._model,
+            started=self.started,
+            ended=runs.now(),
+            world_size=plan.world_size or None,
+            steps=runs.steps(events) if plan.world_size else None,
+            final=runs.final_numbers(events),
+            versions={
+                "launcher": plan.launcher,
+                "python": platform.python_version(),
+                plan.engine: engine_version,
+            },
+            host=asdict(planned.host),
+        )
+        runs.finish(self.begun.place, result)
+        return result
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM end the run, not the launcher: grace first, a second signal kills at once."""
+
+    def __init__(self, handle: Handle, view: RunView, grace: float) -> None:
+        self._handle, self._view, self._grace = handle, view, grace
+        self._before: dict[int, object] = {}
+        self.received = 0
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        if value is not None:  # an error of the launcher's own must not leave the run behind
+            self._handle.kill()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            self._handle.kill()
+            return
+        self.received = number
+        self._view.stopping(grace=self._grace)
+        self._handle.stop(self._grace)
+
+
+def detached_log(place: Folders) -> Path:
+    """Where a detached launcher writes what it would have shown."""
+    return place.run / "launcher.log"

@@ -1,0 +1,268 @@
+"""From what was asked to a plan: recipe, target, engine, data, model, machine."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import launcher
+from launcher import data, host, lock, manifest, model, paths, recipe
+from launcher import plan as plans
+from launcher.data import DataFile, Rules
+from launcher.engines.base import Engine
+from launcher.engines.docker import DockerEngine
+from launcher.engines.venv import VenvEngine
+from launcher.errors import DeviceError, EngineError, ImageMissingError, RecordError, UsageError
+from launcher.host import Host
+from launcher.image import environment, inputs, inspect
+from launcher.manifest import Target
+from launcher.plan import Access, Model, RunPlan
+from launcher.progress import Progress
+from launcher.recipe import Recipe
+from launcher.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asked for; None and empty mean: by settings, or by itself.
+
+    Attributes:
+        parameters: of the recipe, as text.
+        arguments: raw trainer arguments.
+        env: variables that are recorded; ``secrets`` are not, only their names.
+    """
+
+    recipe: str
+    target: str | None = None
+    engine: str | None = None
+    data: tuple[Path, ...] = ()
+    model: str | None = None
+    output: Path | None = None
+    nproc: int | None = None
+    memory: str = ""
+    shm_size: str = ""
+    network: Literal["none", "bridge"] = "none"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan and the engine to run it on.
+
+    Attributes:
+        notes: what the user should know before the start.
+    """
+
+    plan: RunPlan
+    engine: Engine[Any]
+    host: Host
+    secrets: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progress) -> Planned:
+    """Plan a run. A dry run starts, fetches and refuses nothing that only a real start needs."""
+    found = recipe.load(recipe.find(request.recipe, paths.recipes()))
+    machine = host.facts()
+    notes: list[str] = []
+    target = _target(request, chosen, found, machine, notes)
+    values = found.values(target.name, request.parameters)
+    files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
+    base_model = _model(request, found, dry_run=dry_run, notes=notes)
+    engine, image = _engine(request, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
+    plan = plans.make(
+        launcher=launcher.__version__,
+        recipe=found,
+        recipes=paths.recipes(),
+        target=target,
+        engine="docker" if isinstance(engine, DockerEngine) else "venv",
+        image=image,
+        lock_digest=lock.load(paths.images(), target).digest,
+        nproc=_nproc(request, target, machine, dry_run=dry_run, notes=notes),
+        inputs=tuple(path.absolute() for path in request.data),
+        data=files,
+        model=base_model,
+        output=request.output.absolute() if request.output else None,
+        parameters=values,
+        arguments=request.arguments,
+        env=tuple(request.env.items()),
+        secrets=tuple(request.secrets),
+        uid=os.getuid(),
+        gid=os.getgid(),
+        access=_access(request, chosen, target, machine, notes),
+    )
+    return Planned(plan=plan, engine=engine, host=machine, secrets=request.secrets, notes=tuple(notes))
+
+
+def read(text: str, source: str, secrets: Mapping[str, str], *, progress: Progress) -> Planned:
+    """A plan that was written before, on this machine.
+
+    Raises:
+        RecordError: not a plan, or recipe, lock or data are not what they were.
+    """
+    plan = plans.from_json(text, source=source)
+    differences = _differences(plan)
+    missing = [name for name in plan.secrets if name not in secrets]
+    if missing:
+        raise UsageError(
+            f"the plan needs {', '.join(missing)}",
+            why="secrets are not part of a plan",
+            hint="--env NAME or --env-file",
+        )
+    if differences:
+        raise RecordError(
+            f"{source} cannot be repeated: {'; '.join(differences)}",
+            why="the same plan must be the same run",
+            hint="plan a new run instead",
+        )
+    target = manifest.load(paths.images() / "manifest.toml").target(plan.target)
+    engine: Engine[Any] = DockerEngine()
+    if plan.engine == "venv":
+        engine = VenvEngine(_environment(target, progress))
+    return Planned(plan=plan, engine=engine, host=host.facts(), secrets=secrets, notes=())
+
+
+def _differences(plan: RunPlan) -> list[str]:
+    found = []
+    if not plan.recipe_path.is_file() or recipe.load(plan.recipe_path).sha256 != plan.recipe_sha256:
+        found.append(f"the recipe {plan.recipe_path} has changed")
+    target = manifest.load(paths.images() / "manifest.toml").target(plan.target)
+    if lock.load(paths.images(), target).digest != plan.lock_digest:
+        found.append(f"the lock of {plan.target} has changed")
+    found += [f"{file.path} has changed" for file in plan.data if data.fingerprint(file.path) != file.sha256]
+    return found
+
+
+def _target(request: Request, chosen: Settings, found: Recipe, machine: Host, notes: list[str]) -> Target:
+    known = manifest.load(paths.images() / "manifest.toml")
+    name = request.target or chosen.target.value
+    if name == "auto":
+        name, why = machine.best_target()
+        if name not in found.targets and "cpu" in found.targets:
+            name, why = "cpu", f"{found.name} does not run on {name}"
+        notes.append(f"target {name}: {why}")
+    return known.target(name)
+
+
+def _check_data(
+    request: Request, found: Recipe, values: Mapping[str, str], *, dry_run: bool, notes: list[str]
+) -> tuple[DataFile, ...]:
+    if found.data is None:
+        if request.data:
+            raise UsageError(f"{found.name} takes no --data")
+        return ()
+    if not request.data:
+        if not dry_run:
+            raise UsageError(f"{found.name} needs --data PATH", why=found.data.help.en)
+        notes.append(f"no --data given; {found.name} needs {found.data.help.en}")
+        return ()
+    return data.check(
+        request.data,
+        Rules(
+            format=found.data.format,
+            scores=values.get("knowledge_distillation") == "true",
+            unified=values.get("unified_finetuning") == "true",
+        ),
+    )
+
+
+def _model(request: Request, found: Recipe, *, dry_run: bool, notes: list[str]) -> Model | None:
+    if found.model is None:
+        if request.model:
+            raise UsageError(f"{found.name} takes no --model")
+        return None
+    name = request.model or found.model.default
+    if name is None:
+        if dry_run:
+            notes.append(f"no --model given; {found.name} needs {found.model.help.en}")
+            return None
+        raise UsageError(f"{found.name} needs --model", why=found.model.help.en)
+    resolved = model.resolve(name, download=not dry_run)
+    if resolved.path is None:
+        notes.append(f"{name} is not in the cache: the run downloads it first, and mounts it read-only")
+    return resolved
+
+
+def _engine(
+    request: Request,
+    chosen: Settings,
+    target: Target,
+    *,
+    dry_run: bool,
+    notes: list[str],
+    progress: Progress,
+) -> tuple[Engine[Any], str | None]:
+    """The engine, and the image that it has for the target."""
+    name = request.engine or chosen.engine.value
+    docker = DockerEngine()
+    if name in ("auto", "docker"):
+        wanted = inputs.load(paths.images(), target, base=chosen.base.value)
+        try:
+            found = inspect.find_for(docker.connect(), wanted)
+        except EngineError as error:
+            if name == "docker" and not dry_run:
+                raise
+            if name == "docker" or dry_run:
+                notes.append(f"{error.message}: this is the request as it would be made")
+                return docker, wanted.reference
+            notes.append(f"{error.message}: running without a container, from the same lock")
+        else:
+            if found is None and not dry_run:
+                raise _no_image(target)
+            return docker, found.reference if found else wanted.reference
+    folder = (
+        environment.folder(target, lock.load(paths.images(), target))
+        if dry_run
+        else _environment(target, progress)
+    )
+    return VenvEngine(folder), None
+
+
+def _no_image(target: Target) -> ImageMissingError:
+    return ImageMissingError(
+        f"the image of {target.name} is not on this engine",
+        why="it was not built from this lock yet",
+        hint=f"launch image build {target.name}   (or run without a container: --engine venv)",
+    )
+
+
+def _environment(target: Target, progress: Progress) -> Path:
+    return environment.ensure(target, lock.load(paths.images(), target), progress=progress).folder
+
+
+def _nproc(request: Request, target: Target, machine: Host, *, dry_run: bool, notes: list[str]) -> int:
+    """Processes on this machine: one per accelerator, one on a CPU."""
+    kind = target.devices.kind
+    present = machine.accelerators(kind)
+    if request.nproc is not None:
+        if kind != "none" and present and request.nproc > present:
+            raise UsageError(f"--nproc {request.nproc}, but there are {present} devices")
+        return request.nproc
+    if not present:
+        if not dry_run:
+            raise DeviceError(
+                f"the target {target.name} needs an accelerator that this machine does not show",
+                why="no card, or its kernel driver is not loaded",
+                hint="--target cpu, or --target auto",
+            )
+        notes.append(f"no device of the target {target.name} on this machine: planned for one process")
+    return max(1, present)
+
+
+def _access(request: Request, chosen: Settings, target: Target, machine: Host, notes: list[str]) -> Access:
+    devices = target.devices
+    groups = machine.render_groups if devices.device_groups else ()
+    if devices.device_groups and not groups:
+        notes.append("no render node in /dev/dri here: on the machine of the run, its group id is added")
+    return Access(
+        gpus="all" if devices.kind == "nvidia" else "",
+        devices=devices.paths,
+        groups=groups,
+        shm_size=request.shm_size or chosen.shm_size.value or devices.shm_size,
+        memory=request.memory,
+        network=request.network,
+    )
