@@ -28,7 +28,7 @@ install_mmdebstrap() {
 # The machine's own package sources: its mirror is the one that is in reach from a build, too.
 package_sources() {
   local file
-  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources}; do
     grep -Eqs '^(deb|Suites:).*[[:space:]]bookworm\>' "$file" && printf '%s\n' "$file"
   done
 }
@@ -50,8 +50,8 @@ make_root() {
     --customize-hook='rm -f "$1/etc/resolv.conf" "$1/etc/hostname" "$1"/var/cache/apt/*.bin' \
     --customize-hook='cat >"$1/etc/apt/apt.conf.d/docker-clean"' \
     bookworm "$1" "${sources[@]}" <<'APT'
-DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"; };
-APT::Update::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"; };
+DPkg::Post-Invoke { "cd /var/cache/apt && rm -f archives/*.deb archives/partial/*.deb *.bin || true"; };
+APT::Update::Post-Invoke { "cd /var/cache/apt && rm -f archives/*.deb archives/partial/*.deb *.bin || true"; };
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 Acquire::Languages "none";
@@ -77,7 +77,7 @@ JSON
   tar -C "$work" -c manifest.json config.json layer.tar | docker load >&2
 }
 
-docker info >/dev/null || { say "error: no Docker engine answers (see tests/support/engine.sh)"; exit 1; }
+docker info >/dev/null || { say "error: no Docker engine answers (see engine.sh)"; exit 1; }
 if ! image_id >/dev/null; then
   work="$(mktemp -d)"
   trap 'rm -rf "$work"' EXIT

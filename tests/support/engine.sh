@@ -36,7 +36,9 @@ die() { say "error: $*"; exit 1; }
 
 # --- which engine answers ---------------------------------------------------------------------
 
-own_docker() { DOCKER_HOST="unix://$SOCKET" DOCKER_CONFIG="$ROOT/config" "$ROOT/usr/bin/docker" "$@"; }
+own_docker() {
+  DOCKER_HOST="unix://$SOCKET" DOCKER_CONFIG="$ROOT/config" "$ROOT/usr/bin/docker" "$@"
+}
 
 own_answers() { [[ -S $SOCKET && -x $ROOT/usr/bin/docker ]] && own_docker info >/dev/null 2>&1; }
 
@@ -52,7 +54,7 @@ other_answers() {
 
 # --- install ----------------------------------------------------------------------------------
 
-# apt with its own sources, lists and cache: the machine's package state is neither read nor changed.
+# apt with its own sources, lists and cache: those of the machine are neither read nor changed.
 private_apt() {
   apt-get -q \
     -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$ROOT/apt/sources" \
@@ -68,12 +70,12 @@ write_private_sources() {
   codename="$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")"
   [[ -n $codename ]] || die "/etc/os-release names no release (Debian 12 is expected)"
   mkdir -p "$ROOT/apt/sources" "$ROOT/apt/lists/partial" "$ROOT/apt/cache/archives/partial"
-  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources}; do
     grep -Eqs "^(deb|Suites:).*[[:space:]]$codename\>" "$file" || continue
     sed -E "/^(deb|Suites:)/ s/([[:space:]])$codename\>/\1$SUITE/g" "$file" \
       >"$ROOT/apt/sources/${file##*/}"
   done
-  [[ -n "$(ls -A "$ROOT/apt/sources")" ]] || die "no package source of $codename found under /etc/apt"
+  [[ -n "$(ls -A "$ROOT/apt/sources")" ]] || die "no package source of $codename under /etc/apt"
 }
 
 # runc must be the machine's own (trixie's wants a newer libc); iptables makes the bridge network.
@@ -96,7 +98,7 @@ unpack_packages() {
   rm -rf "$ROOT/debs" && mkdir -p "$ROOT/debs" "$ROOT/config/cli-plugins"
   (cd "$ROOT/debs" && private_apt download "${PACKAGES[@]}" >&2)
   for deb in "$ROOT"/debs/*.deb; do dpkg -x "$deb" "$ROOT"; done
-  ln -sf "$ROOT/usr/libexec/docker/cli-plugins/docker-buildx" "$ROOT/config/cli-plugins/docker-buildx"
+  ln -sf "$ROOT/usr/libexec/docker/cli-plugins/docker-buildx" "$ROOT/config/cli-plugins/"
   # `docker run --init` looks for a program of this name.
   ln -sf tini-static "$ROOT/usr/bin/docker-init"
   rm -rf "$ROOT/debs" "$ROOT/apt"
@@ -104,7 +106,7 @@ unpack_packages() {
 
 install_engine() {
   if own_answers || other_answers; then say "a usable engine answers; nothing to install"; return; fi
-  ((EUID == 0)) || die "no Docker engine >= 23 with buildx answers, and installing one needs root"
+  ((EUID == 0)) || die "no Docker >= 23 with buildx answers, and installing it needs root"
   install_system_packages
   if [[ -f $STAMP ]]; then say "already unpacked in $ROOT"; return; fi
   unpack_packages
@@ -152,9 +154,9 @@ start_engine() {
   if own_answers; then say "already running"; return; fi
   if other_answers; then say "another usable engine answers; nothing to start"; return; fi
   [[ -f $STAMP ]] || die "not installed: run '$0 install' first"
-  ((${#SOCKET} < 90)) || die "socket path is too long for a unix socket, set FINETUNE_ENGINE_DIR: $SOCKET"
+  ((${#SOCKET} < 90)) || die "too long for a unix socket, set FINETUNE_ENGINE_DIR: $SOCKET"
   mkdir -p "$RUN"
-  pid_is_ours "$PIDFILE" && die "a daemon is running but does not answer: '$0 stop' first (log: $LOG)"
+  pid_is_ours "$PIDFILE" && die "a daemon runs but does not answer: '$0 stop' first (log: $LOG)"
   rm -f "$PIDFILE" "$SOCKET"
   pid_is_ours "$CONTAINERD_PIDFILE" || rm -f "$CONTAINERD_PIDFILE"
   write_daemon_json
@@ -165,7 +167,10 @@ start_engine() {
     </dev/null >"$LOG" 2>&1 9>&- &
   pid=$!
   until own_answers; do
-    if ! kill -0 "$pid" 2>/dev/null; then tail -n 20 "$LOG" >&2; die "the daemon ended (log: $LOG)"; fi
+    if ! kill -0 "$pid" 2>/dev/null; then
+      tail -n 20 "$LOG" >&2
+      die "the daemon ended (log: $LOG)"
+    fi
     if ((SECONDS >= deadline)); then
       kill "$pid" 2>/dev/null || true
       tail -n 20 "$LOG" >&2
@@ -183,7 +188,11 @@ end_process() {
   pid="$(cat "$1")"
   kill "$pid" 2>/dev/null || true
   while kill -0 "$pid" 2>/dev/null; do
-    if ((SECONDS >= deadline)); then say "process $pid did not end in time, killing it"; kill -9 "$pid" 2>/dev/null || true; break; fi
+    if ((SECONDS >= deadline)); then
+      say "process $pid did not end in time, killing it"
+      kill -9 "$pid" 2>/dev/null || true
+      break
+    fi
     sleep 0.2
   done
   rm -f "$1"
