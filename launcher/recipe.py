@@ -21,9 +21,10 @@ BLOCK = re.compile(r"(?m)^# /// recipe$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 ParameterType = Literal["int", "float", "bool", "str", "choice", "path"]
 Value = bool | int | float | str
 
-#: Variables that the launcher itself gives a recipe; no parameter may take such a name.
+#: Names of the launcher's own variables and options; no parameter may take one.
 RESERVED = frozenset(
-    {"target", "nproc", "data", "model", "output", "home", "path", "user", "here", "data_files"}
+    "target engine nproc data model output home path user here env env_file detach dry_run plan json memory"
+    " shm_size network verbose help show_output begun".split()
 )
 
 

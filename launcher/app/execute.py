@@ -52,6 +52,13 @@ def begin(planned: Planned, *, run_id: str | None = None) -> Begun:
     return Begun(planned=planned, run_id=run_id, place=place, submission=submission)
 
 
+def resume(planned: Planned, run: Path) -> Begun:
+    """The begun run of another process: its record exists, it has not been started."""
+    place = runs.folders(run.name, planned.plan, parent=run.parent)
+    submission = planned.engine.render(planned.plan, place, run.name)
+    return Begun(planned=planned, run_id=run.name, place=place, submission=submission)
+
+
 def execute(begun: Begun, view: RunView, *, grace: float) -> Ended:
     """Run it to its end; the record is complete when this returns or raises.
 

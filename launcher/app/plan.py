@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from launcher.host import Host
 from launcher.image import environment, inputs, inspect
 from launcher.manifest import Target
 from launcher.plan import Access, Model, RunPlan
-from launcher.progress import Progress
+from launcher.progress import Progress, Silent
 from launcher.recipe import Recipe
 from launcher.settings import Settings
 
@@ -119,11 +119,26 @@ def read(text: str, source: str, secrets: Mapping[str, str], *, progress: Progre
             why="the same plan must be the same run",
             hint="plan a new run instead",
         )
+    return Planned(plan=plan, engine=_engine_of(plan, progress), host=host.facts(), secrets=secrets, notes=())
+
+
+def replan(planned: Planned, plan: RunPlan) -> Planned:
+    """The same engine and machine for a changed plan."""
+    return replace(planned, plan=plan)
+
+
+def reread(run: Path, environment_variables: Mapping[str, str]) -> Planned:
+    """The plan of a run whose record was begun by another process; it was checked there, just now."""
+    plan = plans.from_json((run / "plan.json").read_text(encoding="utf-8"), source=str(run / "plan.json"))
+    secrets = {name: environment_variables[name] for name in plan.secrets}
+    return Planned(plan=plan, engine=_engine_of(plan, Silent()), host=host.facts(), secrets=secrets, notes=())
+
+
+def _engine_of(plan: RunPlan, progress: Progress) -> Engine[Any]:
+    if plan.engine == "docker":
+        return DockerEngine()
     target = manifest.load(paths.images() / "manifest.toml").target(plan.target)
-    engine: Engine[Any] = DockerEngine()
-    if plan.engine == "venv":
-        engine = VenvEngine(_environment(target, progress))
-    return Planned(plan=plan, engine=engine, host=host.facts(), secrets=secrets, notes=())
+    return VenvEngine(_environment(target, progress))
 
 
 def _differences(plan: RunPlan) -> list[str]:

@@ -1,5 +1,7 @@
 """What every verb shares: the two consoles, errors as people read them, progress bars."""
 
+import json
+import os
 from types import TracebackType
 
 from rich.console import Console
@@ -36,6 +38,27 @@ def print_error(error: LaunchError) -> None:
         err.print(f"[yellow]why[/]:  {escape(error.why)}", soft_wrap=True)
     if error.hint:
         err.print(f"[green]do[/]:   {escape(error.hint)}", soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """One line that a reader may want to know, on standard error."""
+    err.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """A result for programs, on standard output."""
+    out.print_json(json.dumps(value, default=str), indent=2) if out.is_terminal else print(
+        json.dumps(value, default=str, indent=2, ensure_ascii=False)
+    )
+
+
+def language() -> str:
+    """``zh`` for readers of Chinese, by LAUNCH_LANG or the locale; otherwise ``en``."""
+    chosen = next((os.environ[name] for name in _LOCALE if os.environ.get(name)), "en")
+    return "zh" if chosen.lower().startswith("zh") else "en"
+
+
+_LOCALE = ("LAUNCH_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
 
 
 class _Amount(ProgressColumn):

@@ -1,0 +1,334 @@
+"""``launch run RECIPE``: the launcher's options, then the recipe's own, typed, from its header."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from launcher import paths, recipe, settings
+from launcher.cli import ui
+from launcher.errors import UsageError
+from launcher.recipe import Parameter, Recipe
+
+_LAUNCHER = "Launcher options"
+
+#: `--env NAME=VALUE` with such a name is treated as a secret: its value is not recorded.
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|(^|_)KEY$|CREDENTIAL", re.IGNORECASE)
+
+
+def _launcher_options() -> list[click.Parameter]:
+    """What every recipe shares."""
+
+    def option(*names: str, help: str, **more: Any) -> click.RichOption:
+        return click.RichOption(names, help=help, panel=_LAUNCHER, **more)
+
+    return [
+        option("--target", metavar="auto|cpu|cuda|cuda-vllm|xpu", help="The accelerator's environment."),
+        option(
+            "--engine",
+            type=click.Choice(["auto", "docker", "venv"]),
+            help="Container or embedded environment.",
+        ),
+        option(
+            "--data", type=click.Path(path_type=Path), multiple=True, help="File or folder; may be repeated."
+        ),
+        option("--model", metavar="ID_OR_PATH", help="Model to start from."),
+        option(
+            "--output", type=click.Path(path_type=Path), help="Folder of the result; must be empty or new."
+        ),
+        option("--nproc", metavar="N|auto", help="Processes on this machine; auto: one per accelerator."),
+        option(
+            "--env",
+            multiple=True,
+            metavar="K=V|K",
+            help="Variable for the run; K alone is passed on, unrecorded.",
+        ),
+        option(
+            "--env-file", type=click.Path(path_type=Path), multiple=True, help="Variables, never recorded."
+        ),
+        option("--memory", metavar="SIZE", default="", help="Limit of RAM, e.g. 16g (containers)."),
+        option("--shm-size", metavar="SIZE", default="", help="Size of /dev/shm, e.g. 8g (containers)."),
+        option(
+            "--network",
+            type=click.Choice(["none", "bridge"]),
+            default="none",
+            help="Network of the container.",
+        ),
+        option("--detach", is_flag=True, help="Start it in the background, and print its folder."),
+        option("--dry-run", is_flag=True, help="Print the request and the plan; start nothing."),
+        option("--json", "as_json", is_flag=True, help="Print the result (or the dry run) as JSON."),
+        option("--show-output", is_flag=True, help="Show the recipe's own output, not only its progress."),
+    ]
+
+
+def _recipe_option(parameter: Parameter, language: str) -> click.RichOption:
+    metavar = "|".join(parameter.choices) if parameter.choices else parameter.type.upper()
+    default = parameter.default_text()
+    text = parameter.help.in_language(language)
+    return click.RichOption(
+        (parameter.option, parameter.name),
+        metavar=metavar,
+        help=f"{text} [dim]\\[{default}][/dim]" if default else text,
+        panel="Recipe options",
+    )
+
+
+class _RecipeCommand(click.RichCommand):
+    """One recipe; what follows ``--`` is left to the trainer."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Cut the raw trainer arguments off before Click sees them."""
+        raw: list[str] = []
+        if "--" in args:
+            cut = args.index("--")
+            args, raw = args[:cut], args[cut + 1 :]
+        ctx.meta["launcher.arguments"] = tuple(raw)
+        return super().parse_args(ctx, args)
+
+
+class _Recipes(click.RichGroup):
+    """The catalogue as subcommands; any path to a recipe works too."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The recipes that ship."""
+        return [path.stem for path in recipe.catalogue(paths.recipes())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a recipe."""
+        found = recipe.load(recipe.find(cmd_name, paths.recipes()))
+        language = ui.language()
+
+        @click.pass_context
+        def callback(context: click.Context, **options: Any) -> None:
+            _run(found, options, context.meta["launcher.arguments"])
+
+        return _RecipeCommand(
+            name=cmd_name,
+            params=[*_launcher_options(), *(_recipe_option(item, language) for item in found.parameters)],
+            callback=callback,
+            help=_help(found, language),
+            short_help=found.summary.in_language(language),
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+
+
+def _help(found: Recipe, language: str) -> str:
+    lines = [f"{found.summary.in_language(language)}."]
+    if found.data:
+        lines.append(f"--data: {found.data.help.in_language(language)}.")
+    if found.model:
+        default = f" [{found.model.default}]" if found.model.default else ""
+        lines.append(f"--model: {found.model.help.in_language(language)}{default}.")
+    lines += [f"--output: {found.outputs.in_language(language)}.", f"Targets: {', '.join(found.targets)}."]
+    return "\n\n".join([*lines, "What follows -- goes to the trainer as it is."])
+
+
+@click.command(
+    cls=_Recipes,
+    invoke_without_command=True,
+    subcommand_metavar="RECIPE [OPTIONS] [-- TRAINER ARGUMENTS]",
+)
+@click.option(
+    "--plan", type=click.Path(path_type=Path, exists=True), help="Repeat a plan, as plan.json has it."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="With --plan: another folder for the result.")
+@click.option("--env", multiple=True, metavar="K=V|K", help="With --plan: the secrets that it names.")
+@click.option(
+    "--env-file", type=click.Path(path_type=Path), multiple=True, help="With --plan: a file of them."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --plan: print the result as JSON.")
+@click.option(
+    "--begun", hidden=True, type=click.Path(path_type=Path), help="Folder of a run that was detached."
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    plan: Path | None,
+    output: Path | None,
+    env: tuple[str, ...],
+    env_file: tuple[Path, ...],
+    as_json: bool,
+    begun: Path | None,
+) -> None:
+    """Run a recipe in the environment that matches the accelerator.
+
+    launch run RECIPE --help shows the recipe's own options.
+    """
+    if context.invoked_subcommand is not None:
+        if plan or begun:
+            raise UsageError("--plan names the recipe already")
+        return
+    if begun is not None:
+        sys.exit(_continue_detached(begun))
+    if plan is None:
+        click.echo(context.get_help())
+        return
+    from launcher.app import plan as planning
+    from launcher.plan import with_output
+
+    variables = _variables(env, env_file)
+    with ui.TerminalProgress() as progress:
+        planned = planning.read(
+            plan.read_text(encoding="utf-8"), str(plan), variables.secrets, progress=progress
+        )
+    kept = with_output(planned.plan, output.absolute() if output else None)
+    sys.exit(_execute(planning.replan(planned, kept), as_json=as_json, show_output=False))
+
+
+def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> None:
+    """Plan, then print or run."""
+    from launcher.app import plan as planning
+
+    variables = _variables(options["env"], options["env_file"])
+    request = planning.Request(
+        recipe=str(found.path),
+        target=options["target"],
+        engine=options["engine"],
+        data=options["data"],
+        model=options["model"],
+        output=options["output"],
+        nproc=_nproc(options["nproc"]),
+        memory=options["memory"],
+        shm_size=options["shm_size"],
+        network=options["network"],
+        parameters={p.name: options[p.name] for p in found.parameters if options[p.name] is not None},
+        arguments=arguments,
+        env=variables.plain,
+        secrets=variables.secrets,
+    )
+    with ui.TerminalProgress() as progress:
+        planned = planning.make(request, settings.load(), dry_run=options["dry_run"], progress=progress)
+    for note in planned.notes:
+        ui.note(note)
+    if options["dry_run"]:
+        _print_dry_run(planned, as_json=options["as_json"])
+    elif options["detach"]:
+        _detach(planned)
+    else:
+        output = options["show_output"] or found.launch == "python"
+        sys.exit(_execute(planned, as_json=options["as_json"], show_output=output))
+
+
+class _Variables:
+    """Variables of the command line, parted into what is recorded and what is not."""
+
+    def __init__(self) -> None:
+        self.plain: dict[str, str] = {}
+        self.secrets: dict[str, str] = {}
+
+
+def _variables(given: tuple[str, ...], files: tuple[Path, ...]) -> _Variables:
+    found = _Variables()
+    for file in files:
+        found.secrets |= _read_env_file(file)
+    for item in given:
+        name, separator, value = item.partition("=")
+        if not separator and name not in os.environ:
+            raise UsageError(f"--env {name}: it is not set in this shell", hint=f"--env {name}=VALUE")
+        if separator and not _SECRET.search(name):
+            found.plain[name] = value
+        else:
+            found.secrets[name] = value if separator else os.environ[name]
+    return found
+
+
+def _read_env_file(file: Path) -> Mapping[str, str]:
+    """NAME=VALUE lines, as ``docker run --env-file`` reads them."""
+    found: dict[str, str] = {}
+    problems = []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--env-file {file} cannot be read", why=str(error)) from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, separator, value = line.partition("=")
+        if not separator or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name.strip()):
+            problems.append(f"line {number}")
+        found[name.strip()] = value
+    if problems:
+        raise UsageError(f"--env-file {file}: not NAME=VALUE in {', '.join(problems)}")
+    return found
+
+
+def _nproc(text: str | None) -> int | None:
+    if text in (None, "auto"):
+        return None
+    if not str(text).isdigit() or int(str(text)) < 1:
+        raise UsageError(f"--nproc takes a number of processes or auto, not {text!r}")
+    return int(str(text))
+
+
+def _print_dry_run(planned: Any, *, as_json: bool) -> None:
+    """The request as a line to paste, and the plan; a copy of what a start would use."""
+    from launcher import plan as plans
+    from launcher import runs
+
+    run_id = "RUN_ID"
+    line = planned.engine.render(planned.plan, runs.folders(run_id, planned.plan), run_id).printed()
+    text = plans.to_json(planned.plan)
+    if as_json:
+        ui.print_json({"schema": 1, "command": line, "plan": json.loads(text), "notes": list(planned.notes)})
+        return
+    click.echo(f"# the request; RUN_ID stands for the run's own name\n{line}\n\n# the plan\n{text}", nl=False)
+
+
+def _execute(planned: Any, *, as_json: bool, show_output: bool) -> int:
+    """Run it, say how it ended, and return the exit code."""
+    from launcher.app import execute
+
+    return _watch(execute.begin(planned), as_json=as_json, show_output=show_output)
+
+
+def _watch(begun: Any, *, as_json: bool, show_output: bool) -> int:
+    from dataclasses import asdict
+
+    from launcher.app import execute
+    from launcher.cli.live import LiveView
+
+    plan = begun.planned.plan
+    where = f"image {plan.image}" if plan.image else "embedded environment"
+    ui.note(f"{plan.recipe} on {plan.target} ({where}), record in {begun.place.run}")
+    with LiveView(plan.recipe, output=show_output) as view:
+        ended = execute.execute(begun, view, grace=settings.load().stop_grace.value)
+    if as_json:
+        ui.print_json(asdict(ended.result))
+    if ended.result.exit_code and not show_output:
+        for line in ended.tail:
+            ui.err.print(line, markup=False, soft_wrap=True)
+    if ended.error is not None:
+        ui.print_error(ended.error)
+    elif ended.result.exit_code:
+        ui.err.print(f"[bold red]{ended.result.stage}[/] ended with code {ended.result.exit_code}; "
+                     f"log: {begun.place.run / 'log.txt'}", soft_wrap=True)  # fmt: skip
+    else:
+        ui.note(f"done: {begun.place.output}")
+    return ended.result.exit_code
+
+
+def _detach(planned: Any) -> None:
+    """A launcher of its own follows the run in the background; it survives this terminal."""
+    from launcher import process
+    from launcher.app import execute
+
+    begun = execute.begin(planned)
+    os.environ.update(begun.planned.secrets)  # inherited by the child: in no argument list, in no file
+    process.detach(
+        [sys.executable, "-m", "launcher", "run", "--begun", str(begun.place.run)],
+        log=execute.detached_log(begun.place),
+    )
+    click.echo(begun.place.run)
+
+
+def _continue_detached(run: Path) -> int:
+    from launcher.app import execute
+    from launcher.app import plan as planning
+
+    planned = planning.reread(run, os.environ)
+    return _watch(execute.resume(planned, run), as_json=False, show_output=True)
