@@ -206,7 +206,9 @@ def _divide(
             locks.setdefault(lock.file_name, lock)
     lost = {package.name for package in packages} - frozenset().union(*needed.values())
     if lost:
-        raise LockError("the resolve does not divide", [f"{name}: no layer needs it" for name in sorted(lost)])
+        raise LockError(
+            "the resolve does not divide", [f"{name}: no layer needs it" for name in sorted(lost)]
+        )
     return list(locks.values())
 
 

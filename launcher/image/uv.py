@@ -4,6 +4,7 @@ It runs in a temporary folder, whose generated ``uv.toml`` is its project config
 ``uv.toml`` still applies below it (mirrors, credentials), the one of a checkout does not.
 """
 
+import os
 import re
 import sys
 import tempfile
@@ -76,6 +77,16 @@ def run(
 def index_arguments() -> tuple[str, ...]:
     """The options that make uv look where the user's pip looks."""
     return settings.indexes().uv_arguments()
+
+
+def places() -> list[str]:
+    """All addresses and folders of packages that the user's settings name, for pip and for uv."""
+    indexes = settings.indexes()
+    found = [indexes.index_url.value or "", *indexes.find_links.value]
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
+        # uv's lists are separated by spaces or commas, an index may stand as name=address
+        found += [item.split("=", 1)[-1] for item in re.split(r"[\s,]+", os.environ.get(variable, ""))]
+    return [place for place in found if place]
 
 
 def compile_requirements(

@@ -94,7 +94,14 @@ def choose(
             if (file.version, file.sha256) == (kept.version, kept.sha256):
                 return file
     ranked = [(rank, file) for file in files if (rank := _rank(file, target)) is not None]
-    return min(ranked, key=lambda pair: (pair[0], pair[1].filename))[1] if ranked else None
+    best = min((rank for rank, _ in ranked), default=None)
+    equals = [file for rank, file in ranked if rank == best]
+    return max(equals, key=lambda file: (_build(file), file.filename), default=None)
+
+
+def _build(file: RemoteFile) -> tuple[int, str] | tuple[()]:
+    """A wheel's build tag: among equals the higher one is meant (PEP 427)."""
+    return parse_wheel_filename(file.filename)[2] if file.is_wheel else ()
 
 
 def _rank(file: RemoteFile, target: Target) -> int | None:
