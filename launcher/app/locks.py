@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from launcher import lock, manifest, paths
 from launcher.errors import LockError, UsageError
-from launcher.image import fetch, resolve
+from launcher.image import fetch
 from launcher.lock import Lock, TargetLock
 from launcher.manifest import Manifest
 from launcher.progress import Progress
@@ -53,6 +53,8 @@ def make(names: Sequence[str], *, upgrade: Sequence[str], progress: Progress) ->
             "locks are made in a checkout of the project",
             hint="clone the repository, and run `make setup` there",
         )
+    from launcher.image import resolve  # `launch run` comes by here, and never resolves
+
     known = manifest.load(paths.images() / "manifest.toml")
     asked = _names(known, names)
     families = dict.fromkeys(known.family(name) for name in asked)
