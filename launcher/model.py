@@ -20,7 +20,7 @@ def resolve(name: str, *, download: bool) -> Model:
 
     Args:
         name: a folder, or an id such as ``BAAI/bge-m3``.
-        download: False for a dry run, which fetches nothing and leaves ``path`` empty instead.
+        download: False for a dry run, which fetches nothing and names the place where it would be.
 
     Raises:
         ModelNotFoundError: no such folder; or not in the cache and the hub does not give it.
@@ -63,7 +63,7 @@ def _from_hub(name: str, *, download: bool) -> Model:
             found = snapshot_download(name, local_files_only=True, ignore_patterns=_IGNORED)
         except LocalEntryNotFoundError:
             if not download:
-                return Model(name=name, path=None, root=None)
+                return _not_yet(name)
             found = snapshot_download(name, ignore_patterns=_IGNORED)
     except GatedRepoError:
         raise ModelNotFoundError(
@@ -83,6 +83,15 @@ def _from_hub(name: str, *, download: bool) -> Model:
     return Model(name=name, path=snapshot, root=snapshot.parent.parent, revision=snapshot.name)
 
 
+def _not_yet(name: str) -> Model:
+    """Where the hub's library will put it; ``REVISION`` stands for the commit that only the hub knows."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    root = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+    return Model(name=name, path=root / "snapshots" / "REVISION", root=root, revision="REVISION")
+
+
 def weights_sha256(model: Model) -> str:
     """sha256 over the names and bytes of a folder's weights, in the order of their names."""
     digest = hashlib.sha256()
@@ -94,6 +103,5 @@ def weights_sha256(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _weights(folder: Path | None) -> Iterator[Path]:
-    if folder is not None:
-        yield from sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pt"))
+def _weights(folder: Path) -> Iterator[Path]:
+    yield from sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pt"))

@@ -25,14 +25,14 @@ class Model:
 
     Attributes:
         name: what the user wrote: a folder or an id on the hub.
-        path: the folder on this machine; None while it is not downloaded yet (dry run).
+        path: the folder on this machine; it need not exist in the plan of a dry run.
         root: the folder to mount: ``path`` itself, or the cache entry that its links point into.
         revision: the hub's commit; empty for a folder.
     """
 
     name: str
-    path: Path | None
-    root: Path | None
+    path: Path
+    root: Path
     revision: str = ""
 
 
@@ -197,7 +197,7 @@ def on_host(plan: RunPlan, folders: Folders) -> Places:
         recipe=str(plan.recipe_path),
         recipes=str(plan.recipes),
         data=tuple(str(path) for path in plan.inputs),
-        model=None if plan.model is None else str(plan.model.path or plan.model.name),
+        model=None if plan.model is None else str(plan.model.path),
         output=str(folders.output),
         run=str(folders.run),
         home=str(folders.home),
@@ -221,8 +221,6 @@ def in_container(plan: RunPlan) -> Places:
 def _model_inside(model: Model | None) -> str | None:
     if model is None:
         return None
-    if model.path is None or model.root is None:
-        return model.name
     return str(PurePosixPath("/model", model.root.name, model.path.relative_to(model.root)))
 
 
@@ -241,7 +239,7 @@ def mounts(plan: RunPlan, folders: Folders) -> tuple[Mount, ...]:
         found.append(bind(plan.recipe_path, inside.recipe))
     # The resolved path is mounted: a link would point out of the container.
     found += [bind(source.resolve(), target) for source, target in zip(plan.inputs, inside.data, strict=True)]
-    if plan.model is not None and plan.model.root is not None:
+    if plan.model is not None:
         found.append(bind(plan.model.root, f"/model/{plan.model.root.name}"))
     found += [
         bind(folders.output, inside.output, read_only=False),

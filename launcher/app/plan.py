@@ -197,8 +197,8 @@ def _model(request: Request, found: Recipe, *, dry_run: bool, notes: list[str]) 
             return None
         raise UsageError(f"{found.name} needs --model", why=found.model.help.en)
     resolved = model.resolve(name, download=not dry_run)
-    if resolved.path is None:
-        notes.append(f"{name} is not in the cache: the run downloads it first, and mounts it read-only")
+    if not resolved.path.exists():
+        notes.append(f"{name} is not in the cache: a start downloads it first, here and not in the container")
     return resolved
 
 
@@ -229,11 +229,8 @@ def _engine(
             if found is None and not dry_run:
                 raise _no_image(target)
             return docker, found.reference if found else wanted.reference
-    folder = (
-        environment.folder(target, lock.load(paths.images(), target))
-        if dry_run
-        else _environment(target, progress)
-    )
+    locked = lock.load(paths.images(), target)
+    folder = environment.folder(locked) if dry_run else _environment(target, progress)
     return VenvEngine(folder), None
 
 

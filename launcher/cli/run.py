@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,11 @@ def _launcher_options() -> list[click.Parameter]:
 
 def _recipe_option(parameter: Parameter, language: str) -> click.RichOption:
     metavar = "|".join(parameter.choices) if parameter.choices else parameter.type.upper()
-    default = parameter.default_text()
-    text = parameter.help.in_language(language)
     return click.RichOption(
         (parameter.option, parameter.name),
         metavar=metavar,
-        help=f"{text} [dim]\\[{default}][/dim]" if default else text,
+        help=parameter.help.in_language(language),
+        show_default=parameter.default_text() or False,
         panel="Recipe options",
     )
 
@@ -81,14 +80,25 @@ def _recipe_option(parameter: Parameter, language: str) -> click.RichOption:
 class _RecipeCommand(click.RichCommand):
     """One recipe; what follows ``--`` is left to the trainer."""
 
+    raw: tuple[str, ...] = ()
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Cut the raw trainer arguments off before Click sees them."""
-        raw: list[str] = []
         if "--" in args:
             cut = args.index("--")
-            args, raw = args[:cut], args[cut + 1 :]
-        ctx.meta["launcher.arguments"] = tuple(raw)
-        return super().parse_args(ctx, args)
+            args, self.raw = args[:cut], tuple(args[cut + 1 :])
+        return super().parse_args(ctx, list(_repeated("--data", args)))
+
+
+def _repeated(option: str, args: list[str]) -> Iterator[str]:
+    """``--data a b`` as ``--data a --data b``, so that a shell's ``--data rows/*.jsonl`` works."""
+    taking = False
+    for position, arg in enumerate(args):
+        if arg.startswith("-"):
+            taking = arg == option
+        elif taking and args[position - 1] != option:
+            yield option
+        yield arg
 
 
 class _Recipes(click.RichGroup):
@@ -103,11 +113,10 @@ class _Recipes(click.RichGroup):
         found = recipe.load(recipe.find(cmd_name, paths.recipes()))
         language = ui.language()
 
-        @click.pass_context
-        def callback(context: click.Context, **options: Any) -> None:
-            _run(found, options, context.meta["launcher.arguments"])
+        def callback(**options: Any) -> None:
+            _run(found, options, made.raw)
 
-        return _RecipeCommand(
+        made = _RecipeCommand(
             name=cmd_name,
             params=[*_launcher_options(), *(_recipe_option(item, language) for item in found.parameters)],
             callback=callback,
@@ -115,6 +124,7 @@ class _Recipes(click.RichGroup):
             short_help=found.summary.in_language(language),
             context_settings={"help_option_names": ["-h", "--help"]},
         )
+        return made
 
 
 def _help(found: Recipe, language: str) -> str:

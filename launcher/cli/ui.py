@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from types import TracebackType
 
 from rich.console import Console
@@ -24,7 +25,8 @@ from rich.text import Text
 from launcher.errors import LaunchError, ProblemsError
 
 #: Results go to standard output, everything that is said about the work to standard error.
-out = Console(highlight=False)
+#: Without a terminal, tables are not cut to 80 columns: whoever reads a file or a pipe wants all of it.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
 
