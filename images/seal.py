@@ -1,0 +1,145 @@
+"""Runs inside the image build, after the packages of one lock layer were installed.
+
+    python -S seal.py LOCK SITE_PACKAGES [--keep-headers]
+
+1. Removes what no program needs at run time (PRUNED; each entry with what it saves).
+2. Removes the installer's notes about this machine, and brings RECORD in line with the files.
+3. Writes the bytecode. It is reproducible only when a fresh process compiles a fixed list of files in a fixed
+   order: what a process compiled before decides which constants `marshal` writes as references. So each
+   package, in fixed portions, gets a process of its own; the processes may run side by side.
+
+Uses the standard library only. Also run outside a build by the unit tests.
+"""
+
+import csv
+import os
+import py_compile
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shutil import rmtree
+
+#: Distribution -> globs below site-packages, with the megabytes that each saves in the cpu image. Only test
+#: suites and test programs: no module outside them imports them (looked for in the sources). Licences stay.
+PRUNED: dict[str, tuple[str, ...]] = {
+    "ir-datasets": ("test", "examples"),  # 4, and top-level names that belong to nobody
+    "joblib": ("joblib/test",),  # 1
+    "mpmath": ("mpmath/tests",),  # 1
+    "networkx": ("networkx/**/tests",),  # 8
+    "numpy": ("numpy/**/tests",),  # 15
+    "pandas": ("pandas/tests",),  # 42
+    "pyarrow": ("pyarrow/tests",),  # 7
+    "scikit-learn": ("sklearn/**/tests",),  # 14
+    "scipy": ("scipy/**/tests",),  # 31
+    "sympy": ("sympy/**/tests",),  # 33
+    # 86 and 54; torch/bin keeps torch_shm_manager, which data loaders start.
+    "torch": (
+        "torch/test",
+        "torch/bin/*[Tt]est*",
+        "torch/bin/protoc*",
+        "torch/bin/*.p*t*",
+        "torch/lib/lib*test*.so",
+        "torch/lib/libbackend_with_compiler.so",
+        "torch/lib/libaoti_custom_ops.so",
+    ),
+}
+
+#: Only a compiler reads these; kept where the image has one.
+HEADERS: dict[str, tuple[str, ...]] = {
+    "torch": ("torch/include", "torch/share/cmake"),  # 60
+    "pyarrow": ("pyarrow/include", "pyarrow/src"),
+}
+
+#: What installers note about how and where from; none of it is the package's own.
+NOTES = ("direct_url.json", "uv_cache.json", "uv_build.json", "REQUESTED")
+
+#: Files per compiling process: a constant, because it decides what is compiled together.
+PORTION = 300
+
+
+def main(arguments: list[str]) -> int:
+    """Seal the distributions of one lock; see the module's text."""
+    if arguments[:1] == ["--compile"]:
+        return compile_files(sys.stdin.read().splitlines())
+    site = Path(arguments[1])
+    names = locked_names(Path(arguments[0]).read_text(encoding="utf-8"))
+    sources = []
+    for name, folder in sorted(distributions(site).items()):
+        if name not in names:
+            continue
+        remove(site, PRUNED.get(name, ()))
+        if "--keep-headers" not in arguments:
+            remove(site, HEADERS.get(name, ()))
+        sources.append(tidy_record(site, folder))
+    missing = names - set(distributions(site))
+    if missing:
+        raise SystemExit(f"locked, but not installed: {', '.join(sorted(missing))}")
+    compile_all(sources)
+    return 0
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked_names(text: str) -> set[str]:
+    """The distributions that a lock in requirements form names."""
+    return {canonical(match) for match in re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:==|@)", text, re.M)}
+
+
+def distributions(site: Path) -> dict[str, Path]:
+    """Canonical name -> .dist-info folder."""
+    return {canonical(path.name.split("-")[0]): path for path in site.glob("*.dist-info")}
+
+
+def remove(site: Path, patterns: tuple[str, ...]) -> None:
+    """Remove folders and files below site-packages."""
+    for pattern in patterns:
+        for path in sorted(site.glob(pattern)):
+            if path.is_dir() and not path.is_symlink():
+                rmtree(path)
+            else:
+                path.unlink(missing_ok=True)  # its folder may have gone before it
+
+
+def tidy_record(site: Path, folder: Path) -> list[str]:
+    """Drop the installer's notes and the lines of removed files; return the Python sources that are left."""
+    for note in NOTES:
+        (folder / note).unlink(missing_ok=True)
+    record = folder / "RECORD"
+    with record.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.reader(stream) if row and (site / row[0]).exists()]
+    with record.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(sorted(rows))
+    return sorted(str(site / row[0]) for row in rows if row[0].endswith(".py"))
+
+
+def compile_all(sources: list[list[str]]) -> None:
+    """Compile each distribution's sources in fixed portions, one fresh process per portion."""
+    portions = [files[i : i + PORTION] for files in sources for i in range(0, len(files), PORTION)]
+    command = [sys.executable, "-S", __file__, "--compile"]
+
+    def one(files: list[str]) -> None:
+        subprocess.run(command, input="\n".join(files), text=True, check=True)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(one, portions))
+
+
+def compile_files(files: list[str]) -> int:
+    """Compile files in the given order; sources that are templates or for another Python stay as they are."""
+    for file in files:
+        try:
+            py_compile.compile(
+                file, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            )
+        except (py_compile.PyCompileError, UnicodeDecodeError, ValueError):
+            continue
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

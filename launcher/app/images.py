@@ -1,0 +1,166 @@
+"""Use cases around the images: render, build, check, list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher import lock, manifest, paths
+from launcher.errors import CheckError, ImageMissingError, StaleError, UsageError
+from launcher.image import build as builds
+from launcher.image import check as checks
+from launcher.image import fetch, inputs, inspect
+from launcher.image.check import Outcome
+from launcher.image.client import connect
+from launcher.image.inputs import Inputs
+from launcher.image.inspect import ImageInfo
+from launcher.manifest import Manifest
+from launcher.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What ``launch image build`` did.
+
+    Attributes:
+        image: the image, as the engine has it.
+        built: False when it was there already.
+        cached: steps that came from the cache.
+        run: steps that were run.
+        verified: True when a second build gave the same digest.
+    """
+
+    image: ImageInfo
+    built: bool
+    cached: tuple[str, ...]
+    run: tuple[str, ...]
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One target in ``launch image list``; ``image`` is None while it is not built."""
+
+    target: str
+    summary: str
+    reference: str
+    lock_digest: str
+    image: ImageInfo | None
+
+
+def known() -> Manifest:
+    """The manifest that ships with the launcher."""
+    return manifest.load(paths.images() / "manifest.toml")
+
+
+def sources(name: str, base: str | None) -> Inputs:
+    """What the image of a target is made of; see :func:`launcher.image.inputs.load`."""
+    return inputs.load(paths.images(), known().target(name), base=base)
+
+
+def render(names: Sequence[str], *, check: bool) -> tuple[str, ...]:
+    """Write the Dockerfiles of the targets (all when none is named), or only say whether they are fresh.
+
+    Returns:
+        The files that changed; with ``check`` none.
+
+    Raises:
+        StaleError: with ``check``, all files that are not what the manifest and the template say.
+        UsageError: this is not a checkout.
+    """
+    folder, all_targets = paths.images(), known()
+    targets = [all_targets.target(name) for name in names] or list(all_targets.targets)
+    texts = {
+        folder / target.name / "Dockerfile": inputs.rendered(folder, target, lock.load(folder, target))
+        for target in targets
+    }
+    stale = inputs.stale_dockerfiles(texts)
+    if check and stale:
+        raise StaleError("Dockerfiles are stale", stale, hint="launch image render")
+    if stale and not paths.is_checkout():
+        raise UsageError("Dockerfiles are generated in a checkout of the project")
+    changed = [path for path in texts if inputs.stale_dockerfiles({path: texts[path]})]
+    for path in changed:
+        paths.write_atomic(path, texts[path])
+    return tuple(str(path.relative_to(folder.parent)) for path in changed)
+
+
+def build(
+    name: str,
+    *,
+    base: str | None,
+    no_cache: bool,
+    verify: bool,
+    secrets: Sequence[str],
+    progress: Progress,
+) -> BuildReport:
+    """Fetch the files and build the image; nothing to do when the engine has it.
+
+    Raises:
+        BuildError: the engine cannot, a step failed, or (with ``verify``) two builds differ.
+        EngineError: no engine answers.
+        FetchError: files that cannot be had.
+    """
+    what, client = sources(name, base), connect(timeout=600)
+    image, done = inspect.find(client, what.reference), None
+    if image is None or no_cache:
+        files = fetch.fetch(what.target, what.lock, progress=progress).folder
+        done = builds.build(client, what, files, progress=progress, no_cache=no_cache, secrets=secrets)
+    if verify:
+        files = fetch.fetch(what.target, what.lock, progress=progress).folder
+        builds.verify(client, what, files, progress=progress, secrets=secrets)
+    image = inspect.find(client, what.reference)
+    if image is None:
+        raise ImageMissingError(f"{what.reference} vanished from the engine while it was looked at")
+    cached, run = (done.cached, done.run) if done else ((), ())
+    return BuildReport(image=image, built=done is not None, cached=cached, run=run, verified=verify)
+
+
+def check(name: str, *, base: str | None, only: Sequence[str], progress: Progress) -> tuple[Outcome, ...]:
+    """Run the target's checks inside its image.
+
+    Raises:
+        ImageMissingError: it is not built.
+        UsageError: ``only`` names a check that the target does not have.
+    """
+    what, client = sources(name, base), connect(timeout=600)
+    image = inspect.find_for(client, what)
+    if image is None:
+        raise ImageMissingError(f"{what.reference} is not built", hint=f"launch image build {name}")
+    unknown = sorted(set(only) - set(what.target.checks))
+    if unknown:
+        raise UsageError(
+            f"{name} has no check {', '.join(unknown)}", hint=f"it has: {', '.join(what.target.checks)}"
+        )
+    return checks.run(client, image.reference, what, only or what.target.checks, progress=progress)
+
+
+def judge(outcomes: Sequence[Outcome]) -> None:
+    """Raise when a check failed; one that needs a device is neither passed nor failed.
+
+    Raises:
+        CheckError: all that failed, each with what it said.
+    """
+    failed = [f"{outcome.check}: {outcome.detail}" for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        raise CheckError(f"{len(failed)} of {len(outcomes)} checks failed", failed)
+
+
+def listing(*, base: str | None) -> tuple[Row, ...]:
+    """All targets, each with its image where the engine has it.
+
+    Raises:
+        EngineError: no engine answers.
+    """
+    client = connect()
+    rows = []
+    for target in known().targets:
+        what = sources(target.name, base)
+        rows.append(
+            Row(
+                target=target.name,
+                summary=target.summary_en,
+                reference=what.reference,
+                lock_digest=what.lock.digest,
+                image=inspect.find_for(client, what),
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,68 @@
+"""``launch image build``: a target's image, from fetched files, bit-reproducible."""
+
+import json
+
+import rich_click as click
+from rich.filesize import decimal
+
+from launcher.cli import ui
+
+
+@click.command()
+@click.argument("target")
+@click.option("--base", metavar="REF", help="Use this base image instead of the manifest's (LAUNCH_BASE).")
+@click.option("--no-cache", is_flag=True, help="Run every step anew.")
+@click.option("--verify", is_flag=True, help="Build once more without the cache and compare the digests.")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="id=ca|apt-sources,src=FILE",
+    help="A CA bundle or a sources.list for the system packages' step; never ends up in the image.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    target: str,
+    base: str | None,
+    no_cache: bool,
+    verify: bool,
+    secrets: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Build the image of TARGET; does nothing when the engine has it already.
+
+    Its files are fetched first; the Python packages are then installed with the network off.
+    """
+    from launcher import settings
+    from launcher.app import images
+
+    with ui.TerminalProgress() as progress:
+        report = images.build(
+            target,
+            base=base or settings.load().base.value,
+            no_cache=no_cache,
+            verify=verify,
+            secrets=secrets,
+            progress=progress,
+        )
+    image = report.image
+    if as_json:
+        result = {
+            "schema": 1,
+            "reference": image.reference,
+            "id": image.id,
+            "bytes": image.size,
+            "built": report.built,
+            "cached": list(report.cached),
+            "run": list(report.run),
+            "verified": report.verified,
+            "labels": dict(image.labels),
+        }
+        click.echo(json.dumps(result, indent=2))
+        return
+    done = "built" if report.built else "nothing to do, the engine has"
+    ui.out.print(f"{done} {image.reference}, {decimal(image.size)}, {image.id}", soft_wrap=True)
+    if report.verified:
+        ui.out.print("verified: a second build without the cache gave the same digest")
+    elif report.built and not image.reproducible:
+        ui.err.print(f"not bit-reproducible: {image.labels.get('launch.reproducible', '')}", soft_wrap=True)

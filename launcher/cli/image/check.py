@@ -1,0 +1,40 @@
+"""``launch image check``: the checks of a target, run inside its image."""
+
+import json
+from dataclasses import asdict
+
+import rich_click as click
+from rich.markup import escape
+from rich.table import Table
+
+from launcher.cli import ui
+
+_STYLES = {"ok": "green", "failed": "bold red", "needs-gpu": "yellow", "left-out": "dim"}
+
+
+@click.command()
+@click.argument("target")
+@click.option("--base", metavar="REF", help="As in `launch image build`.")
+@click.option("--only", multiple=True, metavar="CHECK", help="Run this check alone; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(target: str, base: str | None, only: tuple[str, ...], as_json: bool) -> None:
+    """Run the checks that the manifest names for TARGET inside its built image.
+
+    Exit code 0: no check failed. A check that needs a GPU which is not there is reported as such.
+    """
+    from launcher import settings
+    from launcher.app import images
+
+    with ui.TerminalProgress() as progress:
+        outcomes = images.check(target, base=base or settings.load().base.value, only=only, progress=progress)
+    if as_json:
+        result = {"schema": 1, "target": target, "checks": [asdict(outcome) for outcome in outcomes]}
+        click.echo(json.dumps(result, indent=2))
+    else:
+        table = Table("check", "status", "seconds", "detail")
+        for outcome in outcomes:
+            style = _STYLES[outcome.status]
+            seconds = f"{outcome.seconds:.1f}"
+            table.add_row(outcome.check, f"[{style}]{outcome.status}[/]", seconds, escape(outcome.detail))
+        ui.out.print(table)
+    images.judge(outcomes)

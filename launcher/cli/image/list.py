@@ -1,0 +1,41 @@
+"""``launch image list``: the targets, built or not."""
+
+import json
+
+import rich_click as click
+from rich.filesize import decimal
+from rich.table import Table
+
+from launcher.cli import ui
+
+
+@click.command()
+@click.option("--base", metavar="REF", help="As in `launch image build`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def command(base: str | None, as_json: bool) -> None:
+    """Show all targets: built or not, size, lock digest."""
+    from launcher import settings
+    from launcher.app import images
+
+    rows = images.listing(base=base or settings.load().base.value)
+    if as_json:
+        result = [
+            {
+                "target": row.target,
+                "reference": row.reference,
+                "lock_digest": row.lock_digest,
+                "built": row.image is not None,
+                "image": row.image.reference if row.image else None,
+                "id": row.image.id if row.image else None,
+                "bytes": row.image.size if row.image else None,
+            }
+            for row in rows
+        ]
+        click.echo(json.dumps({"schema": 1, "targets": result}, indent=2))
+        return
+    table = Table("target", "built", "size", "lock", "image", "for")
+    for row in rows:
+        size = decimal(row.image.size) if row.image else ""
+        name = row.image.reference if row.image else row.reference
+        table.add_row(row.target, "yes" if row.image else "no", size, row.lock_digest[:12], name, row.summary)
+    ui.out.print(table)

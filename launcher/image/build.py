@@ -1,0 +1,266 @@
+"""From the inputs to an image on the engine, through buildx; bit-reproducible where the engine can do it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher import dockerfile, paths, process
+from launcher.errors import BuildError, ProgramError
+from launcher.image import archive, uv
+from launcher.image.buildlog import BuildLog
+from launcher.image.client import context_name
+from launcher.image.inputs import Inputs
+from launcher.progress import Progress
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+# 23.0 is the first engine whose own builder knows `RUN --network=none` and named build contexts.
+_MINIMUM_ENGINE = 23
+
+_PACKED = "image.tar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """What the engine can do.
+
+    Attributes:
+        name: of the buildx builder.
+        unreproducible: why its images are not bit-reproducible, "" when they are.
+    """
+
+    name: str
+    unreproducible: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """One finished build.
+
+    Attributes:
+        digest: the image's manifest digest; "" where the engine keeps none.
+        cached: the steps that came from the cache.
+        run: the steps that were run.
+    """
+
+    digest: str
+    cached: tuple[str, ...]
+    run: tuple[str, ...]
+
+
+def builder(client: "DockerClient") -> Builder:
+    """What the engine behind this client can do.
+
+    Raises:
+        BuildError: it is too old, or buildx is missing; says what to install.
+    """
+    version = str(client.version().get("Version", "0"))
+    major = version.split(".")[0]
+    if not major.isdigit() or int(major) < _MINIMUM_ENGINE:
+        raise BuildError(
+            f"Docker Engine {version} cannot build this image",
+            why="it knows neither RUN --network=none nor named build contexts",
+            hint=f"install Docker Engine {_MINIMUM_ENGINE} or newer, or run in an environment: --engine venv",
+        )
+    try:
+        process.run(["docker", "buildx", "version"], timeout=60)
+    except ProgramError as error:
+        missing = "the docker command" if error.returncode == 127 else "docker buildx"
+        raise BuildError(
+            f"{missing} is missing",
+            why=error.why,
+            hint="install the packages docker-ce-cli and docker-buildx-plugin (Debian's own: docker-cli and "
+            "docker-buildx), or run without a container: --engine venv",
+        ) from None
+    status = client.info().get("DriverStatus") or []
+    containerd = any("io.containerd.snapshotter" in str(value) for _, value in status)
+    reason = (
+        "" if containerd else "the engine does not keep its images in containerd, so file times are its own"
+    )
+    return Builder(name=context_name(), unreproducible=reason)
+
+
+def build(
+    client: "DockerClient",
+    inputs: Inputs,
+    wheels: Path,
+    *,
+    progress: Progress,
+    no_cache: bool = False,
+    secrets: Sequence[str] = (),
+) -> Built:
+    """Build the image and give it its two names; on failure nothing is left on the engine or on disk.
+
+    Args:
+        client: of the engine that builds.
+        inputs: what to build.
+        wheels: the folder of fetched files, one subfolder per layer.
+        progress: told about each step.
+        no_cache: build every step anew.
+        secrets: ``id=…,src=…`` of the Dockerfile's optional secrets.
+
+    Raises:
+        BuildError: the engine cannot do it, or a step failed; carries the end of that step's output.
+    """
+    engine = builder(client)
+    with _workplace() as folder:
+        if engine.unreproducible:
+            result = _buildx(inputs, wheels, engine, folder, ["--load"], progress, no_cache, secrets)
+        else:
+            to_file = _archive(inputs, folder)
+            result = _buildx(inputs, wheels, engine, folder, to_file, progress, no_cache, secrets)
+            process.run(["docker", "load", "--quiet", "--input", str(folder / _PACKED)])
+    repository, tag = dockerfile.alias(inputs.target.name).split(":")
+    client.images.get(inputs.reference).tag(repository, tag)
+    return result
+
+
+def verify(
+    client: "DockerClient",
+    inputs: Inputs,
+    wheels: Path,
+    *,
+    progress: Progress,
+    secrets: Sequence[str] = (),
+) -> str:
+    """Build once more without the cache and compare with the engine's image.
+
+    Returns:
+        The digest that both have.
+
+    Raises:
+        BuildError: they differ (names the first differing file), or this engine's images always do.
+    """
+    engine = builder(client)
+    if engine.unreproducible:
+        raise BuildError(
+            "this engine's images are not bit-reproducible",
+            why=engine.unreproducible,
+            hint='switch the containerd image store on ("features": {"containerd-snapshotter": true} in the '
+            "daemon's configuration) and build again",
+        )
+    first = str(client.images.get(inputs.reference).id)
+    with _workplace() as folder:
+        to_file = _archive(inputs, folder)
+        second = _buildx(inputs, wheels, engine, folder, to_file, progress, True, secrets)
+        if second.digest == first:
+            return first
+        process.run(["docker", "save", "--output", str(folder / "first.tar"), inputs.reference])
+        difference = archive.first_difference(folder / "first.tar", folder / _PACKED)
+    raise BuildError(
+        f"two builds of {inputs.reference} differ",
+        why=difference or "only the packing of their layers does, which is the engine's",
+        hint=f"first {first}, second {second.digest}",
+    )
+
+
+def _archive(inputs: Inputs, folder: Path) -> list[str]:
+    """The output that is the same every time; the engine takes it from the archive, not from its cache."""
+    return ["--output", f"type=oci,dest={folder / _PACKED},rewrite-timestamp=true"]
+
+
+def _buildx(
+    inputs: Inputs,
+    wheels: Path,
+    engine: Builder,
+    folder: Path,
+    output: Sequence[str],
+    progress: Progress,
+    no_cache: bool,
+    secrets: Sequence[str],
+) -> Built:
+    argv = [
+        *("docker", "buildx", "build", "--builder", engine.name, "--progress", "plain"),
+        *("--file", str(inputs.dockerfile), "--tag", inputs.reference, "--platform", inputs.target.platform),
+        *("--build-context", f"wheels={wheels}", "--build-context", f"uv={_uv_folder(folder)}"),
+        *("--build-arg", f"BASE={inputs.base}"),
+        # The build's own record holds the moment and the machine: neither belongs into a reproducible digest.
+        *("--provenance=false", "--sbom=false"),
+        *(part for label in _labels(inputs, engine) for part in ("--label", label)),
+        *(part for secret in secrets for part in ("--secret", secret)),
+        *(["--no-cache"] if no_cache else []),
+        *output,
+        str(inputs.folder),
+    ]
+    log = BuildLog(progress=progress, task=f"building {inputs.reference}")
+    epoch = {"SOURCE_DATE_EPOCH": str(dockerfile.SOURCE_DATE_EPOCH)}
+    with process.started(argv, env=epoch) as child:
+        for line in child.lines():
+            log.feed(line)
+        code = child.wait()
+    if code != 0:
+        step, tail = log.failure()
+        raise BuildError(f"{inputs.reference}: {step} failed", why=tail, hint=_advice(tail, inputs))
+    log.finish()
+    packed = folder / _PACKED
+    digest = archive.digest(packed) if packed.exists() else ""
+    return Built(digest=digest, cached=tuple(log.cached), run=tuple(log.run))
+
+
+def _labels(inputs: Inputs, engine: Builder) -> list[str]:
+    found = dockerfile.labels(
+        inputs.target,
+        lock_digest=inputs.lock.digest,
+        digest=inputs.digest,
+        base=inputs.base,
+        revision=_revision(inputs),
+        unreproducible=engine.unreproducible,
+        installer=f"uv {uv.version()}",
+    )
+    return [f"{key}={value}" for key, value in found]
+
+
+def _revision(inputs: Inputs) -> str:
+    """The last commit that touched what this image is made of, "" outside a checkout or with changes there.
+
+    Not the checked out commit: two commits that change other things must give the same digest.
+    """
+    if not paths.is_checkout():
+        return ""
+    names = [inputs.dockerfile, *(inputs.folder / "locks" / part.file_name for part in inputs.lock.locks)]
+    files = [str(name) for name in (*names, inputs.folder / "seal.py")]
+    try:
+        if process.run(["git", "status", "--porcelain", "--", *files], cwd=inputs.folder).stdout.strip():
+            return ""
+        return process.run(
+            ["git", "log", "-1", "--format=%H", "--", *files], cwd=inputs.folder
+        ).stdout.strip()
+    except ProgramError:
+        return ""
+
+
+def _advice(tail: str, inputs: Inputs) -> str:
+    if "resolve source metadata" in tail or "pull access denied" in tail or "failed to do request" in tail:
+        return f"the base {inputs.base} is out of reach: name one that is here with --base or LAUNCH_BASE"
+    if "no space left" in tail:
+        return (
+            "free some disk space; `docker system df` and `docker builder prune` show and free the engine's"
+        )
+    if "apt" in tail or "Temporary failure resolving" in tail:
+        return "the package sources are out of reach: --secret id=apt-sources,src=FILE replaces them"
+    return ""
+
+
+def _uv_folder(folder: Path) -> Path:
+    """A folder that holds the uv program alone: all of it may be sent to the engine."""
+    import uv as uv_package
+
+    target = folder / "uv" / "uv"
+    if not target.exists():
+        target.parent.mkdir()
+        shutil.copyfile(uv_package.find_uv_bin(), target)
+        target.chmod(0o755)
+    return target.parent
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    """A temporary folder in the cache, not in /tmp, which may be memory: image archives lie in it."""
+    paths.cache().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.cache(), prefix="build-") as folder:
+        yield Path(folder)

@@ -1,0 +1,149 @@
+"""Run images/checks inside a built image: no network, the caller's own user id, no capabilities."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher.errors import EngineError
+from launcher.image.inputs import Inputs
+from launcher.manifest import Devices
+from launcher.progress import Progress
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+#: What a check may say; a check that needs a device that is not there says so and never "ok".
+STATUSES = ("ok", "failed", "needs-gpu", "left-out")
+
+_LIMIT_S = 1800  # a training step on a slow machine, with room
+_TAIL = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one check found.
+
+    Attributes:
+        check: its name in the manifest.
+        status: one of :data:`STATUSES`.
+        detail: for people.
+        seconds: wall time, the container's start included.
+    """
+
+    check: str
+    status: str
+    detail: str
+    seconds: float
+
+
+def run(
+    client: "DockerClient", image: str, inputs: Inputs, names: Sequence[str], *, progress: Progress
+) -> tuple[Outcome, ...]:
+    """Run the named checks one after the other; all are run, whatever one says.
+
+    Raises:
+        EngineError: the engine refused to run a container of the image.
+    """
+    task = f"checking {image}"
+    progress.start(task, total=len(names))
+    outcomes = []
+    for name in names:
+        outcomes.append(_one(client, image, inputs, name))
+        progress.advance(task, 1)
+    progress.finish(task)
+    return tuple(outcomes)
+
+
+def _one(client: "DockerClient", image: str, inputs: Inputs, name: str) -> Outcome:
+    import time
+
+    import requests
+    from docker.errors import APIError
+
+    begin = time.monotonic()
+    try:
+        container = client.containers.create(image, **request(inputs, name))
+    except APIError as error:
+        raise EngineError(f"the engine refused a container of {image}", why=str(error)) from None
+    try:
+        container.start()
+        try:
+            code = int(container.wait(timeout=_LIMIT_S)["StatusCode"])
+        except requests.exceptions.RequestException:
+            code = -1
+        text = container.logs(stdout=True, stderr=True).decode(errors="replace")
+        verdict = container.logs(stdout=True, stderr=False).decode(errors="replace")
+    except APIError as error:
+        raise EngineError(f"check {name} could not be started in {image}", why=str(error)) from None
+    finally:
+        container.remove(force=True, v=True)
+    status, detail = judge(code, verdict, text)
+    return Outcome(check=name, status=status, detail=detail, seconds=time.monotonic() - begin)
+
+
+def judge(code: int, verdict: str, text: str) -> tuple[str, str]:
+    """A check's status and detail from its exit code, its standard output and everything it printed.
+
+    A check that ends without its verdict, or contradicts it with its exit code, has failed.
+    """
+    tail = "\n".join(text.strip().splitlines()[-_TAIL:])
+    if code == -1:
+        return "failed", f"not done after {_LIMIT_S} s\n{tail}"
+    for line in reversed(verdict.strip().splitlines()):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(said, dict) and said.get("status") in STATUSES:
+            if (said["status"] == "failed") == (code == 0):
+                return "failed", f"said {said['status']}, but exited with code {code}: {said.get('detail')}"
+            return said["status"], str(said.get("detail", ""))
+        break
+    return "failed", f"exited with code {code} and gave no verdict\n{tail}"
+
+
+def request(inputs: Inputs, name: str) -> dict[str, Any]:
+    """The SDK's arguments for the container of one check: the least that it needs."""
+    locks = ":".join(f"/launch/locks/{part.file_name}" for part in inputs.lock.layers)
+    return {
+        "command": ["python", f"/launch/checks/{name}.py"],
+        "environment": {
+            **{"HOME": "/tmp/home", "USER": "launch", "LOGNAME": "launch", "TMPDIR": "/tmp"},  # noqa: S108
+            **{"TARGET": inputs.target.name, "LOCKS": locks},
+        },
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "network_mode": "none",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "read_only": True,
+        # A check writes models and caches; /tmp is the container's only writable place.
+        "tmpfs": {"/tmp": "rw,exec,mode=1777,size=4g"},  # noqa: S108
+        "working_dir": "/tmp",  # noqa: S108
+        "init": True,
+        "shm_size": inputs.target.devices.shm_size,
+        "volumes": {
+            str(inputs.folder / "checks"): {"bind": "/launch/checks", "mode": "ro"},
+            str(inputs.folder / "locks"): {"bind": "/launch/locks", "mode": "ro"},
+        },
+        "labels": {"launch.role": "check", "launch.target": inputs.target.name},
+        **_devices(inputs.target.devices),
+    }
+
+
+def _devices(devices: Devices) -> dict[str, Any]:
+    """The target's devices as far as this machine has them; checks say when one is missing."""
+    if devices.kind == "nvidia" and Path("/dev/nvidiactl").exists():
+        from docker.types import DeviceRequest
+
+        return {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]}
+    present = [path for path in devices.paths if Path(path).exists()]
+    if devices.kind != "intel" or not present:
+        return {}
+    groups = {node.stat().st_gid for path in present for node in Path(path).glob("render*")}
+    return {
+        "devices": [f"{path}:{path}:rwm" for path in present],
+        "group_add": sorted(str(group) for group in groups),
+    }
