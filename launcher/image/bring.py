@@ -2,8 +2,9 @@
 
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def _download_all(
     """Bring all of them, the largest first; what could not be had, and why."""
     stop = threading.Event()
     problems: dict[LockedPackage, str] = {}
-    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="fetch") as pool:
+    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="fetch") as pool, _stopping(stop, pool):
         sizes = pool.map(lambda source: source.size or download.size(http, source.url), sources)
         sized = [replace(source, size=size) for source, size in zip(sources, sizes, strict=True)]
         known = sum(source.size or 0 for source in sized)
@@ -149,18 +150,24 @@ def _download_all(
             ): source
             for source in sorted(sized, key=lambda source: -(source.size or 0))
         }
-        try:
-            for future in as_completed(waiting):
-                problem = _problem(future.exception(), waiting[future])
-                if problem:
-                    problems[waiting[future].package] = problem
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in as_completed(waiting):
+            problem = _problem(future.exception(), waiting[future])
+            if problem:
+                problems[waiting[future].package] = problem
     if not problems:
         progress.finish(task)
     return problems
+
+
+@contextmanager
+def _stopping(stop: threading.Event, pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Whatever leaves the block early (Ctrl-C above all) ends the downloads; their parts stay."""
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _check_space(needed: int) -> None:
