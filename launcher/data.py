@@ -3,6 +3,7 @@
 Streaming: a line is read, judged, hashed and forgotten; a data set is never held in memory.
 """
 
+import codecs
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from launcher.errors import DataError
 
 #: Problems that are listed in full; the rest is counted.
 SHOWN = 20
+
+#: No teacher's score is beyond this; NaN and infinity are not below it either.
+_LARGEST = 1e300
 
 _SUFFIXES = (".jsonl", ".json")
 
@@ -106,7 +110,9 @@ class _Problems:
 def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
     files: list[Path] = []
     for path in given:
-        if path.is_dir():
+        if ":" in str(path):
+            problems.add(f"{path}: a colon separates paths, rename the file or folder")
+        elif path.is_dir():
             inside = sorted(item for item in path.iterdir() if item.suffix in _SUFFIXES and item.is_file())
             if not inside:
                 problems.add(f"{path}: no .jsonl or .json file in this folder")
@@ -115,8 +121,6 @@ def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
             problems.add(f"{path}: does not exist")
         elif path.suffix not in _SUFFIXES:
             problems.add(f"{path}: the trainer reads .jsonl and .json files only")
-        elif ":" in str(path):
-            problems.add(f"{path}: a colon separates paths, rename the file")
         else:
             files.append(path)
     return files
@@ -125,15 +129,21 @@ def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
 def _check_file(path: Path, rules: Rules, problems: _Problems) -> DataFile:
     digest, size, rows = hashlib.sha256(), 0, 0
     judge = _JUDGES[rules.format]
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            digest.update(line)
-            size += len(line)
-            if not line.strip():
-                continue
-            rows += 1
-            for problem in _judge_line(line, judge, rules):
-                problems.add(f"{path}:{number}: {problem}")
+    try:
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                digest.update(line)
+                size += len(line)
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)  # the trainer passes over it too
+                if not line.strip():
+                    continue
+                rows += 1
+                for problem in _judge_line(line, judge, rules):
+                    problems.add(f"{path}:{number}: {problem}")
+    except OSError as error:
+        problems.add(f"{path}: cannot be read: {error.strerror}")
+        return DataFile(path=path, sha256="", size=size, rows=rows)
     if not rows:
         problems.add(f"{path}: no rows")
     return DataFile(path=path, sha256=digest.hexdigest(), size=size, rows=rows)
@@ -143,12 +153,18 @@ def _judge_line(
     line: bytes, judge: Callable[[dict[str, Any], Rules], Iterator[str]], rules: Rules
 ) -> Iterator[str]:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())  # decoded here: json would guess UTF-16, the trainer does not
     except UnicodeDecodeError as error:
         yield f"not UTF-8: {error.reason}"
         return
     except json.JSONDecodeError as error:
         yield f"not JSON: {error.msg} (column {error.colno})"
+        return
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        yield "not JSON that a trainer reads: a number too long, or too deep a nesting"
+        return
+    if b"\\ud" in line.lower() and _has_half_character(row):
+        yield "half a surrogate pair (\\ud800 to \\udfff alone is no character)"
         return
     if not isinstance(row, dict):
         yield f"a row is an object, not {_kind(row)}"
@@ -225,8 +241,18 @@ def _scores_problems(row: dict[str, Any], field: str, *, required: bool) -> Iter
     for position, score in enumerate(scores):
         if isinstance(score, bool) or not isinstance(score, int | float):
             yield f"{name}[{position}]: a number, not {_kind(score)}"
+        elif not -_LARGEST < score < _LARGEST:  # Python's JSON reader and the trainer's take NaN and Infinity
+            yield f"{name}[{position}]: a finite number, not {score}"
     if isinstance(texts, list) and len(scores) != len(texts):
         yield f"{name}: {len(scores)} scores for {len(texts)} texts"
+
+
+def _has_half_character(row: object) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _kind(value: object) -> str:
