@@ -1,0 +1,148 @@
+"""What the real parts need: an engine with the cpu image, the embedded environment, a tiny model.
+
+Everything is made once per session and by the launcher's own commands; what cannot be had skips with a reason,
+and under CI fails instead, because there the reason would be a broken set-up.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished ``launch``."""
+
+    code: int
+    out: str
+    err: str
+
+
+Launch = Callable[..., Done]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; runs/ appears in it."""
+    monkeypatch.delenv("LAUNCH_RUNS_DIR", raising=False)
+    monkeypatch.setenv("LAUNCH_LANG", "en")
+    return tmp_path
+
+
+@pytest.fixture
+def launch(workspace: Path) -> Launch:
+    """Run ``launch`` as a user does: a process in an empty folder."""
+
+    def start(*arguments: object, timeout: float = 600, **variables: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "launcher", *map(str, arguments)],
+            cwd=workspace,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return start
+
+
+def _launch_once(*arguments: object, cwd: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher", *map(str, arguments)], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Any]:
+    """A connected docker client."""
+    from launcher.errors import EngineError
+    from launcher.image.client import connect
+
+    try:
+        client = connect()
+    except EngineError as error:
+        reason = f"{error.message}; tests/support/engine.sh install and start bring one"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The cpu image, built when it is not there."""
+    _launch_once("image", "build", "cpu", cwd=tmp_path_factory.mktemp("build"))
+    return "cpu"
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded cpu environment, made when it is not there."""
+    from launcher import lock, manifest, paths
+    from launcher.image import environment as environments
+    from launcher.progress import Silent
+
+    target = manifest.load(paths.images() / "manifest.toml").target("cpu")
+    return environments.ensure(target, lock.load(paths.images(), target), progress=Silent()).folder
+
+
+@pytest.fixture(scope="session")
+def rows() -> Path:
+    """Real training rows with teacher scores."""
+    folder = SHARED / "retrieval"
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny XLM-R whose tokenizer was trained on the demo's text, made by its recipe."""
+    from launcher import demo
+
+    folder = tmp_path_factory.mktemp("model")
+    data = demo.write(folder / "data")
+    _launch_once(
+        *("run", "tiny-xlmr", "--target", "cpu", "--engine", "venv", "--data", data.corpus),
+        *("--output", folder / "tiny"),
+        cwd=folder,
+    )
+    return folder / "tiny"
+
+
+PROBE = """#!/usr/bin/env bash
+# /// recipe
+# summary = {{ en = "probe", zh = "探测" }}
+# targets = ["cpu", "cuda", "xpu"]
+# launch = "python"
+# [outputs]
+# help = {{ en = "nothing", zh = "无" }}
+# ///
+set -euo pipefail
+{body}
+"""
+
+
+@pytest.fixture
+def probe(workspace: Path) -> Callable[[str], Path]:
+    """A recipe of a few bash lines: for what does not need a training."""
+
+    def make(body: str) -> Path:
+        file = workspace / "probe.sh"
+        file.write_text(PROBE.format(body=body), encoding="utf-8")
+        return file
+
+    return make

@@ -1,0 +1,141 @@
+"""The recipe on real rows, in the container and in the embedded environment."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Launch
+
+SMALL = ("--passage-max-len", "128", "--query-max-len", "64", "--num-train-epochs", "1")
+
+
+def _result(workspace: Path) -> dict:
+    (run,) = (workspace / "runs").iterdir()
+    return json.loads((run / "result.json").read_text())
+
+
+@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.engine), "venv"])
+def on(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Options that choose an engine whose environment exists."""
+    request.getfixturevalue("image" if request.param == "docker" else "environment")
+    return ("--target", "cpu", "--engine", request.param)
+
+
+#: train_loss by (distillation, processes), filled by whichever engine comes first.
+_LOSSES: dict[tuple[bool, int], float] = {}
+
+
+@pytest.mark.environment
+@pytest.mark.shared_data
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("distillation", [False, True])
+def test_real_rows(
+    launch: Launch,
+    workspace: Path,
+    rows: Path,
+    tiny_model: Path,
+    on: tuple[str, ...],
+    processes: int,
+    distillation: bool,
+) -> None:
+    done = launch(
+        *("run", "bge-m3-unified", *on, "--data", rows, "--model", tiny_model, "--nproc", processes),
+        *("--knowledge-distillation", distillation, *SMALL),
+    )
+    assert done.code == 0, done.err
+    result = _result(workspace)
+    assert result["stage"] == "done"
+    assert result["world_size"] == processes
+    # 10 rows in each of two files; each file drops its last partial batch of 2 x processes
+    assert result["steps"] == 2 * (10 // (2 * processes))
+    assert [file["rows"] for file in result["data"]] == [10, 10]
+    assert result["model"]["weights_sha256"]
+    (output,) = (workspace / "runs").glob("*/output")
+    assert {"model.safetensors", "sparse_linear.pt", "colbert_linear.pt"} <= {
+        f.name for f in output.iterdir()
+    }
+    # same lock, same data, same seed: the container and the environment train the same model
+    loss = _LOSSES.setdefault((distillation, processes), result["final"]["train_loss"])
+    assert result["final"]["train_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.environment
+@pytest.mark.shared_data
+def test_processes_that_train_alone_are_an_error(
+    launch: Launch, workspace: Path, rows: Path, tiny_model: Path, environment: Path
+) -> None:
+    """Without --use_cpu both processes train as rank 0 of a world of one, and exit with code 0."""
+    assert launch("recipe", "copy", "bge-m3-unified", workspace / "alone.sh").code == 0
+    recipe = workspace / "alone.sh"
+    text = recipe.read_text()
+    assert "--use_cpu true --ddp_backend gloo" in text
+    recipe.write_text(text.replace("args+=(--use_cpu true --ddp_backend gloo)", "true"))
+    done = launch(
+        *("run", recipe, "--target", "cpu", "--engine", "venv", "--data", rows, "--model", tiny_model),
+        *("--nproc", 2, "--negatives-cross-device", "false", *SMALL),
+    )
+    assert done.code == 80, done.err
+    assert "world size 1" in done.err
+    assert _result(workspace)["stage"] == "verify"
+
+
+@pytest.mark.environment
+@pytest.mark.shared_data
+def test_a_plan_is_repeated_and_refused_when_its_data_changed(
+    launch: Launch, workspace: Path, rows: Path, tiny_model: Path, environment: Path
+) -> None:
+    data = workspace / "rows.jsonl"
+    data.write_bytes((rows / "msmarco.jsonl").read_bytes())
+    options = ("--target", "cpu", "--engine", "venv", "--data", data, "--model", tiny_model)
+    first = launch("run", "bge-m3-unified", *options, *SMALL, "--max-steps", 2, "--json")
+    assert first.code == 0, first.err
+    (plan,) = (workspace / "runs").glob("*/plan.json")
+    again = launch("run", "--plan", plan, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["final"]["train_loss"] == json.loads(first.out)["final"]["train_loss"]
+
+    data.write_bytes((rows / "nq.jsonl").read_bytes())
+    refused = launch("run", "--plan", plan)
+    assert refused.code == 82
+    assert "rows.jsonl has changed" in refused.err
+
+
+@pytest.mark.environment
+@pytest.mark.shared_data
+def test_bad_rows_are_found_before_anything_starts(
+    launch: Launch, workspace: Path, tiny_model: Path, environment: Path
+) -> None:
+    data = workspace / "bad.jsonl"
+    good = {"query": "q", "pos": ["p"], "neg": ["n"]}
+    rows = [
+        good,
+        {**good, "pos": "p"},
+        {**good, "neg": []},
+        {**good, "query": None},
+        {**good, "pos_scores": ["1"]},
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = launch(
+        *(
+            "run",
+            "bge-m3-unified",
+            "--target",
+            "cpu",
+            "--engine",
+            "venv",
+            "--data",
+            data,
+            "--model",
+            tiny_model,
+        )
+    )
+    assert done.code == 67
+    for place in (
+        "bad.jsonl:2: pos:",
+        "bad.jsonl:3: neg:",
+        "bad.jsonl:4: query:",
+        "bad.jsonl:5: pos_scores[0]:",
+    ):
+        assert place in done.err
+    assert not (workspace / "runs").exists()
