@@ -1,6 +1,8 @@
 """From the inputs to an image on the engine, through buildx; bit-reproducible where the engine can do it."""
 
+import json
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from launcher import dockerfile, paths, process
 from launcher.errors import BuildError, ProgramError
-from launcher.image import archive, uv
+from launcher.image import compare, uv
 from launcher.image.buildlog import BuildLog
 from launcher.image.client import context_name
 from launcher.image.inputs import Inputs
@@ -109,11 +111,8 @@ def build(
     """
     engine = builder(client)
     with _workplace() as folder:
-        if engine.unreproducible:
-            result = _buildx(inputs, wheels, engine, folder, ["--load"], progress, no_cache, secrets)
-        else:
-            to_file = _archive(inputs, folder)
-            result = _buildx(inputs, wheels, engine, folder, to_file, progress, no_cache, secrets)
+        result = _buildx(inputs, wheels, engine, folder, inputs.reference, progress, no_cache, secrets)
+        if not engine.unreproducible:
             process.run(["docker", "load", "--quiet", "--input", str(folder / _PACKED)])
     repository, tag = dockerfile.alias(inputs.target.name).split(":")
     client.images.get(inputs.reference).tag(repository, tag)
@@ -145,13 +144,16 @@ def verify(
             "daemon's configuration) and build again",
         )
     first = str(client.images.get(inputs.reference).id)
+    name = f"{inputs.reference}-second"
     with _workplace() as folder:
-        to_file = _archive(inputs, folder)
-        second = _buildx(inputs, wheels, engine, folder, to_file, progress, True, secrets)
+        second = _buildx(inputs, wheels, engine, folder, name, progress, True, secrets)
         if second.digest == first:
             return first
-        process.run(["docker", "save", "--output", str(folder / "first.tar"), inputs.reference])
-        difference = archive.first_difference(folder / "first.tar", folder / _PACKED)
+        process.run(["docker", "load", "--quiet", "--input", str(folder / _PACKED)])
+    try:
+        difference = compare.first_difference(client, inputs.reference, name)
+    finally:
+        client.images.remove(name, force=True)
     raise BuildError(
         f"two builds of {inputs.reference} differ",
         why=difference or "only the packing of their layers does, which is the engine's",
@@ -159,9 +161,16 @@ def verify(
     )
 
 
-def _archive(inputs: Inputs, folder: Path) -> list[str]:
-    """The output that is the same every time; the engine takes it from the archive, not from its cache."""
-    return ["--output", f"type=oci,dest={folder / _PACKED},rewrite-timestamp=true"]
+def _output(engine: Builder, folder: Path) -> list[str]:
+    """To an archive, the one way in which file times can be dated back; otherwise straight to the engine.
+
+    zstd, because each layer is packed twice on this way (once as built, once dated back), and gzip takes
+    twice as long for a larger result. Forced, so that the base's own packing does not show in the digest.
+    """
+    if engine.unreproducible:
+        return ["--load"]
+    form = "rewrite-timestamp=true,compression=zstd,force-compression=true"
+    return ["--output", f"type=oci,dest={folder / _PACKED},{form}"]
 
 
 def _buildx(
@@ -169,14 +178,14 @@ def _buildx(
     wheels: Path,
     engine: Builder,
     folder: Path,
-    output: Sequence[str],
+    name: str,
     progress: Progress,
     no_cache: bool,
     secrets: Sequence[str],
 ) -> Built:
     argv = [
         *("docker", "buildx", "build", "--builder", engine.name, "--progress", "plain"),
-        *("--file", str(inputs.dockerfile), "--tag", inputs.reference, "--platform", inputs.target.platform),
+        *("--file", str(inputs.dockerfile), "--tag", name, "--platform", inputs.target.platform),
         *("--build-context", f"wheels={wheels}", "--build-context", f"uv={_uv_folder(folder)}"),
         *("--build-arg", f"BASE={inputs.base}"),
         # The build's own record holds the moment and the machine: neither belongs into a reproducible digest.
@@ -184,7 +193,7 @@ def _buildx(
         *(part for label in _labels(inputs, engine) for part in ("--label", label)),
         *(part for secret in secrets for part in ("--secret", secret)),
         *(["--no-cache"] if no_cache else []),
-        *output,
+        *_output(engine, folder),
         str(inputs.folder),
     ]
     log = BuildLog(progress=progress, task=f"building {inputs.reference}")
@@ -198,8 +207,16 @@ def _buildx(
         raise BuildError(f"{inputs.reference}: {step} failed", why=tail, hint=_advice(tail, inputs))
     log.finish()
     packed = folder / _PACKED
-    digest = archive.digest(packed) if packed.exists() else ""
+    digest = _digest(packed) if packed.exists() else ""
     return Built(digest=digest, cached=tuple(log.cached), run=tuple(log.run))
+
+
+def _digest(packed: Path) -> str:
+    """The manifest digest of the one image in an OCI archive."""
+    with tarfile.open(packed) as tar:
+        index = tar.extractfile("index.json")
+        assert index is not None  # noqa: S101 - every OCI archive has this file
+        return str(json.load(index)["manifests"][0]["digest"])
 
 
 def _labels(inputs: Inputs, engine: Builder) -> list[str]:

@@ -28,6 +28,7 @@ class BuildLog:
     cached: list[str] = field(default_factory=list)
     run: list[str] = field(default_factory=list)
     _titles: dict[str, str] = field(default_factory=dict)
+    _ended: set[str] = field(default_factory=set)
     _output: dict[str, list[str]] = field(default_factory=dict)
     _loose: list[str] = field(default_factory=list)
     _failed: str = ""
@@ -64,16 +65,17 @@ class BuildLog:
         return self._titles.get(self._failed, "the build"), "\n".join(lines[-_TAIL:])
 
     def _name(self, step: str, named: re.Match[str]) -> None:
-        if step in self._titles or (named["stage"] or "").startswith("locks"):
-            return
+        if step in self._titles or named["stage"] == "locks":
+            return  # buildx repeats a step's name whenever it comes back to it
         self._titles[step] = title(named["command"])
         if not self._started:
             self._started = True
             self.progress.start(self.task, total=float(named["m"]))
 
     def _end(self, step: str, how: str, record: list[str]) -> None:
-        name = self._titles.pop(step, None)
-        if name is not None:
+        name = self._titles.get(step)
+        if name is not None and step not in self._ended:
+            self._ended.add(step)
             record.append(name)
             self.progress.advance(self.task, 1)
             self.progress.say(f"  {name}: {how}")
