@@ -18,8 +18,13 @@ from urllib.request import url2pathname
 
 import httpx
 import truststore
-from tenacity import Retrying, retry_if_exception, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = httpx.Timeout(60.0, connect=20.0)  # seconds without any byte
@@ -174,7 +179,7 @@ class _Transfer:
         persistent = Retrying(
             retry=retry_if_exception(_is_transient),
             stop=stop_after_attempt(5),
-            wait=wait_exponential_jitter(initial=0.5, max=10),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
             sleep=self._sleep,
             reraise=True,
         )
