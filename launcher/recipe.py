@@ -5,6 +5,7 @@ The header is TOML in a ``# /// recipe`` block (the block syntax of PEP 723). Th
 """
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,10 +22,11 @@ BLOCK = re.compile(r"(?m)^# /// recipe$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 ParameterType = Literal["int", "float", "bool", "str", "choice", "path"]
 Value = bool | int | float | str
 
-#: Names of the launcher's own variables and options; no parameter may take one.
+#: Names of the launcher's own variables and options, and of variables that bash or Python live by; no
+#: parameter may take one.
 RESERVED = frozenset(
     "target engine nproc data model output home path user here env env_file detach dry_run plan json memory"
-    " shm_size network verbose help show_output begun".split()
+    " shm_size network verbose help show_output begun as_json uid euid ppid ifs pythonpath".split()
 )
 
 
@@ -196,7 +198,10 @@ def convert(parameter: Parameter, text: str) -> str:
         if kind == "int":
             return str(int(text))
         if kind == "float":
-            return _as_text(float(text))
+            number = float(text)
+            if math.isfinite(number):
+                return _as_text(number)
+            raise ValueError("not finite")
         if kind == "bool":
             return {
                 "true": "true",
@@ -261,8 +266,9 @@ def parse(text: str, *, path: Path, sha256: str = "") -> Recipe:
             hint="start from one that works: launch recipe copy bge-m3-unified my-recipe.sh",
         )
     try:
-        raw = tomllib.loads("\n".join(line[2:] for line in found.group("content").splitlines()))
-    except tomllib.TOMLDecodeError as error:
+        # Not splitlines(): TOML's texts may hold the other characters that it takes for line ends.
+        raw = tomllib.loads("\n".join(line[2:] for line in found.group("content").split("\n")))
+    except (ValueError, RecursionError) as error:  # tomllib lets int() and the stack speak for themselves
         raise RecipeError(f"the header of {path} is not valid TOML", [str(error)]) from None
     try:
         header = _Header.model_validate(raw)
@@ -338,8 +344,10 @@ def _fits(kind: ParameterType, value: Any, choices: list[str]) -> bool:
     if kind == "int":
         return isinstance(value, int) and not isinstance(value, bool)
     if kind == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, str) and (kind != "choice" or value in choices)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if not isinstance(value, str) or "\n" in value or "\0" in value:  # it becomes an environment variable
+        return False
+    return kind != "choice" or value in choices
 
 
 def _as_text(value: Value) -> str:

@@ -4,7 +4,6 @@ The header is the only place where a default is written; variables that are alre
 Standard library only, since it runs in every environment.
 """
 
-import json
 import re
 import shlex
 import sys
@@ -19,7 +18,8 @@ def read(text: str) -> dict[str, object]:
     found = BLOCK.search(text)
     if found is None:
         raise SystemExit("there is no '# /// recipe' block")
-    lines = found.group("content").splitlines()
+    # Not splitlines(): TOML's texts may hold the other characters that it takes for line ends.
+    lines = found.group("content").split("\n")
     return tomllib.loads("\n".join(line[2:] for line in lines))
 
 
@@ -40,10 +40,17 @@ def assignments(header: dict, target: str) -> list[str]:
 
 
 def _assignment(name: str, value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else _as_text(value)
     # Only an unset variable takes the default: an empty one was set on purpose. Exported, so that a program
     # started by the recipe sees what the recipe saw.
     return f"export {name}=${{{name}-{shlex.quote(text)}}}"
+
+
+def _as_text(value: object) -> str:
+    """true/false and shortest numbers, as the launcher spells them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 if __name__ == "__main__":
