@@ -43,7 +43,7 @@ class LockedPackage:
 
     Attributes:
         name: the canonical name.
-        version: as the package states it.
+        version: as the file's name states it.
         filename: of the wheel, or of the source archive where there is no wheel.
         sha256: of that file.
     """
@@ -57,6 +57,13 @@ class LockedPackage:
     def is_source(self) -> bool:
         """True when there is no wheel, so that it has to be built."""
         return not self.filename.endswith(".whl")
+
+    def is_installed_as(self, version: str) -> bool:
+        """Whether that version, by the installed metadata, is this package.
+
+        A file name may carry a local part (``+cu12…``) that the metadata inside leaves out.
+        """
+        return version in (self.version, self.version.split("+")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,7 +151,7 @@ def _verify(target: Target, target_lock: TargetLock, place: Path) -> None:
     problems = [
         f"{package.name}: {installed.get(package.name, 'nothing')} instead of {package.version}"
         for package in target_lock.packages
-        if installed.get(package.name) != package.version
+        if not package.is_installed_as(installed.get(package.name, ""))
     ]
     locked = {package.name for package in target_lock.packages}
     problems += [f"{name}: not in the lock" for name in sorted(installed.keys() - locked)]

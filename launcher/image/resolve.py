@@ -12,7 +12,7 @@ from typing import Any
 
 import tomli_w
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from launcher.errors import LockError, ProgramError
 from launcher.image import uv, wheels
@@ -160,7 +160,9 @@ def _packages(
     for name, version in sorted(versions.items()):
         if name in urls:
             wheel = urls[name]
-            packages.append(_locked(name, wheel.version, wheel.filename, wheel.sha256))
+            # An installer looks for the file name's version: flash-attn's says more than its metadata.
+            version = str(parse_wheel_filename(wheel.filename)[1])
+            packages.append(_locked(name, version, wheel.filename, wheel.sha256))
             continue
         own = [file for file in files if file.name == name]
         chosen = wheels.choose(own, rules.target, kept=kept.get(name))

@@ -106,6 +106,17 @@ def test_the_digest_counts_content_and_layers_only() -> None:
         assert digest != other.digest
 
 
+def test_metadata_may_leave_the_local_part_out() -> None:
+    wheel = package("flash-attn", "2.8.3+cu12")
+    assert [wheel.is_installed_as(v) for v in ("2.8.3+cu12", "2.8.3", "2.8.3+cu11", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not package("a", "1.0").is_installed_as("1.0+cpu")
+
+
 def test_packages_are_what_is_installed() -> None:
     build = one(package("wheel"), layer="build")
     made = TargetLock(target="cpu", layers=(one(package("b")), one(package("a"), layer="m")), build=build)
