@@ -4,19 +4,71 @@ VENV := .venv
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 LAUNCH := $(VENV)/bin/launch
-UV := $(VENV)/bin/uv
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+
+IMAGES := $(addprefix image-,cpu cuda cuda-vllm xpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup
+.PHONY: help setup tools demo test check unit integration bench lock render docs format $(IMAGES)
 
 help: ## this list
-	@grep -hE '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
+	@echo "image-TARGET  build the image of cpu, cuda, cuda-vllm or xpu"
 
-setup: $(VENV)/.stamp ## the launcher in .venv
-$(VENV)/.stamp: pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev 2>/dev/null || \
-		VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --editable . --group dev
+setup: $(VENV)/.launcher ## install the launcher into .venv
+
+# pip, and not uv, installs the launcher: whatever mirror and certificates the user's pip knows just work.
+$(VENV)/.launcher: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, with its venv module"; exit 1; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) --upgrade pip
+	@$(PIP) --editable .
 	@touch $@
+
+$(VENV)/.tools: $(VENV)/.launcher
+	@echo "adding the test tools"
+	@$(PIP) --group dev
+	@touch $@
+
+tools: $(VENV)/.tools ## install the test tools too
+
+demo: setup ## fine-tune a tiny BGE-M3 on real text, with Docker or without
+	@$(LAUNCH) demo
+
+test: check unit integration ## everything that a machine without GPU can prove
+
+check: tools ## linters, types, layers, and whether generated files are fresh
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/shellcheck -x recipes/*.sh recipes/runtime/*.sh tests/support/*.sh .ci/run
+	$(LAUNCH) image lock --check
+	$(LAUNCH) image render --check
+	$(VENV)/bin/python docs/generate.py --check
+
+unit: tools
+	$(VENV)/bin/pytest tests/unit -n auto
+
+integration: tools ## the real parts: engine, image, environment, training
+	$(VENV)/bin/pytest tests/integration -v --durations=10
+
+bench: tools ## figures as ratios, measured side by side
+	@for program in tests/bench/*.py; do echo "== $$program"; $(VENV)/bin/python $$program || exit 1; done
+
+lock: setup ## resolve the locks of all targets again
+	$(LAUNCH) image lock
+
+render: setup ## generate the Dockerfiles
+	$(LAUNCH) image render
+
+docs: tools ## generate the reference pages
+	$(VENV)/bin/python docs/generate.py
+
+format: tools
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+$(IMAGES): image-%: setup
+	$(LAUNCH) image build $*

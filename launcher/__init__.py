@@ -1,8 +1,12 @@
 """One manifest, one locked image per accelerator, and one command that runs recipes in them."""
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("finetune-launch")
-except PackageNotFoundError:  # a plain source tree on PYTHONPATH
-    __version__ = "0+unknown"
+def version() -> str:
+    """The launcher's own version; read when asked for, since importlib.metadata takes longer than a start."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("finetune-launch")
+    except PackageNotFoundError:  # a plain source tree on PYTHONPATH
+        return "0+unknown"

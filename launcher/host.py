@@ -5,8 +5,6 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 #: Intel's PCI vendor id, and the device-id prefixes of its discrete cards:
 #: Max (0bd), Arc A (56), Arc B (e20-e22). Source: the kernel's include/drm/intel/pciids.h.
 _INTEL = "0x8086"
@@ -51,7 +49,7 @@ def facts(root: Path = Path("/")) -> Host:
     nodes = sorted((root / "dev/dri").glob("renderD*"))
     return Host(
         cpus=len(os.sched_getaffinity(0)),
-        memory=psutil.virtual_memory().total,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         nvidia=len(list((root / "proc/driver/nvidia/gpus").glob("*"))),
         intel=sum(map(_is_discrete_intel, (root / "sys/class/drm").glob("renderD*"))),
         render_groups=tuple(sorted({node.stat().st_gid for node in nodes})),

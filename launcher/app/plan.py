@@ -75,7 +75,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     base_model = _model(request, found, dry_run=dry_run, notes=notes)
     engine, image = _engine(request, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
     plan = plans.make(
-        launcher=launcher.__version__,
+        launcher=launcher.version(),
         recipe=found,
         recipes=paths.recipes(),
         target=target,

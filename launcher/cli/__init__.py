@@ -5,8 +5,6 @@ import sys
 
 import rich_click as click
 
-from launcher import __version__
-
 #: verb -> module that holds a click command of the name ``command``, and its one-line help.
 VERBS = {
     "run": ("launcher.cli.run", "Run a recipe in the image that matches the accelerator."),
@@ -46,7 +44,7 @@ class LazyGroup(click.RichGroup):
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="launch")
+@click.version_option(package_name="finetune-launch", prog_name="launch")
 @click.option("-v", "--verbose", is_flag=True, help="Print every program before it runs.")
 def root(verbose: bool) -> None:
     """Reproducible fine-tuning: one manifest, one image per accelerator, one command."""
