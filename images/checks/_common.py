@@ -1,0 +1,88 @@
+"""What the checks share. They run INSIDE an image, with what the image has and the standard library.
+
+Each prints one JSON line {"check", "status", "detail"} and exits 0, or 1 when it failed:
+``ok``, ``failed``, ``needs-gpu`` (not decided: the device is not there) or ``left-out`` (not in this image).
+The environment says what is checked: TARGET, and LOCKS, the paths of the target's lock files, by colons.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+# Checks are named after libraries; their own folder must not come before site-packages.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+
+
+class Failed(Exception):  # noqa: N818 - a verdict
+    """The check found something wrong."""
+
+
+class NeedsGpu(Exception):  # noqa: N818 - a verdict
+    """What is checked shows itself only with a device, and there is none."""
+
+
+class LeftOut(Exception):  # noqa: N818 - a verdict
+    """The image has no such part, and is not meant to."""
+
+
+def main(check: Callable[[], str]) -> None:
+    """Run a check function, which returns its detail or raises one of the verdicts above."""
+    name = Path(sys.argv[0]).stem
+    status, detail = "ok", ""
+    try:
+        detail = check()
+    except NeedsGpu as verdict:
+        status, detail = "needs-gpu", str(verdict)
+    except LeftOut as verdict:
+        status, detail = "left-out", str(verdict)
+    except Failed as verdict:
+        status, detail = "failed", str(verdict)
+    except Exception as error:  # noqa: BLE001 - whatever a library raises is this check's finding
+        status, detail = "failed", f"{type(error).__name__}: {error}"
+    print(json.dumps({"check": name, "status": status, "detail": detail}), flush=True)
+    # Some libraries' threads and destructors crash at exit without a device; the verdict is already out.
+    os._exit(1 if status == "failed" else 0)
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked() -> dict[str, str]:
+    """Name -> version of everything that the locks name."""
+    found: dict[str, str] = {}
+    for path in os.environ["LOCKS"].split(":"):
+        text = Path(path).read_text(encoding="utf-8")
+        found |= {canonical(n): v for n, v in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.M)}
+    return found
+
+
+def require(name: str) -> str:
+    """The version of a distribution that this target locks; left out where it does not."""
+    if canonical(name) not in locked():
+        raise LeftOut(f"{name} is not part of this target")
+    return metadata.version(name)
+
+
+def device() -> str | None:
+    """``cuda`` or ``xpu`` when torch sees such a device here, else None."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return "xpu"
+    return None
+
+
+def need_device() -> str:
+    """The device that torch sees; the check stays undecided without one."""
+    found = device()
+    if found is None:
+        raise NeedsGpu("no GPU here")
+    return found

@@ -1,0 +1,33 @@
+"""torch was built for this target's devices, and sees the one that is there."""
+
+import os
+from pathlib import Path
+
+from _common import Failed, NeedsGpu, device, main
+
+
+def check() -> str:
+    """The build first, which needs no device; then a matrix product on the device."""
+    import torch
+
+    nvidia = os.environ["TARGET"].startswith("cuda")
+    if nvidia and torch.version.cuda is None:
+        raise Failed(f"torch {torch.__version__} is not a CUDA build")
+    if not nvidia and not torch.xpu._is_compiled():
+        raise Failed(f"torch {torch.__version__} is not an XPU build")
+    present = Path("/dev/nvidiactl").exists() if nvidia else any(Path("/dev/dri").glob("renderD*"))
+    found = device()
+    if found is None and present:
+        raise Failed(
+            "a GPU is here, and torch sees none: driver too old, or no permission for its device files"
+        )
+    if found is None:
+        raise NeedsGpu(f"torch {torch.__version__} is built for it; no device here")
+    left, right = torch.randn(64, 64), torch.randn(64, 64)
+    error = float((left.to(found) @ right.to(found)).cpu().sub(left @ right).abs().max())
+    if not error < 1e-2:
+        raise Failed(f"a matrix product on {found} is off by {error}")
+    return f"{getattr(torch, found).get_device_name(0)}, product off by {error:.1e}"
+
+
+main(check)

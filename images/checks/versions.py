@@ -1,0 +1,30 @@
+"""What is installed is what the locks say: nothing more, nothing less, nothing else."""
+
+from importlib import metadata
+
+from _common import Failed, canonical, locked, main
+
+
+def check() -> str:
+    """Compare names and versions both ways."""
+    wanted = locked()
+    found: dict[str, str] = {}
+    problems = []
+    for distribution in metadata.distributions():
+        name = canonical(distribution.metadata["Name"])
+        if name in found:
+            problems.append(f"{name} is installed twice")
+        found[name] = distribution.version
+    problems += [f"{name} {wanted[name]} is not installed" for name in sorted(wanted.keys() - found.keys())]
+    problems += [f"{name} {found[name]} is in no lock" for name in sorted(found.keys() - wanted.keys())]
+    problems += [
+        f"{name} is {found[name]}, locked is {wanted[name]}"
+        for name in sorted(wanted.keys() & found.keys())
+        if found[name] != wanted[name]
+    ]
+    if problems:
+        raise Failed("; ".join(problems))
+    return f"{len(found)} distributions, as locked"
+
+
+main(check)
