@@ -55,6 +55,17 @@ class Built:
     run: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What one call of buildx works on; ``folder`` is its temporary one."""
+
+    inputs: Inputs
+    wheels: Path
+    engine: Builder
+    folder: Path
+    secrets: tuple[str, ...]
+
+
 def builder(client: "DockerClient") -> Builder:
     """What the engine behind this client can do.
 
@@ -111,7 +122,10 @@ def build(
     """
     engine = builder(client)
     with _workplace() as folder:
-        result = _buildx(inputs, wheels, engine, folder, inputs.reference, progress, no_cache, secrets)
+        job = _Job(inputs=inputs, wheels=wheels, engine=engine, folder=folder, secrets=tuple(secrets))
+        result = _buildx(
+            job, inputs.reference, revision=_revision(inputs), no_cache=no_cache, progress=progress
+        )
         if not engine.unreproducible:
             process.run(["docker", "load", "--quiet", "--input", str(folder / _PACKED)])
     repository, tag = dockerfile.alias(inputs.target.name).split(":")
@@ -143,10 +157,14 @@ def verify(
             hint='switch the containerd image store on ("features": {"containerd-snapshotter": true} in the '
             "daemon's configuration) and build again",
         )
-    first = str(client.images.get(inputs.reference).id)
+    image = client.images.get(inputs.reference)
+    first = str(image.id)
+    # That image's own revision: a commit made since then is no difference in what was built.
+    revision = image.labels.get("org.opencontainers.image.revision", "")
     name = f"{inputs.reference}-second"
     with _workplace() as folder:
-        second = _buildx(inputs, wheels, engine, folder, name, progress, True, secrets)
+        job = _Job(inputs=inputs, wheels=wheels, engine=engine, folder=folder, secrets=tuple(secrets))
+        second = _buildx(job, name, revision=revision, no_cache=True, progress=progress)
         if second.digest == first:
             return first
         process.run(["docker", "load", "--quiet", "--input", str(folder / _PACKED)])
@@ -161,39 +179,31 @@ def verify(
     )
 
 
-def _output(engine: Builder, folder: Path) -> list[str]:
+def _output(job: _Job) -> list[str]:
     """To an archive, the one way in which file times can be dated back; otherwise straight to the engine.
 
     zstd, because each layer is packed twice on this way (once as built, once dated back), and gzip takes
     twice as long for a larger result. Forced, so that the base's own packing does not show in the digest.
     """
-    if engine.unreproducible:
+    if job.engine.unreproducible:
         return ["--load"]
     form = "rewrite-timestamp=true,compression=zstd,force-compression=true"
-    return ["--output", f"type=oci,dest={folder / _PACKED},{form}"]
+    return ["--output", f"type=oci,dest={job.folder / _PACKED},{form}"]
 
 
-def _buildx(
-    inputs: Inputs,
-    wheels: Path,
-    engine: Builder,
-    folder: Path,
-    name: str,
-    progress: Progress,
-    no_cache: bool,
-    secrets: Sequence[str],
-) -> Built:
+def _buildx(job: _Job, name: str, *, revision: str, no_cache: bool, progress: Progress) -> Built:
+    inputs = job.inputs
     argv = [
-        *("docker", "buildx", "build", "--builder", engine.name, "--progress", "plain"),
+        *("docker", "buildx", "build", "--builder", job.engine.name, "--progress", "plain"),
         *("--file", str(inputs.dockerfile), "--tag", name, "--platform", inputs.target.platform),
-        *("--build-context", f"wheels={wheels}", "--build-context", f"uv={_uv_folder(folder)}"),
+        *("--build-context", f"wheels={job.wheels}", "--build-context", f"uv={_uv_folder(job.folder)}"),
         *("--build-arg", f"BASE={inputs.base}"),
         # The build's own record holds the moment and the machine: neither belongs into a reproducible digest.
         *("--provenance=false", "--sbom=false"),
-        *(part for label in _labels(inputs, engine) for part in ("--label", label)),
-        *(part for secret in secrets for part in ("--secret", secret)),
+        *(part for label in _labels(job, revision) for part in ("--label", label)),
+        *(part for secret in job.secrets for part in ("--secret", secret)),
         *(["--no-cache"] if no_cache else []),
-        *_output(engine, folder),
+        *_output(job),
         str(inputs.folder),
     ]
     log = BuildLog(progress=progress, task=f"building {inputs.reference}")
@@ -206,7 +216,7 @@ def _buildx(
         step, tail = log.failure()
         raise BuildError(f"{inputs.reference}: {step} failed", why=tail, hint=_advice(tail, inputs))
     log.finish()
-    packed = folder / _PACKED
+    packed = job.folder / _PACKED
     digest = _digest(packed) if packed.exists() else ""
     return Built(digest=digest, cached=tuple(log.cached), run=tuple(log.run))
 
@@ -219,14 +229,14 @@ def _digest(packed: Path) -> str:
         return str(json.load(index)["manifests"][0]["digest"])
 
 
-def _labels(inputs: Inputs, engine: Builder) -> list[str]:
+def _labels(job: _Job, revision: str) -> list[str]:
     found = dockerfile.labels(
-        inputs.target,
-        lock_digest=inputs.lock.digest,
-        digest=inputs.digest,
-        base=inputs.base,
-        revision=_revision(inputs),
-        unreproducible=engine.unreproducible,
+        job.inputs.target,
+        lock_digest=job.inputs.lock.digest,
+        digest=job.inputs.digest,
+        base=job.inputs.base,
+        revision=revision,
+        unreproducible=job.engine.unreproducible,
         installer=f"uv {uv.version()}",
     )
     return [f"{key}={value}" for key, value in found]
