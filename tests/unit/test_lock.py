@@ -1,16 +1,19 @@
 """Locks: their text, their digest, their layers, and what `--check` finds without network."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 from launcher import lock, manifest
-from launcher.errors import LockError
+from launcher.cli import root
+from launcher.errors import LockError, UsageError
 from launcher.lock import Lock, LockedPackage, TargetLock
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True).filter(
@@ -276,3 +279,10 @@ def test_the_same_lock_by_another_tool_is_the_same() -> None:
     assert lock.same(replace(made, tool="uv 2"), made)
     assert not lock.same(replace(made, manifest_digest="1" * 64), made)
     assert not lock.same(None, made)
+
+
+def test_the_command_checks_without_network() -> None:
+    result = CliRunner().invoke(root, ["image", "lock", "cuda", "--check", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output) == {"schema": 1, "checked": ["cuda"], "stale": []}
+    assert isinstance(CliRunner().invoke(root, ["image", "lock", "nobody", "--check"]).exception, UsageError)
