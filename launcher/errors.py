@@ -182,6 +182,14 @@ class ProgramError(LaunchError):
         self.output = output
 
 
+class RecipeFailedError(LaunchError):
+    """A recipe ended with a code of its own, which passes through as the launcher's."""
+
+    def __init__(self, message: str, *, exit_code: int, why: str = "", hint: str = "") -> None:
+        super().__init__(message, why=why, hint=hint)
+        self.exit_code = exit_code
+
+
 def all_errors() -> list[type[LaunchError]]:
     """Every error class with a code of its own, by exit code: the table of the documentation."""
 

@@ -10,6 +10,7 @@
 import datetime
 import json
 import os
+import re
 import secrets
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -34,7 +35,7 @@ class Result:
         recipe_exit: the recipe's own exit code; None when it never started.
         image: digest of the image that ran; None for the venv engine.
         model: the hub's revision, or the sha256 of a folder's weights.
-        started, ended: UTC, ISO 8601.
+        started, ended: UTC, ISO 8601; ``seconds`` is the wall time between them.
         steps: optimiser steps that were done; None for recipes that do not train.
         versions: of the launcher, Python, the engine.
         host: facts of the machine.
@@ -56,6 +57,7 @@ class Result:
     model: dict[str, str]
     started: str
     ended: str
+    seconds: float
     world_size: int | None
     steps: int | None
     final: dict[str, float] = field(default_factory=dict)
@@ -64,9 +66,13 @@ class Result:
 
 
 def new_id(recipe: str) -> str:
-    """A run's id: when, what, and four random hex digits, so that two launchers never share one."""
+    """A run's id: when, what, and four random hex digits, so that two launchers never share one.
+
+    It is part of the container's name, for which the engine takes these characters only.
+    """
     now = datetime.datetime.now(datetime.UTC)
-    return f"{now:%Y%m%d-%H%M%S}-{recipe}-{secrets.token_hex(2)}"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", recipe)
+    return f"{now:%Y%m%d-%H%M%S}-{name}-{secrets.token_hex(2)}"
 
 
 def now() -> str:

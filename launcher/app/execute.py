@@ -3,6 +3,7 @@
 import platform
 import signal
 import threading
+import time
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,10 +42,14 @@ class Ended:
     error: LaunchError | None = None
 
 
-def begin(planned: Planned, *, run_id: str | None = None) -> Begun:
-    """Check everything that can be checked before the start, then write the record's first part."""
-    run_id = run_id or runs.new_id(planned.plan.recipe)
-    place = runs.folders(run_id, planned.plan)
+def begin(planned: Planned, *, parent: Path | None = None) -> Begun:
+    """Check everything that can be checked before the start, then write the record's first part.
+
+    Args:
+        parent: the folder of run records; None: the working folder's ``runs``.
+    """
+    run_id = runs.new_id(planned.plan.recipe)
+    place = runs.folders(run_id, planned.plan, parent)
     runs.refuse_used_output(place.output)
     planned.engine.check(planned.plan)
     submission = planned.engine.render(planned.plan, place, run_id)
@@ -157,6 +162,7 @@ class _Record:
 
     begun: Begun
     started: str = field(default_factory=runs.now)
+    _clock: float = field(default_factory=time.monotonic)
     metrics: MetricsReader | None = None
     _model: dict[str, str] = field(default_factory=dict)
     _hashing: threading.Thread | None = None
@@ -198,6 +204,7 @@ class _Record:
             model=self._model,
             started=self.started,
             ended=runs.now(),
+            seconds=round(time.monotonic() - self._clock, 3),
             world_size=plan.world_size or None,
             steps=runs.steps(events) if plan.world_size else None,
             final=runs.final_numbers(events),
