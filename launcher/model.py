@@ -43,9 +43,12 @@ def _from_folder(name: str, folder: Path) -> Model:
             why=f"{folder} holds no config.json",
             hint="give the folder that holds it",
         )
-    # A snapshot of the cache consists of links into ../../blobs, so the whole entry is needed.
-    root = folder.parent.parent if folder.parent.name == "snapshots" else folder
-    return Model(name=name, path=folder, root=root)
+    # A snapshot of the cache consists of links into ../../blobs, so the whole entry is needed, also when the
+    # folder is itself a link to one.
+    real = folder.resolve()
+    if real.parent.name == "snapshots":
+        return Model(name=name, path=real, root=real.parent.parent)
+    return Model(name=name, path=folder, root=folder)
 
 
 def _from_hub(name: str, *, download: bool) -> Model:

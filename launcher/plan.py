@@ -298,7 +298,7 @@ def from_json(text: str, *, source: str = "plan.json") -> RunPlan:
     try:
         raw = json.loads(text)
         schema = raw["schema"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise RecordError(
             f"{source} is not a plan", hint="launch run RECIPE … --dry-run --json prints one"
         ) from None

@@ -148,6 +148,8 @@ def _differences(plan: RunPlan) -> list[str]:
     target = manifest.load(paths.images() / "manifest.toml").target(plan.target)
     if lock.load(paths.images(), target).digest != plan.lock_digest:
         found.append(f"the lock of {plan.target} has changed")
+    if plan.model is not None and not plan.model.path.is_dir():
+        found.append(f"the model {plan.model.name} is not on this machine")
     found += [f"{file.path} has changed" for file in plan.data if data.fingerprint(file.path) != file.sha256]
     return found
 

@@ -68,8 +68,8 @@ class ContainerRequest:
         if self.gpus:
             flags += ["--gpus", self.gpus]
         for mount in self.mounts:
-            option = f"type=bind,source={mount.source},target={mount.target}"
-            flags += ["--mount", option + (",readonly" if mount.read_only else "")]
+            fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
+            flags += ["--mount", _csv([*fields, "readonly"] if mount.read_only else fields)]
         for name, value in self.environment:
             flags += ["--env", f"{name}={value}"]
         for name in self.secrets:
@@ -213,7 +213,8 @@ class DockerEngine:
         try:
             version = str(self.connect().version()["Version"])
             return str(self.connect().images.get(plan.image or "").id), version
-        except DockerException:  # the record is written even when the engine went away
+        # The record is written even when the engine went away; requests' own errors are OSErrors.
+        except (DockerException, EngineError, OSError):
             return None, "unknown"
 
     def render(self, plan: RunPlan, folders: Folders, run_id: str) -> ContainerRequest:
@@ -261,6 +262,13 @@ class DockerEngine:
                 raise _named(error) from None
             raise
         return DockerHandle(container)
+
+
+def _csv(fields: list[str]) -> str:
+    """One record as the docker command reads the value of --mount: a path may hold a comma or a quote."""
+    return ",".join(
+        '"' + field.replace('"', '""') + '"' if "," in field or '"' in field else field for field in fields
+    )
 
 
 def _has_cdi(connection: "DockerClient") -> bool:

@@ -1,0 +1,331 @@
+"""launcher.engines.docker: what a plan becomes on a container engine, and what the engine refuses."""
+
+import itertools
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from docker.errors import APIError, DockerException, ImageNotFound
+from requests.exceptions import ConnectionError as RequestsConnectionError
+
+from launcher import plan as plans
+from launcher import runs
+from launcher.engines import docker as engine_module
+from launcher.engines.base import Exit
+from launcher.engines.docker import ContainerRequest, DockerEngine, DockerHandle
+from launcher.errors import (
+    DeviceError,
+    DeviceRuntimeError,
+    EngineError,
+    ImageMissingError,
+    LaunchError,
+)
+from launcher.plan import Mount, RunPlan
+
+Golden = Callable[[str, str], None]
+
+#: What a run is given: nothing yet, files and a model folder, a snapshot of the hub's cache.
+CASES = ("bare", "local", "snapshot")
+
+
+def asked(case: str, bench: Any) -> dict[str, Any]:
+    if case == "bare":
+        return {}
+    if case == "local":
+        return {"data": (bench.data(), bench.data("more.jsonl")), "model": str(bench.model())}
+    bench.patch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(bench.snapshot()))
+    return {"data": (bench.data().parent,), "env": {"WANDB_MODE": "offline"}, "arguments": ("--seed", "7 8")}
+
+
+def rendered(plan: RunPlan) -> ContainerRequest:
+    return DockerEngine().render(plan, runs.folders("RUN_ID", plan), "RUN_ID")
+
+
+def options(request: ContainerRequest, name: str) -> list[str]:
+    words = shlex.split(request.printed())
+    return [value for option, value in itertools.pairwise(words) if option == name]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("target", ["cpu", "cuda", "xpu"])
+def test_golden_request_and_plan(bench: Any, golden: Golden, target: str, case: str) -> None:
+    planned = bench.plan(target=target, **asked(case, bench))
+    line = rendered(planned.plan).printed()
+    golden(f"docker/{target}-{case}.txt", bench.text(line, planned).replace(" --", " \\\n    --") + "\n")
+    golden(f"plan/{target}-{case}.json", bench.text(plans.to_json(planned.plan), planned))
+    assert plans.from_json(plans.to_json(planned.plan)) == planned.plan
+
+
+def test_least_privilege(bench: Any) -> None:
+    request = rendered(bench.plan(target="cpu", **asked("local", bench)).plan)
+    words = shlex.split(request.printed())
+    assert words[:2] == ["docker", "run"]
+    assert {"--init", "--read-only"} <= set(words)
+    for option, value in (
+        ("--network", "none"),
+        ("--cap-drop", "ALL"),
+        ("--security-opt", "no-new-privileges"),
+        ("--user", "1000:1000"),
+    ):
+        assert options(request, option) == [value]
+    for forbidden in ("--privileged", "--device", "--gpus", "--group-add", "--memory", "--ipc", "--pid"):
+        assert forbidden not in words
+    assert request.sdk({})["network_mode"] == "none"
+
+
+def test_only_the_runs_own_folders_are_writable(bench: Any) -> None:
+    request = rendered(bench.plan(target="cpu", **asked("local", bench)).plan)
+    writable = {str(mount.target) for mount in request.mounts if not mount.read_only}
+    assert writable == {"/output", "/launch/run", "/launch/home"}
+    read_only = {str(mount.target) for mount in request.mounts if mount.read_only}
+    assert read_only == {
+        "/launch/recipes",
+        "/launch/ds_configs",
+        "/data/0/train.jsonl",
+        "/data/1/more.jsonl",
+        "/model/tiny",
+    }
+    assert {str(m["Target"]) for m in request.sdk({})["mounts"] if m["ReadOnly"]} == read_only
+
+
+def test_devices_of_each_target(bench: Any) -> None:
+    cuda = rendered(bench.plan(target="cuda").plan)
+    assert options(cuda, "--gpus") == ["all"]
+    assert cuda.sdk({})["device_requests"][0]["Capabilities"] == [["gpu"]]
+    assert options(cuda, "--shm-size") == ["16g"]
+    xpu = rendered(bench.plan(target="xpu").plan)
+    assert options(xpu, "--device") == ["/dev/dri"]
+    assert options(xpu, "--group-add") == ["992"]
+    assert xpu.sdk({})["devices"] == ["/dev/dri:/dev/dri:rwm"]
+    assert "type=bind,source=/dev/dri/by-path,target=/dev/dri/by-path,readonly" in options(xpu, "--mount")
+
+
+def test_limits(bench: Any) -> None:
+    request = rendered(bench.plan(target="cpu", memory="4g", shm_size="1g", network="bridge").plan)
+    assert options(request, "--memory") == options(request, "--memory-swap") == ["4g"]
+    assert (request.sdk({})["mem_limit"], request.sdk({})["memswap_limit"]) == ("4g", "4g")
+    assert options(request, "--shm-size") == ["1g"]
+    assert options(request, "--network") == ["bridge"]
+    assert "HF_HUB_OFFLINE=0" in options(request, "--env")
+
+
+def test_no_secret_is_written(bench: Any) -> None:
+    planned = bench.plan(target="cpu", secrets={"HF_TOKEN": "hf_s3cr3t", "A": "s3cr3t too"}, env={"B": "1"})
+    request = rendered(planned.plan)
+    for text in (request.printed(), plans.to_json(planned.plan), repr(request), repr(planned.plan)):
+        assert "s3cr3t" not in text
+    assert [value for value in options(request, "--env") if "=" not in value] == ["A", "HF_TOKEN"]
+    assert request.sdk(planned.secrets)["environment"]["HF_TOKEN"] == "hf_s3cr3t"
+    assert request.sdk(planned.secrets)["environment"]["B"] == "1"
+
+
+def test_printed_and_sdk_have_the_same_variables(bench: Any) -> None:
+    request = rendered(bench.plan(target="cuda", **asked("snapshot", bench)).plan)
+    printed = dict(value.split("=", 1) for value in options(request, "--env"))
+    assert printed == request.sdk({})["environment"]
+    assert printed["WANDB_MODE"] == "offline"
+    assert printed["MODEL"] == f"/model/models--BAAI--bge-m3/snapshots/{'5' * 40}"
+    assert request.command == ("bash", "/launch/recipes/bge-m3-unified.sh", "--seed", "7 8")
+    assert shlex.split(request.printed())[-4:] == list(request.command)
+
+
+def test_odd_paths_survive_the_printed_line(bench: Any) -> None:
+    path = bench.data('a,"b c".jsonl')
+    request = rendered(bench.plan(target="cpu", data=(path,)).plan)
+    (mount,) = [value for value in options(request, "--mount") if "/data/0" in value]
+    assert mount == 'type=bind,"source={}","target=/data/0/a,""b c"".jsonl",readonly'.format(
+        str(path).replace('"', '""')
+    )
+
+
+def test_image_entry_is_mounted_whole(bench: Any) -> None:
+    plan = bench.plan(target="cpu", model=str(bench.snapshot())).plan
+    (mount,) = [mount for mount in rendered(plan).mounts if str(mount.target).startswith("/model")]
+    assert mount == Mount(
+        source=bench.folder / "hub" / "models--BAAI--bge-m3",
+        target=PurePosixPath("/model/models--BAAI--bge-m3"),
+        read_only=True,
+    )
+
+
+# ---------------------------------------------------------------------------------------- the engine
+class FakeContainer:
+    """What the SDK's container is used for."""
+
+    id = "c0ffee"
+
+    def __init__(self, *, log: list[bytes] = (), code: int = 0, oom: bool = False) -> None:  # type: ignore[assignment]
+        self._log, self._code = log, code
+        self.attrs = {"State": {"OOMKilled": oom}}
+        self.removed = False
+        self.refusal: Exception | None = None
+        self.asked: list[object] = []
+
+    def start(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    def logs(self, **_: object) -> list[bytes]:
+        return self._log
+
+    def wait(self) -> dict[str, int]:
+        return {"StatusCode": self._code}
+
+    def reload(self) -> None:
+        pass
+
+    def remove(self, *, force: bool) -> None:
+        self.removed = force
+
+    def stop(self, *, timeout: int) -> None:
+        self.asked.append(timeout)
+
+    def kill(self) -> None:
+        self.asked.append("kill")
+
+
+def refusal(text: str, status: int = 500) -> APIError:
+    return APIError(text, response=SimpleNamespace(status_code=status), explanation=text)
+
+
+def connected(client: Any, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
+    monkeypatch.setattr(DockerEngine, "connect", lambda self: client)
+    return DockerEngine()
+
+
+def test_lines_are_put_together_from_blocks() -> None:
+    container = FakeContainer(log=[b"one\ntw", b"o\n", b"\xe8\xae", b"\xad\nlast"])
+    assert list(DockerHandle(container).lines()) == ["one", "two", "训", "last"]
+
+
+@pytest.mark.parametrize(("code", "oom"), [(0, False), (3, False), (137, True)])
+def test_wait_reads_the_end_and_removes(code: int, oom: bool) -> None:
+    container = FakeContainer(code=code, oom=oom)
+    assert DockerHandle(container).wait() == Exit(code=code, out_of_memory=oom)
+    assert container.removed
+
+
+REFUSALS: dict[str, tuple[str, type[LaunchError], str]] = {
+    "no runtime": (
+        'could not select device driver "" with capabilities: [[gpu]]',
+        DeviceRuntimeError,
+        "NVIDIA",
+    ),
+    "toolkit": ("nvidia-container-cli: initialization error", DeviceRuntimeError, "NVIDIA"),
+    "no device": (
+        'error gathering device information while adding custom device "/dev/dri": no such file or directory',
+        DeviceError,
+        "/dev/dri is not on this machine",
+    ),
+    "name taken": ('The container name "/x" is already in use by container "y"', EngineError, "exists"),
+    "other": ("something new", EngineError, "refused"),
+}
+
+
+@pytest.mark.parametrize(("text", "error", "message"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_refused_start_is_named_and_leaves_nothing(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, text: str, error: type[LaunchError], message: str
+) -> None:
+    container = FakeContainer()
+    container.refusal = refusal(text)
+    client = SimpleNamespace(containers=SimpleNamespace(create=lambda **_: container))
+    request = rendered(bench.plan(target="cpu").plan)
+    with pytest.raises(error, match=message):
+        connected(client, monkeypatch).start(request, {})
+    assert container.removed
+
+
+def test_refused_creation(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(**_: object) -> None:
+        raise refusal("no such image", 404)
+
+    request = rendered(bench.plan(target="cpu").plan)
+    client = SimpleNamespace(containers=SimpleNamespace(create=create))
+    with pytest.raises(EngineError, match="refused"):
+        connected(client, monkeypatch).start(request, {})
+
+
+def test_interrupted_start_leaves_nothing(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = FakeContainer()
+    container.refusal = KeyboardInterrupt()  # type: ignore[assignment]
+    request = rendered(bench.plan(target="cpu").plan)
+    client = SimpleNamespace(containers=SimpleNamespace(create=lambda **_: container))
+    with pytest.raises(KeyboardInterrupt):
+        connected(client, monkeypatch).start(request, {})
+    assert container.removed
+
+
+def client_with(images: dict[str, Any], info: dict[str, Any]) -> Any:
+    def get(name: str) -> Any:
+        if name not in images:
+            raise ImageNotFound("no such image")
+        return images[name]
+
+    return SimpleNamespace(
+        images=SimpleNamespace(get=get), info=lambda: info, version=lambda: {"Version": "26.1"}
+    )
+
+
+def test_check_image_runtime_and_device(bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cuda, xpu = bench.plan(target="cuda").plan, bench.plan(target="xpu").plan
+    with pytest.raises(ImageMissingError) as missing:
+        connected(client_with({}, {}), monkeypatch).check(cuda)
+    assert missing.value.hint == "launch image build cuda"
+    images = {name: SimpleNamespace(id="sha256:1") for name in (cuda.image, xpu.image) if name}
+    with pytest.raises(DeviceRuntimeError):
+        connected(client_with(images, {"Runtimes": {"runc": {}}}), monkeypatch).check(cuda)
+    connected(client_with(images, {"Runtimes": {"nvidia": {}}}), monkeypatch).check(cuda)
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "cdi" / "nvidia.yaml").write_text("")
+    connected(client_with(images, {"CDISpecDirs": [str(tmp_path / "cdi"), "/nowhere"]}), monkeypatch).check(
+        cuda
+    )
+    absent = replace(xpu, access=replace(xpu.access, devices=(str(tmp_path / "dri"),)))
+    with pytest.raises(DeviceError, match="is not on this machine"):
+        connected(client_with(images, {}), monkeypatch).check(absent)
+
+
+def test_describe(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = bench.plan(target="cpu").plan
+    client = client_with({plan.image: SimpleNamespace(id="sha256:1")}, {})
+    assert connected(client, monkeypatch).describe(plan) == ("sha256:1", "26.1")
+
+
+@pytest.mark.parametrize("error", [DockerException(), RequestsConnectionError(), EngineError("gone")])
+def test_describe_when_the_engine_went_away(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    plan = bench.plan(target="cpu").plan
+
+    def gone() -> None:
+        raise error
+
+    assert connected(SimpleNamespace(version=gone), monkeypatch).describe(plan) == (None, "unknown")
+
+
+def test_stop_and_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    class AtOnce:
+        def __init__(self, *, target: Callable[[], None], daemon: bool) -> None:
+            self.start = target
+
+    monkeypatch.setattr(engine_module.threading, "Thread", AtOnce)
+    container = FakeContainer()
+    handle = DockerHandle(container)
+    handle.stop(7.6)
+    handle.kill()
+    assert container.asked == [8, "kill"]
+    monkeypatch.setattr(container, "kill", lambda: (_ for _ in ()).throw(refusal("not running", 409)))
+    handle.kill()
+    monkeypatch.setattr(container, "kill", lambda: (_ for _ in ()).throw(refusal("broken", 500)))
+    with pytest.raises(APIError):
+        handle.kill()
+
+
+def test_the_plan_is_json(bench: Any) -> None:
+    text = plans.to_json(bench.plan(target="cpu", **asked("local", bench)).plan)
+    assert json.loads(text)["access"]["network"] == "none"

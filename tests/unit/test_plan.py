@@ -1,0 +1,281 @@
+"""launcher.plan and launcher.app.plan: plans are complete, repeatable, and refuse what they cannot be."""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher import plan as plans
+from launcher import runs
+from launcher.app import plan as planning
+from launcher.data import DataFile
+from launcher.engines.docker import DockerEngine
+from launcher.engines.venv import VenvEngine
+from launcher.errors import DeviceError, EngineError, ModelNotFoundError, RecordError, UsageError
+from launcher.plan import Access, Model, RunPlan
+from launcher.progress import Silent
+
+# -------------------------------------------------------------------------------------- to and from JSON
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+names = st.text("abcXYZ_09", min_size=1, max_size=6)
+folders = st.lists(texts.filter(lambda text: "\0" not in text), max_size=3).map(
+    lambda parts: Path("/", *parts)
+)
+pairs = st.lists(st.tuples(names, texts), max_size=3).map(tuple)
+words = st.lists(texts, max_size=3).map(tuple)
+counts = st.integers(0, 2**40)
+run_plans = st.builds(
+    RunPlan,
+    schema=st.just(plans.SCHEMA),
+    launcher=texts,
+    recipe=texts,
+    recipe_path=folders,
+    recipe_sha256=texts,
+    recipes=folders,
+    target=texts,
+    engine=st.sampled_from(["docker", "venv"]),
+    image=st.none() | texts,
+    lock_digest=texts,
+    world_size=counts,
+    nproc=counts,
+    inputs=st.lists(folders, max_size=2).map(tuple),
+    data=st.lists(st.builds(DataFile, path=folders, sha256=texts, size=counts, rows=counts), max_size=2).map(
+        tuple
+    ),
+    model=st.none() | st.builds(Model, name=texts, path=folders, root=folders, revision=texts),
+    output=st.none() | folders,
+    parameters=pairs,
+    arguments=words,
+    env=pairs,
+    secrets=words,
+    uid=counts,
+    gid=counts,
+    access=st.builds(
+        Access,
+        gpus=texts,
+        devices=words,
+        groups=st.lists(counts, max_size=2).map(tuple),
+        shm_size=texts,
+        memory=texts,
+        network=st.sampled_from(["none", "bridge"]),
+    ),
+)
+
+
+@given(plan=run_plans)
+def test_every_plan_is_read_back(plan: RunPlan) -> None:
+    text = plans.to_json(plan)
+    assert plans.from_json(text) == plan
+    assert plans.to_json(plans.from_json(text)) == text
+
+
+@given(plan=run_plans, data=st.data())
+def test_damaged_plans_are_refused_politely(plan: RunPlan, data: st.DataObject) -> None:
+    raw = json.loads(plans.to_json(plan))
+    key = data.draw(st.sampled_from(sorted(raw)))
+    if data.draw(st.booleans()):
+        del raw[key]
+    else:
+        raw[key] = data.draw(st.sampled_from([{}, 3.5, "other", ["x", 1], [["a"]], True]))
+    with contextlib.suppress(RecordError):
+        found = plans.from_json(json.dumps(raw))
+        assert plans.from_json(plans.to_json(found)) == found
+
+
+@given(
+    text=st.text(max_size=30) | st.sampled_from(["{}", "[]", "null", '"x"', '{"schema": 1}', "[" * 100_000])
+)
+def test_what_is_no_plan(text: str) -> None:
+    with pytest.raises(RecordError):
+        plans.from_json(text)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
+def test_unknown_version(bench: Any, version: object) -> None:
+    raw = json.loads(plans.to_json(bench.plan(target="cpu").plan))
+    raw["schema"] = version
+    with pytest.raises(RecordError, match=r"version|damaged"):
+        plans.from_json(json.dumps(raw), source="old.json")
+
+
+def test_message_names_the_damaged_key(bench: Any) -> None:
+    raw = json.loads(plans.to_json(bench.plan(target="cpu").plan))
+    raw["access"]["network"] = "host"
+    with pytest.raises(RecordError, match=r"^p\.json is damaged: access\.network: "):
+        plans.from_json(json.dumps(raw), source="p.json")
+
+
+def test_plans_do_not_change(bench: Any) -> None:
+    plan = bench.plan(target="cpu").plan
+    assert hash(plan)
+    with pytest.raises(AttributeError):
+        plan.target = "cuda"
+
+
+# ------------------------------------------------------------------------------------ what a recipe sees
+def test_world_size_is_the_devices_of_the_target(bench: Any) -> None:
+    assert [bench.plan(target=name).plan.world_size for name in ("cpu", "cuda", "xpu")] == [1, 2, 1]
+    assert bench.plan(target="cpu", nproc=4).plan.world_size == 4
+    assert bench.plan(target="cuda", nproc=1).plan.nproc == 1
+    with pytest.raises(UsageError, match="--nproc 3, but there are 2 devices"):
+        bench.plan(target="cuda", nproc=3)
+
+
+def python_recipe(folder: Path) -> Path:
+    text = 'summary = { en = "x", zh = "字" }\ntargets = ["cpu"]\nlaunch = "python"\n'
+    text += '[outputs]\nhelp = { en = "x", zh = "字" }\n'
+    path = folder / "elsewhere" / "own.sh"
+    path.parent.mkdir()
+    path.write_text("# /// recipe\n" + "".join(f"# {line}\n" for line in text.splitlines()) + "# ///\n")
+    return path
+
+
+def test_recipe_outside_the_catalogue(bench: Any) -> None:
+    path = python_recipe(bench.folder)
+    plan = bench.plan(recipe=str(path), target="cpu").plan
+    assert (plan.world_size, plan.model, plan.data) == (0, None, ())
+    inside = plans.in_container(plan)
+    assert (inside.recipe, inside.recipes) == ("/launch/recipe/own.sh", "/launch/recipes")
+    found = plans.mounts(plan, runs.folders("ID", plan))
+    assert plans.Mount(source=path, target=PurePosixPath("/launch/recipe/own.sh"), read_only=True) in found
+    variables = dict(plans.environment(plan, inside))
+    assert variables["LAUNCH_RECIPES"] == "/launch/recipes"
+    assert not {"LAUNCH_WORLD_SIZE", "DATA", "MODEL"} & set(variables)
+    assert plans.command(plan, inside) == ("bash", "/launch/recipe/own.sh")
+    for wrong, message in (({"data": (path,)}, "takes no --data"), ({"model": "x"}, "takes no --model")):
+        with pytest.raises(UsageError, match=message):
+            bench.plan(recipe=str(path), target="cpu", **wrong)
+
+
+def test_linked_data_is_mounted_where_it_is_under_the_name_that_was_given(bench: Any) -> None:
+    real = bench.data()
+    link = bench.folder / "linked.jsonl"
+    link.symlink_to(real)
+    plan = bench.plan(target="cpu", data=(link,)).plan
+    assert plan.inputs == (link,)
+    (mount,) = [
+        mount for mount in plans.mounts(plan, runs.folders("ID", plan)) if "data" in mount.target.parts
+    ]
+    assert mount == plans.Mount(source=real, target=PurePosixPath("/data/0/linked.jsonl"), read_only=True)
+
+
+def test_same_names_stay_apart(bench: Any) -> None:
+    first, second = bench.data("a/x.jsonl"), bench.data("b/x.jsonl")
+    plan = bench.plan(target="cpu", data=(first, second)).plan
+    assert plans.in_container(plan).data == ("/data/0/x.jsonl", "/data/1/x.jsonl")
+    assert dict(plans.environment(plan, plans.in_container(plan)))["DATA"] == ":".join(
+        plans.in_container(plan).data
+    )
+    on_host = plans.on_host(plan, runs.folders("ID", plan))
+    assert on_host.data == (str(first), str(second))
+
+
+def test_launchers_own_variables_stand_above_the_users(bench: Any) -> None:
+    plan = bench.plan(target="cpu", env={"TARGET": "x", "OUTPUT": "y", "SEED": "0", "HF_HOME": "/mine"}).plan
+    variables = dict(plans.environment(plan, plans.in_container(plan)))
+    assert (variables["TARGET"], variables["OUTPUT"], variables["SEED"]) == ("cpu", "/output", "42")
+    assert variables["HF_HOME"] == "/mine"
+
+
+def test_output_elsewhere(bench: Any) -> None:
+    plan = bench.plan(target="cpu", output=Path("out")).plan
+    assert plan.output == Path.cwd() / "out"
+    assert plans.with_output(plan, None).output is None
+
+
+# ------------------------------------------------------------------------------------------- planning
+def test_a_start_needs_what_a_dry_run_only_notes(bench: Any) -> None:
+    notes = bench.plan(target="cpu").notes
+    assert [note.split(";")[0].split(":")[0] for note in notes] == [
+        "no --data given",
+        "BAAI/bge-m3 is not in the cache",
+        "no container engine answers (fake)",
+    ]
+    with pytest.raises(UsageError, match="needs --data"):
+        bench.plan(target="cpu", dry_run=False)
+    with pytest.raises(ModelNotFoundError):
+        bench.plan(target="cpu", data=(bench.data(),), dry_run=False)
+    with pytest.raises(EngineError):
+        bench.plan(target="cpu", data=(bench.data(),), model=str(bench.model()), dry_run=False)
+
+
+def test_auto_engine_without_an_engine_is_the_environment(bench: Any) -> None:
+    bench.patch.setattr(planning, "_environment", lambda target, progress: bench.folder / "env")
+    planned = bench.plan(
+        target="cpu", engine="auto", data=(bench.data(),), model=str(bench.model()), dry_run=False
+    )
+    assert isinstance(planned.engine, VenvEngine)
+    assert (planned.plan.engine, planned.plan.image) == ("venv", None)
+    assert planned.notes == (
+        "no container engine answers (fake): running without a container, from the same lock",
+    )
+
+
+def test_auto_target(bench: Any) -> None:
+    assert bench.plan().plan.target == "cuda"
+    machine = replace(bench.plan().host, nvidia=0)
+    bench.patch.setattr(planning.host, "facts", lambda: machine)
+    assert bench.plan().plan.target == "xpu"
+    path = python_recipe(bench.folder)
+    planned = bench.plan(recipe=str(path))
+    assert planned.plan.target == "cpu"
+    assert "own does not run on xpu" in planned.notes[0]
+    with pytest.raises(UsageError, match="there is no target 'tpu'"):
+        bench.plan(target="tpu")
+
+
+def test_no_device(bench: Any) -> None:
+    machine = replace(bench.plan().host, nvidia=0, intel=0, render_groups=())
+    bench.patch.setattr(planning.host, "facts", lambda: machine)
+    planned = bench.plan(target="xpu")
+    assert planned.plan.nproc == 1
+    assert any("no render node" in note for note in planned.notes)
+    bench.patch.setattr(planning, "_engine", lambda *_, **__: (DockerEngine(), "finetune:cuda-0"))
+    with pytest.raises(DeviceError):
+        bench.plan(target="cuda", data=(bench.data(),), model=str(bench.model()), dry_run=False)
+
+
+def test_distillation_needs_scores(bench: Any) -> None:
+    path = bench.data()
+    bench.plan(target="cpu", data=(path,), parameters={"knowledge_distillation": "true"})
+    path.write_text('{"query": "q", "pos": ["p"], "neg": ["n"]}\n')
+    with pytest.raises(planning.data.DataError):
+        bench.plan(target="cpu", data=(path,), parameters={"knowledge_distillation": "true"})
+
+
+def written(bench: Any, **asked: Any) -> str:
+    return plans.to_json(
+        bench.plan(target="cpu", data=(bench.data(),), model=str(bench.model()), **asked).plan
+    )
+
+
+def test_repeat_a_plan(bench: Any) -> None:
+    text = written(bench, secrets={"HF_TOKEN": "t"})
+    planned = planning.read(text, "plan.json", {"HF_TOKEN": "t"}, progress=Silent())
+    assert plans.to_json(planned.plan) == text
+    assert isinstance(planned.engine, DockerEngine)
+    with pytest.raises(UsageError, match="the plan needs HF_TOKEN"):
+        planning.read(text, "plan.json", {}, progress=Silent())
+
+
+def test_the_plan_of_a_dry_run_needs_its_model(bench: Any) -> None:
+    text = plans.to_json(bench.plan(target="cpu").plan)
+    with pytest.raises(RecordError, match="BAAI/bge-m3 is not on this machine"):
+        planning.read(text, "plan.json", {}, progress=Silent())
+
+
+def test_a_plan_is_not_repeated_with_something_else(bench: Any) -> None:
+    text = written(bench)
+    bench.data().write_text('{"query": "other", "pos": ["p"], "neg": ["n"]}\n')
+    bench.patch.setattr(planning.lock, "load", lambda folder, target: planning.lock)
+    bench.patch.setattr(planning.lock, "digest", "other", raising=False)
+    changed = text.replace(json.loads(text)["recipe_sha256"], "0" * 64)
+    with pytest.raises(RecordError) as caught:
+        planning.read(changed, "plan.json", {}, progress=Silent())
+    for part in ("bge-m3-unified.sh has changed", "the lock of cpu has changed", "train.jsonl has changed"):
+        assert part in caught.value.message
