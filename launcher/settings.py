@@ -24,7 +24,7 @@ T = TypeVar("T")
 class _Schema(BaseModel):
     """What the settings file and the ``LAUNCH_*`` variables may say."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     target: str = "auto"
     engine: str = Field(default="auto", pattern="^(auto|docker|venv)$")

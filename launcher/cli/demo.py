@@ -29,7 +29,8 @@ def command(folder: Path | None, engine: str | None, as_json: bool) -> None:
     """Fine-tune a tiny BGE-M3 on the documentation of this machine's Python, and measure it.
 
     Nothing is downloaded but packages: the text is the standard library's own docstrings, the model is
-    made on the spot. In the cpu image where an engine answers, otherwise in an environment from the same lock.
+    made on the spot. It runs in the cpu image where an engine answers, otherwise in an environment made from
+    the same lock.
     """
     from launcher.app import demo
 

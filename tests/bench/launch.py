@@ -1,10 +1,10 @@
-"""How much the launcher adds: ``launch --help`` beside a bare Click program, ``launch run`` beside ``docker run``.
+"""How much the launcher adds to a bare Click program (``--help``) and to ``docker run`` (``launch run``).
 
-Both sides of a pair are run in turn, so that whatever else the machine does falls on both; medians are printed.
+Both sides of a pair are run in turn, so that whatever else the machine does falls on both; medians are
+printed.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys

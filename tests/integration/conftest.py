@@ -1,7 +1,7 @@
 """What the real parts need: an engine with the cpu image, the embedded environment, a tiny model.
 
-Everything is made once per session and by the launcher's own commands; what cannot be had skips with a reason,
-and under CI fails instead, because there the reason would be a broken set-up.
+Everything is made once per session, by the launcher's own commands; what cannot be had skips with a
+reason, and under CI fails instead, because there the reason would be a broken set-up.
 """
 
 import os
