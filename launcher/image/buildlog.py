@@ -9,6 +9,7 @@ _LINE = re.compile(r"^#(?P<step>\d+) (?P<text>.*)$")
 _STEP = re.compile(r"^\[(?:(?P<stage>\S+) +)?(?P<n>\d+)/(?P<m>\d+)\] (?P<command>.*)$")
 _LAYER = re.compile(r"from=wheels,source=(?P<layer>[a-z0-9-]+)")
 _TIMED = re.compile(r"^\d+\.\d+ ")
+_BASE = "base image"
 _TAIL = 25  # lines of a failed step: enough for a resolver's or apt's whole complaint
 
 
@@ -76,9 +77,10 @@ class BuildLog:
         name = self._titles.get(step)
         if name is not None and step not in self._ended:
             self._ended.add(step)
-            record.append(name)
             self.progress.advance(self.task, 1)
-            self.progress.say(f"  {name}: {how}")
+            if name != _BASE:  # never from the cache, and never work
+                record.append(name)
+                self.progress.say(f"  {name}: {how}")
 
 
 def title(command: str) -> str:
@@ -89,5 +91,5 @@ def title(command: str) -> str:
     if "apt" in command and command.startswith("RUN"):
         return "system packages"
     if command.startswith("FROM"):
-        return "base image"
+        return _BASE
     return command if len(command) <= 40 else f"{command[:39]}…"

@@ -219,16 +219,18 @@ class _Recorder:
 GOOD = """#0 building with "default" instance using docker driver
 #4 [locks 1/2] FROM base
 #4 DONE 0.0s
-#5 [stage-1 1/3] FROM base
-#5 CACHED
-#6 [stage-1 2/3] RUN --mount=type=secret,id=ca export; "${apt[@]}" update
+#5 [stage-1 1/4] FROM base
+#5 DONE 0.0s
+#6 [stage-1 2/4] RUN --mount=type=secret,id=ca export; "${apt[@]}" update
 #6 0.512 Get:1 something
 
-#7 [stage-1 3/3] RUN --network=none --mount=type=bind,from=wheels,source=torch,target=/mnt/wheels x
+#7 [stage-1 3/4] RUN --network=none --mount=type=bind,from=wheels,source=torch,target=/mnt/wheels x
 
-#6 [stage-1 2/3] RUN --mount=type=secret,id=ca export; "${apt[@]}" update
+#6 [stage-1 2/4] RUN --mount=type=secret,id=ca export; "${apt[@]}" update
 #6 DONE 14.1s
 #7 DONE 9.3s
+#9 [stage-1 4/4] WORKDIR /output
+#9 CACHED
 #8 exporting to oci image format
 #8 DONE 3.0s
 """
@@ -240,16 +242,16 @@ def test_build_output_becomes_progress() -> None:
     for line in GOOD.splitlines():
         log.feed(line)
     log.finish()
-    assert (log.cached, log.run) == (["base image"], ["system packages", "layer torch"])
-    assert recorder.events[0] == ("start", 3.0)
-    assert recorder.events.count(("advance", 1)) == 3
+    assert (log.cached, log.run) == (["WORKDIR /output"], ["system packages", "layer torch"])
+    assert recorder.events[0] == ("start", 4.0)
+    assert recorder.events.count(("advance", 1)) == 4
     assert ("say", "layer torch: 9.3s") in recorder.events
     assert recorder.events[-1] == ("finish",)
 
 
 def test_build_failure_carries_the_end_of_the_failed_step() -> None:
     log = buildlog.BuildLog(progress=_Recorder(), task="t")
-    for line in GOOD.splitlines()[:-4]:
+    for line in GOOD.splitlines()[:-6]:
         log.feed(line)
     for line in ("#7 3.1 error: hash mismatch", '#7 ERROR: process "x" did not complete: exit code: 2'):
         log.feed(line)
