@@ -73,7 +73,9 @@ def load(environment: Mapping[str, str] | None = None, file: Path | None = None)
     if file.is_file():
         try:
             values = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be read", [str(error)]) from None
+        except (ValueError, RecursionError) as error:  # tomllib lets int() and the stack speak for themselves
             raise SettingsError(f"{file} is not valid TOML", [str(error)]) from None
         origins = dict.fromkeys(values, str(file))
     for name in _Schema.model_fields:
