@@ -112,7 +112,7 @@ def below(group: click.Group, context: click.Context, name: str) -> click.Comman
 def option_table(parameters: Sequence[click.Parameter], context: click.Context) -> str:
     """The visible options; empty when there are none."""
     rows = [
-        [option_name(each, context), each.help or ""]
+        [option_name(each, context), (each.help or "").replace("<", "\\<")]
         for each in parameters
         if isinstance(each, click.Option) and not each.hidden
     ]
