@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher.errors import DataError
 from launcher.paths import write_atomic
@@ -54,9 +55,9 @@ class Document:
 class Rows:
     """The data set in memory: FlagEmbedding rows, held-out rows and every passage."""
 
-    train: tuple[dict[str, object], ...]
-    dev: tuple[dict[str, object], ...]
-    corpus: tuple[dict[str, object], ...]
+    train: tuple[dict[str, Any], ...]
+    dev: tuple[dict[str, Any], ...]
+    corpus: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,186 @@
+"""Make a tiny XLM-RoBERTa with BGE-M3's heads: new tokenizer, random weights.
+
+Runs inside an environment, started by ``recipes/tiny-xlmr.sh``. The result has the architecture, the special
+tokens and the files of BGE-M3, so that the real recipes train it, only a thousand times smaller.
+"""
+# ruff: noqa: S106 - "<unk>" and its like are tokens, not passwords
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizerFast
+
+# XLM-R's own order: fairseq's four come first, <mask> comes last (XLMRobertaTokenizer).
+_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+_MASK = "<mask>"
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Every string in the rows of a JSON-lines file, lists included, whatever the keys are called.
+
+    Raises:
+        SystemExit: a line is not JSON; the message names it.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                sys.exit(f"{path}:{number}: not JSON: {error}")
+            for value in row.values() if isinstance(row, dict) else [row]:
+                yield from (v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str))
+
+
+def train_tokenizer(corpus: Sequence[str], vocab_size: int, max_length: int) -> XLMRobertaTokenizerFast:
+    """A Unigram tokenizer over the corpus, in the shape of XLM-R's.
+
+    Normalisation is NFKC with case folding (SentencePiece's ``nmt_nfkc_cf``; XLM-R keeps case): a tiny
+    model should not have to learn twice what a word means.
+
+    Args:
+        corpus: distinct texts.
+        vocab_size: upper limit of the vocabulary, special tokens included; a small corpus gives less.
+        max_length: in tokens, what the tokenizer reports as its model's limit.
+    """
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+            pre_tokenizers.Punctuation(behavior="isolated"),
+        ]
+    )
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.train_from_iterator(
+        corpus,
+        trainers.UnigramTrainer(
+            vocab_size=vocab_size - 1,  # <mask> comes on top
+            special_tokens=list(_SPECIAL),
+            unk_token="<unk>",
+            show_progress=False,
+        ),
+    )
+    tokenizer.model = _settled(json.loads(tokenizer.to_str())["model"]["vocab"])
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    tokenizer.add_special_tokens([_MASK])
+    return XLMRobertaTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        cls_token="<s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token=_MASK,
+        model_max_length=max_length,
+    )
+
+
+def _settled(vocabulary: Sequence[tuple[str, float]]) -> models.Unigram:
+    """The trained vocabulary in an order of its own.
+
+    The trainer adds up floating-point numbers in the order of a randomised hash table: the last digits of its
+    scores differ from run to run, and with them the order of the tokens and thus the weights of each one.
+    """
+    learned = [(token, round(score, 6)) for token, score in vocabulary[len(_SPECIAL) :]]
+    learned.sort(key=lambda entry: (-entry[1], entry[0]))
+    return models.Unigram([*((token, 0.0) for token in _SPECIAL), *learned], unk_id=_SPECIAL.index("<unk>"))
+
+
+def build(config: XLMRobertaConfig, seed: int) -> tuple[XLMRobertaModel, torch.nn.Linear, torch.nn.Linear]:
+    """The random encoder, sparse head and colbert head of one seed.
+
+    XLM-R draws every weight with a standard deviation of 0.02, which suits a width of 1024 and long
+    pre-training. In a narrow, shallow network the first token's attention output would then drown in
+    its own embedding; 1/sqrt(width) (LeCun's fan-in rule) keeps every projection at the scale of its
+    input.
+    """
+    torch.manual_seed(seed)
+    encoder = XLMRobertaModel(config)
+    sparse = torch.nn.Linear(config.hidden_size, 1)
+    colbert = torch.nn.Linear(config.hidden_size, config.hidden_size)
+    return encoder, sparse, colbert
+
+
+def save(
+    folder: Path,
+    tokenizer: XLMRobertaTokenizerFast,
+    encoder: XLMRobertaModel,
+    sparse: torch.nn.Linear,
+    colbert: torch.nn.Linear,
+) -> None:
+    """Write the model's files; ``config.json`` comes last, so a folder that has one is complete."""
+    partial = folder / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tokenizer.save_pretrained(partial)
+    encoder.save_pretrained(partial, safe_serialization=True)
+    torch.save(sparse.state_dict(), partial / "sparse_linear.pt")
+    torch.save(colbert.state_dict(), partial / "colbert_linear.pt")
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
+        path.chmod(0o644)  # safetensors writes 0600, whatever the umask says
+        path.replace(folder / path.name)
+    partial.rmdir()
+
+
+def main() -> None:
+    """Make the model and say what it is."""
+    arguments = _arguments()
+    found = list(dict.fromkeys(text for path in arguments.data for text in texts(path)))
+    if not found:
+        sys.exit("there is no text in " + ", ".join(map(str, arguments.data)))
+    tokenizer = train_tokenizer(found, arguments.vocab_size, arguments.max_length)
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=arguments.hidden_size,
+        num_hidden_layers=arguments.layers,
+        num_attention_heads=arguments.heads,
+        intermediate_size=4 * arguments.hidden_size,
+        max_position_embeddings=arguments.max_length + 2,  # positions start behind the padding id
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        # far too small to need it, and SDPA is several times slower with dropout on a CPU
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+    encoder, sparse, colbert = build(config, arguments.seed)
+    save(arguments.output, tokenizer, encoder, sparse, colbert)
+    parameters = sum(p.numel() for m in (encoder, sparse, colbert) for p in m.parameters())
+    print(f"tiny XLM-R: {len(found)} texts, {len(tokenizer)} tokens, {parameters:,} parameters")
+
+
+def _arguments() -> argparse.Namespace:
+    """The command line, as the recipe gives it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    for name in ("vocab-size", "layers", "hidden-size", "heads", "max-length", "seed"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
