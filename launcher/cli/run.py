@@ -20,6 +20,11 @@ _LAUNCHER = "Launcher options"
 #: `--env NAME=VALUE` with such a name is treated as a secret: its value is not recorded.
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|(^|_)KEY$|CREDENTIAL", re.IGNORECASE)
 
+#: So is a value that carries a user's name and password, such as a proxy's address.
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 
 def _launcher_options() -> list[click.Parameter]:
     """What every recipe shares."""
@@ -172,6 +177,8 @@ def command(
     if context.invoked_subcommand is not None:
         if plan or begun:
             raise UsageError("--plan names the recipe already")
+        if output or env or env_file or as_json:  # they would be lost without a word
+            raise UsageError("a recipe's options follow its name", hint="launch run RECIPE --output DIR …")
         return
     if begun is not None:
         sys.exit(_continue_detached(begun))
@@ -182,10 +189,12 @@ def command(
     from launcher.plan import with_output
 
     variables = _variables(env, env_file)
+    try:
+        text = plan.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--plan {plan} cannot be read", why=str(error)) from None
     with ui.TerminalProgress() as progress:
-        planned = planning.read(
-            plan.read_text(encoding="utf-8"), str(plan), variables.secrets, progress=progress
-        )
+        planned = planning.read(text, str(plan), variables.secrets, progress=progress)
     kept = with_output(planned.plan, output.absolute() if output else None)
     sys.exit(_execute(planning.replan(planned, kept), as_json=as_json, show_output=False))
 
@@ -238,9 +247,11 @@ def _variables(given: tuple[str, ...], files: tuple[Path, ...]) -> _Variables:
         found.secrets |= _read_env_file(file)
     for item in given:
         name, separator, value = item.partition("=")
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"--env {item}: {name!r} is not a variable's name", hint="--env NAME=VALUE")
         if not separator and name not in os.environ:
             raise UsageError(f"--env {name}: it is not set in this shell", hint=f"--env {name}=VALUE")
-        if separator and not _SECRET.search(name):
+        if separator and not _SECRET.search(name) and not _CREDENTIALS.search(value):
             found.plain[name] = value
         else:
             found.secrets[name] = value if separator else os.environ[name]
@@ -252,14 +263,14 @@ def _read_env_file(file: Path) -> Mapping[str, str]:
     found: dict[str, str] = {}
     problems = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = re.split(r"\r?\n", file.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--env-file {file} cannot be read", why=str(error)) from None
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, separator, value = line.partition("=")
-        if not separator or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name.strip()):
+        if not separator or not _NAME.fullmatch(name.strip()):
             problems.append(f"line {number}")
         found[name.strip()] = value
     if problems:
@@ -270,7 +281,7 @@ def _read_env_file(file: Path) -> Mapping[str, str]:
 def _nproc(text: str | None) -> int | None:
     if text in (None, "auto"):
         return None
-    if not str(text).isdigit() or int(str(text)) < 1:
+    if not str(text).isdecimal() or int(str(text)) < 1:
         raise UsageError(f"--nproc takes a number of processes or auto, not {text!r}")
     return int(str(text))
 

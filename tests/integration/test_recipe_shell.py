@@ -1,0 +1,129 @@
+"""Recipes under a real bash, with a torchrun that prints its arguments: plain bash and the launcher agree."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher import process, recipe
+from launcher.app import recipes as use_cases
+from launcher.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = recipe.catalogue(ROOT / "recipes")
+UNIFIED = ROOT / "recipes" / "bge-m3-unified.sh"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What a recipe needs at least, and a torchrun that prints one argument per line."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    torchrun = programs / "torchrun"
+    torchrun.write_text('#!/bin/bash\nprintf "%s\\n" "OMP=$OMP_NUM_THREADS" "PYTHONPATH=$PYTHONPATH" "$@"\n')
+    torchrun.chmod(0o755)
+    return {
+        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DATA": "/data/a b.jsonl:/data/c",
+        "OUTPUT": str(tmp_path / "out put"),
+        "TMPDIR": str(tmp_path),
+    }
+
+
+def arguments(environment: dict[str, str], *more: str, script: Path = UNIFIED) -> list[str]:
+    child = process.Child(["bash", str(script), *more], env=environment)
+    lines = list(child.lines())
+    assert child.wait() == 0, lines
+    return lines
+
+
+def value(found: list[str], name: str) -> str:
+    assert found.count(name) == 1, name
+    return found[found.index(name) + 1]
+
+
+def test_plain_bash_takes_the_headers_defaults(environment: dict[str, str], tmp_path: Path) -> None:
+    found = arguments(environment, "--weight_decay", "0.01")
+    defaults = dict(recipe.load(UNIFIED).values("cpu", {}))
+    for name in (
+        "learning_rate",
+        "train_group_size",
+        "temperature",
+        "warmup_ratio",
+        "num_train_epochs",
+        "seed",
+    ):
+        assert value(found, f"--{name}") == defaults[name]
+    assert value(found, "--model_name_or_path") == "BAAI/bge-m3"
+    assert found[found.index("--train_data") + 1 :][:2] == ["/data/a b.jsonl", "/data/c"]
+    assert value(found, "--output_dir") == str(tmp_path / "out put")
+    assert value(found, "--query_instruction_for_retrieval") == ""
+    assert value(found, "--use_cpu") == "true"
+    assert value(found, "--ddp_backend") == "gloo"
+    assert "--deepspeed" not in found
+    assert not {"--bf16", "--fp16", "--fp32"} & set(found)
+    assert found[-2:] == ["--weight_decay", "0.01"]
+    assert value(found, "--rdzv_endpoint") == "127.0.0.1:0"
+    assert f"PYTHONPATH={ROOT / 'recipes'}" in found
+
+
+def test_variables_win_and_empty_ones_are_kept(environment: dict[str, str]) -> None:
+    given = {"TARGET": "cuda", "NPROC": "2", "LEARNING_RATE": "2e-5", "QUERY_INSTRUCTION": 'find: "$x" `y`'}
+    found = arguments({**environment, **given, "DEEPSPEED": "stage2", "MODEL": "my model"})
+    assert value(found, "--learning_rate") == "2e-5"
+    assert value(found, "--query_instruction_for_retrieval") == 'find: "$x" `y`'
+    assert value(found, "--model_name_or_path") == "my model"
+    assert value(found, "--nproc_per_node") == "2"
+    assert value(found, "--bf16") == "true"
+    config = Path(value(found, "--deepspeed"))
+    assert config.resolve() == ROOT / "ds_configs" / "stage2.json"
+    assert "--use_cpu" not in found
+    assert value(arguments({**environment, "TARGET": "xpu"}), "--ddp_backend") == "xccl"
+
+
+def test_threads_are_shared_out(environment: dict[str, str]) -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert f"OMP={max(1, cores // 2)}" in arguments({**environment, "NPROC": "2"})
+    assert "OMP=1" in arguments({**environment, "NPROC": "1000"})
+    assert "OMP=3" in arguments({**environment, "OMP_NUM_THREADS": "3"})
+
+
+def test_a_recipe_outside_the_catalogue_finds_the_runtime(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.sh"
+    shutil.copy(UNIFIED, mine)
+    found = arguments({**environment, "LAUNCH_RECIPES": str(ROOT / "recipes")}, script=mine)
+    assert value(found, "--seed") == "42"
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("OUTPUT", "set OUTPUT to the folder of the result"), ("TARGET", "no default for")],
+)
+def test_what_is_missing_is_said(environment: dict[str, str], missing: str, message: str) -> None:
+    wrong = {**environment, "TARGET": "tpu"} if missing == "TARGET" else {**environment, "OUTPUT": ""}
+    child = process.Child(["bash", str(UNIFIED)], env=wrong)
+    lines = list(child.lines())
+    assert child.wait() != 0
+    assert any(message in line for line in lines), lines
+    assert not any("--model_name_or_path" in line for line in lines)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_a_good_one(path: Path) -> None:
+    assert use_cases.check(path) == []
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_bash_sees_the_launchers_values(environment: dict[str, str], path: Path, tmp_path: Path) -> None:
+    """The assignments, evaluated by a bash in which nothing is set, are Recipe.values for each target."""
+    found: Recipe = recipe.load(path)
+    header = ROOT / "recipes" / "runtime" / "header.py"
+    for target in found.targets:
+        expected = {name.upper(): text for name, text in found.values(target, {})}
+        script = 'eval "$(python "$1" "$2" "$3")"; shift 3; for name; do printf "%s\\0" "${!name}"; done'
+        done = process.run(["bash", "-c", script, "bash", str(header), str(path), target, *expected])
+        assert dict(zip(expected, done.stdout.split("\0"), strict=False)) == expected

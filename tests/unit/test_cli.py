@@ -1,0 +1,446 @@
+"""launcher.cli: every verb and option has help, wrong values get named errors, a dry run is complete."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher import cli, errors, process, recipe
+from launcher import plan as plans
+from launcher.app import execute
+from launcher.app import plan as planning
+from launcher.cli import live, run, ui
+from launcher.engines.base import Exit
+from launcher.errors import DataError, LaunchError, UsageError
+from tests.unit.test_execute import FakeEngine, trained
+
+Launch = Callable[..., Result]
+
+
+@pytest.fixture
+def launch(monkeypatch: pytest.MonkeyPatch) -> Launch:
+    """``launch(*arguments)`` in this process; errors of the launcher are raised as they are."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run_(*arguments: str) -> Result:
+        result = CliRunner().invoke(cli.root, list(arguments), prog_name="launch")
+        if isinstance(result.exception, LaunchError):
+            raise result.exception
+        return result
+
+    return run_
+
+
+# ------------------------------------------------------------------------------------------------ help
+def tree(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path[-1])
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from tree(child, (*path, name))
+
+
+COMMANDS = dict(tree(cli.root, ("launch",)))
+
+
+def test_the_tree_is_there() -> None:
+    for words in ("launch", "launch run bge-m3-unified", "launch recipe check", "launch image lock"):
+        assert tuple(words.split()) in COMMANDS
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_everything_has_help(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    assert command.help
+    assert command.get_short_help_str(200).strip()
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, parameter.name
+            assert parameter.help.strip()
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_is_printed(launch: Launch, path: tuple[str, ...]) -> None:
+    result = launch(*path[1:], "--help")
+    assert result.exit_code == 0, result.output
+    assert "Usage: launch" in result.output
+    if path[-1] in cli.VERBS:
+        assert cli.VERBS[path[-1]][1]
+
+
+def test_verbs_are_listed_without_being_imported(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} was imported")
+
+    monkeypatch.setattr(cli.importlib, "import_module", refuse)
+    output = launch("--help").output
+    for name, (_, text) in cli.VERBS.items():
+        assert name in output
+        assert text in output
+
+
+def test_version(launch: Launch) -> None:
+    assert re.match(r"launch, version \d", launch("--version").output)
+
+
+def test_both_panels_of_a_recipe(launch: Launch) -> None:
+    output = launch("run", "bge-m3-unified", "--help").output
+    launcher, recipes = output.index("Launcher options"), output.index("Recipe options")
+    assert launcher < output.index("--dry-run") < recipes < output.index("--learning-rate")
+    assert "peak learning rate [default: (1e-05)]" in output
+    assert "cpu: fp32, cuda: bf16" in output
+    assert "Targets: cpu, cuda, cuda-vllm, xpu." in output
+
+
+def test_help_in_chinese(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAUNCH_LANG", "zh")
+    assert "峰值学习率" in launch("run", "bge-m3-unified", "--help").output
+    monkeypatch.setenv("LAUNCH_LANG", "en")
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert "峰值学习率" not in launch("run", "bge-m3-unified", "--help").output
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion(launch: Launch, shell: str) -> None:
+    assert "_LAUNCH_COMPLETE" in launch("completion", shell).output
+
+
+# ---------------------------------------------------------------------------------------------- errors
+WRONG: dict[str, tuple[str, type[LaunchError], str]] = {
+    "no such recipe": ("run nothing", errors.RecipeError, "there is no recipe 'nothing'"),
+    "a number": ("run bge-m3-unified --learning-rate fast --target cpu", UsageError, "takes a number"),
+    "a choice": (
+        "run bge-m3-unified --precision fp8 --target cpu",
+        UsageError,
+        "takes one of fp32, bf16, fp16",
+    ),
+    "a target": ("run bge-m3-unified --target tpu", UsageError, "there is no target 'tpu'"),
+    "processes": ("run bge-m3-unified --nproc many", UsageError, "--nproc takes a number"),
+    "no process": ("run bge-m3-unified --nproc 0", UsageError, "--nproc takes a number"),
+    "superscript": ("run bge-m3-unified --nproc ²", UsageError, "--nproc takes a number"),
+    "no data": ("run bge-m3-unified --target cpu", UsageError, "needs --data"),
+    "data": ("run bge-m3-unified --target cpu --data /nowhere", DataError, "1 problem"),
+    "unset variable": ("run bge-m3-unified --env NOWHERE_SET", UsageError, "it is not set in this shell"),
+    "no variable": ("run bge-m3-unified --env =x", UsageError, "is not a variable's name"),
+    "env file": ("run bge-m3-unified --env-file /nowhere", UsageError, "cannot be read"),
+    "lost options": ("run --output x bge-m3-unified", UsageError, "follow its name"),
+    "plan and recipe": ("run --plan {file} bge-m3-unified", UsageError, "--plan names the recipe already"),
+    "no plan": ("run --plan {file}", errors.RecordError, "is not a plan"),
+    "a folder as plan": ("run --plan {folder}", UsageError, "cannot be read"),
+    "copy of nothing": ("recipe copy nothing x.sh", errors.RecipeError, "there is no recipe"),
+    "copy to no script": ("recipe copy bge-m3-unified x.txt", UsageError, "must end in .sh"),
+    "copy over a file": ("recipe copy bge-m3-unified {script}", errors.OutputExistsError, "exists"),
+    "check of no recipe": ("recipe check {script}", errors.RecipeError, "is not a recipe"),
+}
+
+
+@pytest.mark.parametrize(("line", "error", "message"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_values_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    error: type[LaunchError],
+    message: str,
+) -> None:
+    (tmp_path / "file.json").write_text("{}")
+    (tmp_path / "own.sh").write_text("echo\n")
+    places = {"file": tmp_path / "file.json", "folder": tmp_path, "script": tmp_path / "own.sh"}
+    monkeypatch.setattr(sys, "argv", ["launch", *line.format(**places).split()])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == error.exit_code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"{error.title} error: ")
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize(
+    "line", ["nothing", "run bge-m3-unified --nothing", "recipe show", "run --plan /nowhere"]
+)
+def test_what_click_refuses(launch: Launch, line: str) -> None:
+    result = launch(*line.split())
+    assert result.exit_code == 2
+
+
+def test_an_error_is_printed_with_all_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.print_error(DataError("[bold]what", ["a [red]x", "b"], why="w[0]", hint="do [it]"))
+    assert capsys.readouterr().err == (
+        "data error: [bold]what\n  - a [red]x\n  - b\nwhy:  w[0]\ndo:   do [it]\n"
+    )
+
+
+def test_verbose_announces_programs(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "announce", None)
+    launch("--verbose", "recipe", "list")
+    assert process.announce is not None
+
+
+# -------------------------------------------------------------------------------------------- variables
+def test_variables_are_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROM_SHELL", "s3cr3t")
+    file = tmp_path / "env"
+    file.write_bytes(b"\xef\xbb\xbf# comment\n\n A=1=2\r\nB=\nC= x\xc2\x85y\x0c\n")
+    given_ = (
+        "PLAIN=1",
+        "EMPTY=",
+        "HF_TOKEN=t",
+        "WANDB_API_KEY=k",
+        "HTTPS_PROXY=http://u:p@h:1",
+        "FROM_SHELL",
+    )
+    found = run._variables(given_, (file,))
+    assert found.plain == {"PLAIN": "1", "EMPTY": ""}
+    assert found.secrets == {
+        **{"A": "1=2", "B": "", "C": " x\x85y\x0c"},
+        **{"HF_TOKEN": "t", "WANDB_API_KEY": "k", "HTTPS_PROXY": "http://u:p@h:1", "FROM_SHELL": "s3cr3t"},
+    }
+
+
+@pytest.mark.parametrize("content", [b"A=1\nB\n", b"A=1\n1B=2\n", b"A B=1\n", b"=x\n", b"\xff=1\n"])
+def test_env_files_that_are_none(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "env"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="--env-file"):
+        run._read_env_file(file)
+
+
+names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
+line_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), max_size=12)
+
+
+@given(variables=st.dictionaries(names, line_text, max_size=4), comments=st.lists(line_text, max_size=2))
+def test_every_env_file_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str], comments: list[str]
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "good.env"
+    lines = [f"# {text}" for text in comments] + [f"{name}={value}" for name, value in variables.items()]
+    file.write_bytes("\n".join(lines).encode())
+    assert run._read_env_file(file) == variables
+
+
+@given(content=st.binary(max_size=30) | st.text(max_size=30).map(lambda text: text.encode(errors="replace")))
+def test_any_env_file_gives_no_other_exception(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.env"
+    file.write_bytes(content)
+    try:
+        found = dict(run._read_env_file(file))
+    except UsageError:
+        found = {}
+    assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        ("--data a b --json", "--data a --data b --json"),
+        ("--data a --data b", "--data a --data b"),
+        ("--data a b c --nproc 2 --data d", "--data a --data b --data c --nproc 2 --data d"),
+        ("--nproc 2", "--nproc 2"),
+        ("--max-steps -1 --data a", "--max-steps -1 --data a"),
+        ("--data", "--data"),
+        ("", ""),
+    ],
+)
+def test_data_takes_several_paths(given_: str, expected: str) -> None:
+    assert list(run._repeated("--data", given_.split())) == expected.split()
+
+
+# --------------------------------------------------------------------------------------------- dry runs
+@pytest.mark.parametrize("target", ["cpu", "cuda", "cuda-vllm", "xpu"])
+def test_dry_run_as_json(bench: Any, launch: Launch, target: str) -> None:
+    result = launch(
+        *(
+            "run",
+            "recipes/bge-m3-unified.sh",
+            "--target",
+            target,
+            "--engine",
+            "docker",
+            "--dry-run",
+            "--json",
+        ),
+        *("--learning-rate", "2e-5", "--env", "HF_TOKEN=s3cr3t", "--env", "A=1", "--data", str(bench.data())),
+        *(str(bench.data("more.jsonl")), "--", "--seed", "7", "--data", "x"),
+    )
+    found = json.loads(result.stdout)
+    assert found["schema"] == 1
+    assert found["command"].startswith("docker run --name launch-RUN_ID ")
+    assert "LEARNING_RATE=2e-05" in found["command"]
+    assert found["command"].endswith("bge-m3-unified.sh --seed 7 --data x")
+    assert "s3cr3t" not in result.output
+    plan = plans.from_json(json.dumps(found["plan"]))
+    assert (plan.target, plan.secrets, len(plan.inputs)) == (target, ("HF_TOKEN",), 2)
+    assert plan.arguments == ("--seed", "7", "--data", "x")
+    assert ("A", "1") in plan.env
+    assert not (bench.folder / "runs").exists()
+
+
+def test_dry_run_as_text(bench: Any, launch: Launch) -> None:
+    result = launch("run", "bge-m3-unified", "--target", "cpu", "--engine", "venv", "--dry-run")
+    head, line, empty, title, *rest = result.stdout.split("\n")
+    assert (head, empty, title) == ("# the request; RUN_ID stands for the run's own name", "", "# the plan")
+    assert line.startswith("cd ")
+    assert plans.from_json("\n".join(rest)).engine == "venv"
+    assert "no --data given" in result.stderr
+
+
+def test_raw_arguments_of_one_run_are_not_the_nexts(bench: Any, launch: Launch) -> None:
+    for raw in (["--", "--x"], []):
+        result = launch(
+            "run", "bge-m3-unified", "--target", "cpu", "--engine", "docker", "--dry-run", "--json", *raw
+        )
+        assert json.loads(result.stdout)["plan"]["arguments"] == raw[1:]
+
+
+def test_run_without_anything_shows_the_recipes(launch: Launch) -> None:
+    result = launch("run")
+    assert result.exit_code == 0
+    assert "bge-m3-unified" in result.output
+
+
+# ------------------------------------------------------------------------------------------------- runs
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_run_ends_with_the_recipes_code(bench: Any, launch: Launch, code: int) -> None:
+    engine = FakeEngine(end=Exit(code=code), events=trained(), output=["[bold]last words"])
+    bench.patch.setattr(planning, "_engine", lambda *_, **__: (engine, None))
+    result = launch(
+        *("run", "bge-m3-unified", "--target", "cpu", "--json"),
+        *("--data", str(bench.data()), "--model", str(bench.model())),
+    )
+    assert result.exit_code == code
+    found = json.loads(result.stdout)
+    assert (found["exit_code"], found["recipe"]) == (code, "bge-m3-unified")
+    assert ("[bold]last words" in result.stderr) == bool(code)
+    assert ("log.txt" in result.stderr) == bool(code)
+
+
+def test_an_error_of_the_launcher_is_said_and_its_code_returned(bench: Any, launch: Launch) -> None:
+    bench.patch.setattr(planning, "_engine", lambda *_, **__: (FakeEngine(events=[]), None))
+    result = launch(
+        *(
+            "run",
+            "bge-m3-unified",
+            "--target",
+            "cpu",
+            "--data",
+            str(bench.data()),
+            "--model",
+            str(bench.model()),
+        )
+    )
+    assert result.exit_code == errors.WorldSizeError.exit_code
+    assert "world size error: the trainer never began" in result.stderr
+
+
+def test_detach_starts_a_launcher_with_the_secrets_in_its_environment(bench: Any, launch: Launch) -> None:
+    started: dict[str, Any] = {}
+    bench.patch.setenv("HF_TOKEN", "old")
+    bench.patch.setattr(planning, "_engine", lambda *_, **__: (FakeEngine(), None))
+    bench.patch.setattr(process, "detach", lambda argv, log: started.update(argv=argv, log=log))
+    result = launch(
+        *("run", "bge-m3-unified", "--target", "cpu", "--detach", "--env", "HF_TOKEN=s3cr3t"),
+        *("--data", str(bench.data()), "--model", str(bench.model())),
+    )
+    folder = Path(result.stdout.strip())
+    assert started["argv"][1:] == ["-m", "launcher", "run", "--begun", str(folder)]
+    assert started["log"] == folder / "launcher.log"
+    assert (folder / "plan.json").is_file()
+    assert not (folder / "result.json").exists()
+
+    bench.patch.setattr(planning, "_environment", lambda target, progress: bench.folder / "env")
+    continued = planning.reread(folder, {"HF_TOKEN": "s3cr3t"})
+    assert execute.resume(continued, folder).run_id == folder.name
+
+
+# ---------------------------------------------------------------------------------------------- recipes
+def test_recipe_list_and_show(launch: Launch) -> None:
+    assert "bge-m3-unified" in launch("recipe", "list").output
+    listed = json.loads(launch("recipe", "list", "--json").stdout)["recipes"]
+    assert "bge-m3-unified" in [item["name"] for item in listed]
+    found = json.loads(launch("recipe", "show", "bge-m3-unified", "--json", "--lang", "zh").stdout)
+    assert found["parameters"][0]["help"] == "每个查询的段落数：1 个正例加若干负例"
+    shown = launch("recipe", "show", "bge-m3-unified").output
+    assert "--learning-rate" in shown
+    assert "BAAI/bge-m3" in shown
+
+
+def test_recipe_copy_is_a_recipe(launch: Launch, tmp_path: Path) -> None:
+    launch("recipe", "copy", "bge-m3-unified", str(tmp_path / "new" / "mine.sh"))
+    copied = tmp_path / "new" / "mine.sh"
+    assert copied.stat().st_mode & 0o111
+    assert recipe.load(copied).name == "mine"
+    launch("recipe", "copy", "bge-m3-unified", str(tmp_path))
+    assert (tmp_path / "bge-m3-unified.sh").is_file()
+
+
+def test_recipe_check(launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def syntax(argv: list[str], **_: object) -> process.Completed:
+        stderr = f"{argv[-1]}: line 9: syntax error\n" if argv[-1].endswith("bad.sh") else ""
+        return process.Completed(argv=tuple(argv), returncode=0, stdout="", stderr=stderr)
+
+    monkeypatch.setattr(process, "run", syntax)
+    text = recipe.find("bge-m3-unified", Path("recipes").absolute()).read_text(encoding="utf-8")
+    good, bad = tmp_path / "good.sh", tmp_path / "bad.sh"
+    good.write_text(text)
+    assert "good" in launch("recipe", "check", str(good)).stderr
+    for have, want in (
+        ('"cpu", "cuda"', '"cpu", "tpu", "cuda"'),
+        ("default = { cpu", 'default = { tpu = "bf16", cpu'),
+        ("$LEARNING_RATE", "1e-5"),
+        ("set -euo pipefail", "set -u"),
+        ("exec torchrun", "torchrun"),
+    ):
+        text = text.replace(have, want)
+    bad.write_text(text.replace('tpu = "bf16", cpu = false', "tpu = true, cpu = false").replace(
+        'tpu = "bf16", cpu = "none"', 'tpu = "none", cpu = "none"'
+    ))  # fmt: skip
+    with pytest.raises(errors.RecipeError) as caught:
+        launch("recipe", "check", str(bad))
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "targets",
+        "line 9",
+        "parameters.learning_rate",
+        "no `set -euo pipefail`",
+        "no `exec`",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- view
+def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with live.LiveView("x", output=True) as view:
+        view.line("[red]as it is")
+        view.event({"event": "begin", "rank": 0, "max_steps": 4, "time": 100.0})
+        view.event({"event": "step", "step": 2, "loss": 0.5, "learning_rate": 1e-5, "time": 104.0})
+        view.event({"event": "step", "step": 4, "loss": 0.25, "time": 108.0})
+        view.event({"event": "end", "rank": 0, "step": 4})
+        view.event({"event": "unknown"})
+        view.stopping(grace=20.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "[red]as it is"
+    assert "step 2/4  loss 0.5  lr 1e-05  2.00 s/it  left 00:00:04" in lines
+    assert lines[-2].startswith("step 4/4  loss 0.25")
+    assert lines[-1] == "stopping; killed in 20 s, or at once with another Ctrl-C"
+
+
+def test_progress_of_work_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with ui.TerminalProgress() as progress:
+        progress.start("fetch [1]", total=10, unit="bytes")
+        progress.advance("fetch [1]", 10)
+        progress.say("note [2]")
+        progress.finish("fetch [1]")
+    assert capsys.readouterr().err.splitlines() == ["fetch [1] …", "note [2]", "fetch [1]: done"]
