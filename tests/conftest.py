@@ -10,7 +10,7 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent.parent
 
 # The default run is short and the same every time; HYPOTHESIS_PROFILE=search looks for new examples.
-settings.register_profile("fast", max_examples=40, deadline=None, derandomize=True)
+settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=2000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
