@@ -5,8 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from jinja2 import Environment, StrictUndefined, TemplateError
-
 from launcher.errors import ManifestError
 from launcher.lock import TargetLock
 from launcher.manifest import Target
@@ -33,6 +31,9 @@ def render(target: Target, lock: TargetLock, template: str) -> str:
     Raises:
         ManifestError: the template uses a name that the target does not have.
     """
+    # Imported here: a run needs the image's name, and no template.
+    from jinja2 import Environment, StrictUndefined, TemplateError
+
     environment = Environment(  # noqa: S701 - a Dockerfile is not HTML
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )

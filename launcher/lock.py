@@ -13,10 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
-
+from launcher import memo
 from launcher.errors import LockError
 from launcher.manifest import Manifest, Target, lock_inputs_digest
 
@@ -122,6 +119,8 @@ class TargetLock:
 
     def package(self, name: str) -> LockedPackage | None:
         """The installed package of that name, if any."""
+        from packaging.utils import canonicalize_name
+
         canonical = canonicalize_name(name)
         return next((package for package in self.packages if package.name == canonical), None)
 
@@ -185,6 +184,10 @@ def parse(text: str, *, source: str = "lock") -> Lock:
 
 
 def _problems(packages: Sequence[LockedPackage]) -> list[str]:
+    # Imported here: a lock that was read before needs no validation.
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
     names = [package.name for package in packages]
     problems = [f"{name} appears twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if names != sorted(names):
@@ -234,11 +237,18 @@ def load(images: Path, target: Target) -> TargetLock:
     Raises:
         LockError: all missing and damaged files at once.
     """
+    files = [images / "locks" / name for name in file_names(target)]
+    content = b"\0".join(file.read_bytes() if file.is_file() else b"" for file in files)
+    source = content + repr((target.name, target.build_owner, files)).encode()
+    return memo.remembered(source, [Path(__file__)], TargetLock, lambda: _load(files, target))
+
+
+def _load(files: Sequence[Path], target: Target) -> TargetLock:
     locks: list[Lock] = []
     problems: list[str] = []
-    for name in file_names(target):
+    for file in files:
         try:
-            locks.append(_read(images / "locks" / name))
+            locks.append(_read(file))
         except LockError as error:
             problems += error.problems
     if problems:
@@ -321,6 +331,9 @@ def stale(images: Path, manifest: Manifest, names: Sequence[str]) -> list[str]:
 
 def _contradictions(target: Target, lock: TargetLock) -> list[str]:
     """Where a lock's content cannot be the manifest's, e.g. after a merge or an edit by hand."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     problems: list[str] = []
     below: dict[str, str] = {}
     for layer, part in zip(target.layers, lock.layers, strict=True):

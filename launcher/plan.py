@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from launcher.data import DataFile
 from launcher.errors import RecordError
 from launcher.manifest import Target
@@ -308,6 +306,9 @@ def from_json(text: str, *, source: str = "plan.json") -> RunPlan:
             why="it was written by another version of the launcher",
             hint="use the launcher version named in the plan's key 'launcher'",
         )
+    # Imported here: a new plan is made, not read.
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         # Strict JSON mode: lists become tuples and texts paths, nothing else is bent into shape.
         return TypeAdapter(RunPlan).validate_json(text, strict=True)

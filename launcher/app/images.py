@@ -100,6 +100,7 @@ def build(
         FetchError: files that cannot be had.
     """
     what, client = sources(name, base), connect(timeout=600)
+    inputs.require_fresh(what)
     image, done = inspect.find(client, what.reference), None
     if image is None or no_cache:
         files = fetch.fetch(what.target, what.lock, progress=progress).folder

@@ -58,26 +58,41 @@ def load(folder: Path, target: Target, *, base: str | None = None) -> Inputs:
         target: of the manifest.
         base: a reference that replaces the manifest's base image.
 
+    The Dockerfile is taken as it is: a run needs the image's name, and :func:`require_fresh` is for builds.
+
     Raises:
         LockError: a lock is missing or damaged.
-        StaleError: the Dockerfile is not what the manifest and the template say.
+        StaleError: there is no Dockerfile.
     """
     locked = lock.load(folder, target)
-    text = rendered(folder, target, locked)
     path = folder / target.name / "Dockerfile"
-    stale = _difference(path, text)
-    if stale:
-        raise StaleError(
-            f"the Dockerfile of {target.name} is stale", [stale], hint=f"launch image render {target.name}"
-        )
+    if not path.is_file():
+        raise _stale(target, f"{target.name}/Dockerfile: missing")
     reference = base or target.base.reference
     digest = dockerfile.build_digest(
         lock_digest=locked.digest,
-        dockerfile=text,
+        dockerfile=path.read_text(encoding="utf-8"),
         base=reference,
         tools=[(folder / tool).read_text(encoding="utf-8") for tool in TOOLS],
     )
     return Inputs(target=target, lock=locked, base=reference, folder=folder, digest=digest)
+
+
+def require_fresh(inputs: Inputs) -> None:
+    """Refuse to build from a Dockerfile that is not what the manifest and the template say.
+
+    Raises:
+        StaleError: it is not; the first line that differs is named.
+    """
+    stale = _difference(inputs.dockerfile, rendered(inputs.folder, inputs.target, inputs.lock))
+    if stale:
+        raise _stale(inputs.target, stale)
+
+
+def _stale(target: Target, problem: str) -> StaleError:
+    return StaleError(
+        f"the Dockerfile of {target.name} is stale", [problem], hint=f"launch image render {target.name}"
+    )
 
 
 def rendered(folder: Path, target: Target, locked: TargetLock) -> str:

@@ -1,0 +1,49 @@
+"""images/manifest.toml: the targets as data. Parse, validate (all problems at once), flatten.
+
+What people write is a pydantic model (:mod:`launcher.manifest.schema`) that reports every problem with its
+key; what the rest of the launcher reads is a frozen :class:`Target`.
+"""
+
+from pathlib import Path
+
+from launcher import memo
+from launcher.errors import ManifestError
+from launcher.manifest.target import Base, Devices, Layer, Manifest, Target, UrlWheel, lock_inputs_digest
+
+__all__ = [
+    "Base",
+    "Devices",
+    "Layer",
+    "Manifest",
+    "Target",
+    "UrlWheel",
+    "load",
+    "lock_inputs_digest",
+    "parse",
+]
+
+_CODE = [Path(__file__).with_name(name) for name in ("schema.py", "target.py")]
+
+
+def load(path: Path) -> Manifest:
+    """Read the manifest.
+
+    Raises:
+        ManifestError: all problems of the file at once, each with its key.
+    """
+    try:
+        content = path.read_bytes()
+        text = content.decode()
+    except FileNotFoundError:
+        raise ManifestError("there is no manifest", [f"{path} does not exist"]) from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is not UTF-8", [str(error)]) from None
+    return memo.remembered(content, _CODE, Manifest, lambda: parse(text, source=str(path)))
+
+
+def parse(text: str, *, source: str = "images/manifest.toml") -> Manifest:
+    """Parse the manifest's text; see :func:`load`."""
+    # Imported here: a manifest that was read before needs no validation.
+    from launcher.manifest import schema
+
+    return schema.parse(text, source=source)

@@ -1,0 +1,153 @@
+"""What the rest of the launcher reads of a manifest: frozen targets, ``extends`` already resolved."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from launcher.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The base image: reference by digest, the human tag beside it, and who else uses it."""
+
+    image: str
+    tag: str
+    digest: str
+
+    @property
+    def reference(self) -> str:
+        """``image:tag@digest``: the digest decides, the tag tells people what it was."""
+        return f"{self.image}:{self.tag}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One image layer: the pins it is there for (their dependencies come from the lock)."""
+
+    name: str
+    pins: tuple[str, ...]
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlWheel:
+    """A wheel that is not on a registry: address, hash, and its metadata stated here.
+
+    The metadata makes a resolve possible while the address is out of reach.
+    """
+
+    name: str
+    version: str
+    url: str
+    sha256: str
+    requires: tuple[str, ...]
+
+    @property
+    def filename(self) -> str:
+        """The file's name with ``%2B`` undone."""
+        return self.url.rsplit("/", 1)[1].replace("%2B", "+").replace("%2b", "+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """What a container of the target needs from the machine.
+
+    Attributes:
+        kind: the vendor whose GPUs are asked for, or ``none``.
+        paths: device nodes or folders to pass, e.g. ``/dev/dri``.
+        device_groups: nodes whose owning group id is added to the process.
+        shm_size: size of /dev/shm (Docker's default of 64 MB is too small for data loaders).
+    """
+
+    kind: Literal["none", "nvidia", "intel"]
+    paths: tuple[str, ...]
+    device_groups: tuple[str, ...]
+    shm_size: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One environment, everything that it extends included.
+
+    Attributes:
+        family: the targets that must share layers (what it extends, and what extends that);
+            they are resolved together, so that a shared layer is the same file.
+        glibc: the newest glibc that a wheel may ask for, i.e. the base image's own.
+        overrides: requirements that replace what packages ask for.
+        exclude: distributions that may never enter, e.g. generic triton beside Intel's.
+        build_requires: what source-only packages are built with.
+        build_owner: the target whose build lock it uses (it, or one that it extends); empty when
+            there are no build requirements.
+    """
+
+    name: str
+    extends: str | None
+    summary_en: str
+    summary_zh: str
+    platform: str
+    python: str
+    glibc: str
+    base: Base
+    system_packages: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    overrides: tuple[str, ...]
+    exclude: tuple[str, ...]
+    wheels: tuple[UrlWheel, ...]
+    build_requires: tuple[str, ...]
+    build_owner: str
+    env: tuple[tuple[str, str], ...]
+    devices: Devices
+    checks: tuple[str, ...]
+
+    def own_layers(self) -> tuple[Layer, ...]:
+        """The layers that this target adds to what it extends."""
+        return tuple(layer for layer in self.layers if layer.owner == self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """All targets, by name, in the order of the file."""
+
+    targets: tuple[Target, ...] = field(default=())
+
+    def names(self) -> tuple[str, ...]:
+        """The targets' names."""
+        return tuple(target.name for target in self.targets)
+
+    def target(self, name: str) -> Target:
+        """The target of that name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        for target in self.targets:
+            if target.name == name:
+                return target
+        raise UsageError(f"there is no target {name!r}", hint=f"the manifest has: {', '.join(self.names())}")
+
+    def family(self, name: str) -> tuple[Target, ...]:
+        """The targets that share layers with this one, the extended ones first."""
+        root = self.target(name)
+        while root.extends is not None:
+            root = self.target(root.extends)
+
+        def descends(target: Target) -> bool:
+            while target.name != root.name and target.extends is not None:
+                target = self.target(target.extends)
+            return target.name == root.name
+
+        members = [target for target in self.targets if descends(target)]
+        return tuple(sorted(members, key=lambda member: len(member.layers)))
+
+
+def lock_inputs_digest(family: tuple[Target, ...]) -> str:
+    """sha256 over all that decides a lock of the family: recorded in locks, checked offline.
+
+    Texts, environment, devices and checks do not change which packages resolve and are left out.
+    """
+    fields = ("name", "platform", "python", "glibc", "layers", "overrides", "exclude", "wheels",
+              "build_requires")  # fmt: skip
+    data = [{key: asdict(member)[key] for key in fields} for member in family]
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
