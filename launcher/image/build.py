@@ -5,14 +5,14 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher import dockerfile, paths, process
 from launcher.errors import BuildError, ProgramError
-from launcher.image import compare, inspect, uv
+from launcher.image import compare, uv
 from launcher.image.buildlog import BuildLog
 from launcher.image.client import context_name
 from launcher.image.inputs import Inputs
@@ -121,7 +121,6 @@ def build(
         BuildError: the engine cannot do it, or a step failed; carries the end of that step's output.
     """
     engine = builder(client)
-    before = _image_id(client, inputs.reference)
     with _workplace() as folder:
         job = _Job(inputs=inputs, wheels=wheels, engine=engine, folder=folder, secrets=tuple(secrets))
         result = _buildx(
@@ -131,23 +130,7 @@ def build(
             process.run(["docker", "load", "--quiet", "--input", str(folder / _PACKED)])
     repository, tag = dockerfile.alias(inputs.target.name).split(":")
     client.images.get(inputs.reference).tag(repository, tag)
-    if before not in ("", _image_id(client, inputs.reference)):
-        _remove_nameless(client, before)
     return result
-
-
-def _image_id(client: "DockerClient", reference: str) -> str:
-    found = inspect.find(client, reference)
-    return found.id if found else ""
-
-
-def _remove_nameless(client: "DockerClient", image_id: str) -> None:
-    """Remove the image that lost its name to the new one, unless it has another name or a container."""
-    from docker.errors import APIError
-
-    with suppress(APIError):
-        if not client.images.get(image_id).tags:
-            client.images.remove(image_id)
 
 
 def verify(

@@ -70,10 +70,24 @@ def find_for(client: "DockerClient", inputs: Inputs) -> ImageInfo | None:
 
 
 def _info(reference: str, image: "Image") -> ImageInfo:
-    # The engine's own "Size" may be that of the packed layers; the history always has the unpacked ones.
     return ImageInfo(
         reference=reference,
         id=str(image.id),
-        size=sum(int(step.get("Size", 0)) for step in image.history()),
+        size=_size(image),
         labels=dict(image.labels),
     )
+
+
+def _size(image: "Image") -> int:
+    """Bytes of the unpacked layers, from the history: the engine's own "Size" may be that of the packed ones.
+
+    Engine 26 with the containerd image store forgets to hold on to the unpacked layers of an image whose
+    twin (the same layers, other labels) is removed. Until a container unpacks them anew there is no history,
+    and the engine's own figure is what there is.
+    """
+    from docker.errors import NotFound
+
+    try:
+        return sum(int(step.get("Size", 0)) for step in image.history())
+    except NotFound:
+        return int(image.attrs.get("Size", 0))
