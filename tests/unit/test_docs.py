@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import rich_click as click
 
-from launcher import errors, recipe, settings
+from launcher import errors, recipe, runs, settings
 from launcher.cli import root
+from launcher.plan import Access, Model, RunPlan
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "ds_configs").glob("*.md")])
@@ -112,6 +113,15 @@ def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
     for name in settings.Settings.__dataclass_fields__:
         assert f"| `LAUNCH_{name.upper()}` | `{name}` |" in page
+
+
+def test_every_key_of_a_record_is_documented() -> None:
+    page = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    _, result, plan = re.split(r"^## (?:result|plan)\.json$", page, flags=re.MULTILINE)
+    for name in runs.Result.__dataclass_fields__:
+        assert f"`{name}`" in result, f"{name} of result.json"
+    for name in (*RunPlan.__dataclass_fields__, *Access.__dataclass_fields__, *Model.__dataclass_fields__):
+        assert f"`{name}`" in plan, f"{name} of plan.json"
 
 
 def test_both_readmes_say_the_same() -> None:
