@@ -231,9 +231,7 @@ def _engine(
             if found is None and not dry_run:
                 raise _no_image(target)
             return docker, found.reference if found else wanted.reference
-    locked = lock.load(paths.images(), target)
-    folder = environment.folder(locked) if dry_run else _environment(target, progress)
-    return VenvEngine(folder), None
+    return VenvEngine(_environment(target, progress, dry_run=dry_run)), None
 
 
 def _no_image(target: Target) -> ImageMissingError:
@@ -244,8 +242,16 @@ def _no_image(target: Target) -> ImageMissingError:
     )
 
 
-def _environment(target: Target, progress: Progress) -> Path:
-    return environment.ensure(target, lock.load(paths.images(), target), progress=progress).folder
+def _environment(target: Target, progress: Progress, *, dry_run: bool = False) -> Path:
+    """The embedded environment's folder; only a dry run leaves it unmade."""
+    # Imported here: a container needs none of it.
+
+    locked = lock.load(paths.images(), target)
+    return (
+        environment.folder(locked)
+        if dry_run
+        else environment.ensure(target, locked, progress=progress).folder
+    )
 
 
 def _nproc(request: Request, target: Target, machine: Host, *, dry_run: bool, notes: list[str]) -> int:

@@ -102,9 +102,7 @@ def main() -> None:
         except EngineError as error:
             print(f"launch run: not measured, {error.message}")
             return
-        subprocess.run(
-            [sys.executable, "-m", "launcher", "image", "build", "cpu"], check=True, env=os.environ
-        )
+        subprocess.run([sys.executable, "-m", "launcher", "image", "build", "cpu"], check=True)
         compare_run(folder)
 
 

@@ -205,7 +205,7 @@ def test_a_start_needs_what_a_dry_run_only_notes(bench: Any) -> None:
 
 
 def test_auto_engine_without_an_engine_is_the_environment(bench: Any) -> None:
-    bench.patch.setattr(planning, "_environment", lambda target, progress: bench.folder / "env")
+    bench.patch.setattr(planning, "_environment", lambda target, progress, **_: bench.folder / "env")
     planned = bench.plan(
         target="cpu", engine="auto", data=(bench.data(),), model=str(bench.model()), dry_run=False
     )

@@ -13,24 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from launcher import paths
+from launcher import memo, paths
 from launcher.errors import SettingsError
 
 T = TypeVar("T")
 
-
-class _Schema(BaseModel):
-    """What the settings file and the ``LAUNCH_*`` variables may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-    target: str = "auto"
-    engine: str = Field(default="auto", pattern="^(auto|docker|venv)$")
-    base: str | None = None
-    stop_grace: float = Field(default=20.0, gt=0, le=3600)
-    shm_size: str | None = Field(default=None, pattern=r"^\d+[kmgKMG]?$")
+_CODE = [Path(__file__).with_name("schema.py")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,25 +66,23 @@ def load(environment: Mapping[str, str] | None = None, file: Path | None = None)
         except (ValueError, RecursionError) as error:  # tomllib lets int() and the stack speak for themselves
             raise SettingsError(f"{file} is not valid TOML", [str(error)]) from None
         origins = dict.fromkeys(values, str(file))
-    for name in _Schema.model_fields:
+    for name in Settings.__dataclass_fields__:
         variable = f"LAUNCH_{name.upper()}"
         if environment.get(variable):
             values[name] = environment[variable]
             origins[name] = variable
-    try:
-        parsed = _Schema.model_validate(values)
-    except ValidationError as error:
-        problems = []
-        for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
-            problems.append(f"{key} (from {origins.get(key, str(file))}): {item['msg']}")
-        raise SettingsError("settings cannot be used", problems) from None
+    source = repr((sorted(values.items()), sorted(origins.items()), str(file))).encode()
+    parsed = memo.remembered(source, _CODE, dict, lambda: _validated(values, origins, file))
     return Settings(
-        **{
-            name: Setting(value=getattr(parsed, name), origin=origins.get(name, "default"))
-            for name in _Schema.model_fields
-        }
+        **{name: Setting(value=value, origin=origins.get(name, "default")) for name, value in parsed.items()}
     )
+
+
+def _validated(values: dict[str, Any], origins: Mapping[str, str], file: Path) -> dict[str, Any]:
+    # Imported here: settings that were read before need no validation.
+    from launcher.settings import schema
+
+    return schema.validated(values, origins, file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
