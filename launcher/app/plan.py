@@ -15,7 +15,7 @@ from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import VenvEngine
 from launcher.errors import DeviceError, EngineError, ImageMissingError, RecordError, UsageError
 from launcher.host import Host
-from launcher.image import environment, inputs, inspect
+from launcher.image import inputs, inspect
 from launcher.manifest import Target
 from launcher.plan import Access, Model, RunPlan
 from launcher.progress import Progress, Silent
@@ -246,12 +246,13 @@ def _environment(target: Target, progress: Progress, *, dry_run: bool = False) -
     """The embedded environment's folder; only a dry run leaves it unmade."""
     # Imported here: a container needs none of it.
 
+    # Imported here: a container needs none of it.
+    from launcher.image import environment
+
     locked = lock.load(paths.images(), target)
-    return (
-        environment.folder(locked)
-        if dry_run
-        else environment.ensure(target, locked, progress=progress).folder
-    )
+    if dry_run:
+        return environment.folder(locked)
+    return environment.ensure(target, locked, progress=progress).folder
 
 
 def _nproc(request: Request, target: Target, machine: Host, *, dry_run: bool, notes: list[str]) -> int:
