@@ -141,7 +141,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         lambda folder, target, base: SimpleNamespace(reference=f"finetune:{target.name}-0123456789ab"),
     )
     monkeypatch.setattr(planning.lock, "load", lambda folder, target: SimpleNamespace(digest="10cc" * 16))
-    monkeypatch.setattr(planning.environment, "folder", lambda locked: tmp_path / "envs" / "0123456789ab")
+    monkeypatch.setattr(
+        "launcher.image.environment.folder", lambda locked: tmp_path / "envs" / "0123456789ab"
+    )
     monkeypatch.setattr("huggingface_hub.snapshot_download", no_model)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(launcher, "version", lambda: "1.2.3")
