@@ -124,6 +124,13 @@ def test_every_key_of_a_record_is_documented() -> None:
         assert f"`{name}`" in plan, f"{name} of plan.json"
 
 
+def test_contributing_names_files_that_exist() -> None:
+    words = re.findall(r"`([\w./-]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    named_there = [word for word in words if "/" in word and "NAME" not in word]
+    assert len(named_there) > 20
+    assert [word for word in named_there if not (ROOT / word).exists()] == []
+
+
 def test_both_readmes_say_the_same() -> None:
     english, chinese = ENGLISH.read_text(encoding="utf-8"), CHINESE.read_text(encoding="utf-8")
     assert blocks(english) == blocks(chinese)
