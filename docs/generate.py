@@ -44,7 +44,7 @@ ADVICE = {
     "DeviceError": "`--target cpu`, or load the card's kernel driver",
     "DeviceRuntimeError": "Install the NVIDIA Container Toolkit, then "
     "`nvidia-ctk runtime configure --runtime=docker`",
-    "OutputExistsError": "Give another `--output`, or none: each run then gets a folder of its own",
+    "OutputError": "Give another `--output`, or none: each run then gets a folder of its own",
     "ModelNotFoundError": "Check the id, the network, `HF_ENDPOINT`, `HF_TOKEN`; or give `--model` a folder",
     "OutOfMemoryError": "`--gradient-checkpointing true`, a smaller `--per-device-train-batch-size`, shorter "
     "`--passage-max-len`; a higher `--memory` when you set one",

@@ -116,6 +116,11 @@ def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
             inside = sorted(item for item in path.iterdir() if item.suffix in _SUFFIXES and item.is_file())
             if not inside:
                 problems.add(f"{path}: no .jsonl or .json file in this folder")
+            for item in inside:
+                if path.resolve() not in item.resolve().parents:
+                    problems.add(
+                        f"{item}: a link out of the folder, which no container can follow; name the file"
+                    )
             files += inside
         elif not path.is_file():
             problems.add(f"{path}: does not exist")
@@ -139,6 +144,9 @@ def _check_file(path: Path, rules: Rules, problems: _Problems) -> DataFile:
                 if not line.strip():
                     continue
                 rows += 1
+                if rows == 1 and line.lstrip().startswith(b"["):
+                    problems.add(f"{path}: a JSON array; one object per line: jq -c '.[]' {path.name}")
+                    break
                 for problem in _judge_line(line, judge, rules):
                     problems.add(f"{path}:{number}: {problem}")
     except OSError as error:

@@ -126,8 +126,8 @@ class DeviceRuntimeError(LaunchError):
     title = "runtime"
 
 
-class OutputExistsError(LaunchError):
-    """The output folder already holds a run; nothing is ever overwritten."""
+class OutputError(LaunchError):
+    """The output folder already holds a run (nothing is ever overwritten), or cannot be made."""
 
     exit_code = 77
     title = "output"

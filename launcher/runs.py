@@ -19,7 +19,7 @@ from typing import Any
 
 from launcher import paths
 from launcher import plan as plans
-from launcher.errors import OutputExistsError
+from launcher.errors import OutputError
 from launcher.plan import Folders, RunPlan
 
 SCHEMA = 1
@@ -90,12 +90,19 @@ def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> None:
     """Make the folders and write what is known before the start.
 
     Raises:
-        OutputExistsError: the output folder holds something already.
+        OutputError: the output folder holds something already.
     """
     refuse_used_output(place.output)
-    place.run.mkdir(parents=True)
-    for folder in (place.output, place.home, place.run / "scratch"):
-        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        place.run.mkdir(parents=True)
+        for folder in (place.output, place.home, place.run / "scratch"):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename} cannot be made",
+            why=error.strerror or "",
+            hint="give --output, LAUNCH_RUNS_DIR or LAUNCH_CACHE_DIR a folder that you may write to",
+        ) from None
     paths.write_atomic(place.run / "plan.json", plans.to_json(plan))
     paths.write_atomic(place.run / "command", command + "\n")
     own(place, plan.uid, plan.gid)
@@ -105,10 +112,10 @@ def refuse_used_output(output: Path) -> None:
     """Nothing is ever overwritten.
 
     Raises:
-        OutputExistsError: the folder holds something already, or is a file.
+        OutputError: the folder holds something already, or is a file.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputExistsError(
+        raise OutputError(
             f"{output} is not empty",
             why="an earlier run, or other files, would mix with this one's",
             hint="give another --output, or leave it out: each run then gets a folder of its own",
@@ -165,8 +172,8 @@ def world_problem(events: list[dict[str, Any]], planned: int) -> str:
     Every rank writes a ``begin`` event with the world size it saw, and an ``end`` event with its steps.
     """
     begun = [event for event in events if event.get("event") == "begin"]
-    seen = sorted({int(event["world_size"]) for event in begun})
-    ranks = sorted(int(event["rank"]) for event in begun)
+    seen = sorted({int(event.get("world_size", 0)) for event in begun})
+    ranks = sorted(int(event.get("rank", 0)) for event in begun)
     if not begun:
         return "the trainer never began: no process reported a start of training"
     if seen != [planned]:
@@ -180,7 +187,7 @@ def world_problem(events: list[dict[str, Any]], planned: int) -> str:
 
 def steps(events: list[dict[str, Any]]) -> int:
     """Optimiser steps that were done when the training ended."""
-    return max((int(event["step"]) for event in events if event.get("event") == "end"), default=0)
+    return max((int(event.get("step", 0)) for event in events if event.get("event") == "end"), default=0)
 
 
 def final_numbers(events: list[dict[str, Any]]) -> dict[str, float]:

@@ -184,6 +184,10 @@ args=(
     --report_to none
     --disable_tqdm true # progress goes through metrics.jsonl
 )
+if [[ $TARGET == cpu && $PRECISION == fp16 ]]; then
+    echo "fp16 has no effect on a CPU: use --precision fp32 or bf16" >&2
+    exit 64
+fi
 [[ $PRECISION == fp32 ]] || args+=("--$PRECISION" true)
 [[ $DEEPSPEED == none ]] || args+=(--deepspeed "$here/../ds_configs/$DEEPSPEED.json")
 # Two processes on a CPU that are not told so train alone as two rank 0, and exit with code 0.

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from launcher import model, runs
 from launcher.app.plan import Planned
@@ -71,25 +71,33 @@ def execute(begun: Begun, view: RunView, *, grace: float) -> Ended:
         LaunchError: the engine refused to start it.
     """
     record = _Record(begun)
-    try:
-        handle = begun.planned.engine.start(begun.submission, begun.planned.secrets)
-    except LaunchError as refused:
-        record.close(stage="start", exit_code=refused.exit_code, recipe_exit=None, error=refused.message)
-        raise
-    with _Signals(handle, view, grace) as signals:
-        followed = _follow(handle, begun.place, view)
-    error = _judge(begun, followed, signals.received)
+    # Signals are caught before the start: a run that is being made must not outlive a Ctrl-C.
+    with _Signals(view, grace) as signals:
+        try:
+            handle = begun.planned.engine.start(begun.submission, begun.planned.secrets)
+            signals.attach(handle)
+            followed = _follow(handle, begun.place, view, record.metrics)
+        except BaseException as broken:
+            code = broken.exit_code if isinstance(broken, LaunchError) else LaunchError.exit_code
+            message = (
+                broken.message if isinstance(broken, LaunchError) else f"{type(broken).__name__}: {broken}"
+            )
+            stage = "train" if record.metrics.events else "start"
+            record.close(stage=stage, exit_code=code, recipe_exit=None, error=message)
+            raise
+    return _conclude(begun, followed, record, signals.received)
+
+
+def _conclude(begun: Begun, followed: "_Followed", record: "_Record", received: int) -> Ended:
+    """Name how it ended: the launcher's own verdict, a signal, or the recipe's exit code."""
+    error = None if received else _judge(begun, followed, record.metrics.events)
     if error is not None:
-        code, stage = error.exit_code, "verify" if isinstance(error, WorldSizeError) else "train"
+        code, message = error.exit_code, error.message
+    elif received:
+        code, message = 128 + received, f"stopped by {signal.Signals(received).name}"
     else:
-        code = 128 + signals.received if signals.received else followed.exit.code
-        stage = "train" if code else "done"
-    record.metrics = followed.metrics
-    message = (
-        error.message
-        if error
-        else (f"stopped by {signal.Signals(signals.received).name}" if signals.received else "")
-    )
+        code, message = followed.exit.code, ""
+    stage = "verify" if isinstance(error, WorldSizeError) else "train" if code else "done"
     result = record.close(stage=stage, exit_code=code, recipe_exit=followed.exit.code, error=message)
     return Ended(result=result, place=begun.place, tail=tuple(followed.tail), error=error)
 
@@ -98,13 +106,11 @@ def execute(begun: Begun, view: RunView, *, grace: float) -> Ended:
 class _Followed:
     exit: Exit
     tail: deque[str]
-    metrics: MetricsReader
 
 
-def _follow(handle: Handle, place: Folders, view: RunView) -> _Followed:
-    """Write the log and show the progress until the run ends."""
+def _follow(handle: Handle, place: Folders, view: RunView, metrics: MetricsReader) -> _Followed:
+    """Write the log and show the progress until the run ends; whatever breaks here, the run does not stay."""
     tail: deque[str] = deque(maxlen=40)
-    metrics = MetricsReader(place)
 
     def read(log: TextIO) -> None:
         for line in handle.lines():
@@ -113,23 +119,26 @@ def _follow(handle: Handle, place: Folders, view: RunView) -> _Followed:
             tail.append(line)
             view.line(line)
 
-    with (place.run / "log.txt").open("a", encoding="utf-8") as log:
-        reader = threading.Thread(target=read, args=(log,), daemon=True)
-        reader.start()
-        while reader.is_alive():
-            reader.join(0.1)
-            for event in metrics.new():
-                view.event(event)
+    try:
+        with (place.run / "log.txt").open("a", encoding="utf-8") as log:
+            reader = threading.Thread(target=read, args=(log,), daemon=True)
+            reader.start()
+            while reader.is_alive():
+                reader.join(0.1)
+                for event in metrics.new():
+                    view.event(event)
+    except BaseException:
+        handle.kill()
+        handle.wait()
+        raise
     end = handle.wait()
     for event in metrics.new():
         view.event(event)
-    return _Followed(exit=end, tail=tail, metrics=metrics)
+    return _Followed(exit=end, tail=tail)
 
 
-def _judge(begun: Begun, followed: _Followed, received: int) -> LaunchError | None:
+def _judge(begun: Begun, followed: _Followed, events: list[dict[str, Any]]) -> LaunchError | None:
     """The launcher's own verdict; None leaves the recipe's exit code as it is."""
-    if received:
-        return None
     plan, end = begun.planned.plan, followed.exit
     if end.out_of_memory or (
         end.code and any(mark in line for line in followed.tail for mark in _OUT_OF_MEMORY)
@@ -142,10 +151,9 @@ def _judge(begun: Begun, followed: _Followed, received: int) -> LaunchError | No
         )
     if not plan.world_size:
         return None
-    problem = runs.world_problem(followed.metrics.events, plan.world_size)
+    problem = runs.world_problem(events, plan.world_size)
     wrong_world = any(
-        event.get("event") == "begin" and event.get("world_size") != plan.world_size
-        for event in followed.metrics.events
+        event.get("event") == "begin" and event.get("world_size") != plan.world_size for event in events
     )
     if problem and (end.code == 0 or wrong_world):
         return WorldSizeError(
@@ -163,11 +171,12 @@ class _Record:
     begun: Begun
     started: str = field(default_factory=runs.now)
     _clock: float = field(default_factory=time.monotonic)
-    metrics: MetricsReader | None = None
+    metrics: MetricsReader = field(init=False)
     _model: dict[str, str] = field(default_factory=dict)
     _hashing: threading.Thread | None = None
 
     def __post_init__(self) -> None:
+        self.metrics = MetricsReader(self.begun.place)
         start = self.begun.planned.plan.model
         if start is None:
             return
@@ -187,7 +196,7 @@ class _Record:
             self._hashing.join()
         planned, plan = self.begun.planned, self.begun.planned.plan
         digest, engine_version = planned.engine.describe(plan)
-        events = self.metrics.events if self.metrics else []
+        events = self.metrics.events
         result = Result(
             run=self.begun.run_id,
             recipe=plan.recipe,
@@ -222,9 +231,10 @@ class _Record:
 class _Signals:
     """Ctrl-C and SIGTERM end the run, not the launcher: grace first, a second signal kills at once."""
 
-    def __init__(self, handle: Handle, view: RunView, grace: float) -> None:
-        self._handle, self._view, self._grace = handle, view, grace
-        self._before: dict[int, object] = {}
+    def __init__(self, view: RunView, grace: float) -> None:
+        self._view, self._grace = view, grace
+        self._handle: Handle | None = None
+        self._before: dict[int, Any] = {}
         self.received = 0
 
     def __enter__(self) -> "_Signals":
@@ -237,17 +247,23 @@ class _Signals:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        if value is not None:  # an error of the launcher's own must not leave the run behind
-            self._handle.kill()
+            signal.signal(number, handler)
+
+    def attach(self, handle: Handle) -> None:
+        """The run has started; a signal that came while it was being made is for it."""
+        self._handle = handle
+        if self.received:
+            handle.stop(self._grace)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
-            self._handle.kill()
-            return
-        self.received = number
-        self._view.stopping(grace=self._grace)
-        self._handle.stop(self._grace)
+        first, self.received = not self.received, self.received or number
+        if first:
+            self._view.stopping(grace=self._grace)
+        if self._handle is not None:
+            if first:
+                self._handle.stop(self._grace)
+            else:
+                self._handle.kill()
 
 
 def detached_log(place: Folders) -> Path:

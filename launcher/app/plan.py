@@ -1,6 +1,7 @@
 """From what was asked to a plan: recipe, target, engine, data, model, machine."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,6 +72,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     notes: list[str] = []
     target = _target(request, chosen, found, machine, notes)
     values = found.values(target.name, request.parameters)
+    _refuse_overrides(request, found)
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
     base_model = _model(request, found, dry_run=dry_run, notes=notes)
     engine, image = _engine(request, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
@@ -152,6 +154,35 @@ def _differences(plan: RunPlan) -> list[str]:
         found.append(f"the model {plan.model.name} is not on this machine")
     found += [f"{file.path} has changed" for file in plan.data if data.fingerprint(file.path) != file.sha256]
     return found
+
+
+#: Raw trainer arguments that carry a credential.
+_SECRET_ARGUMENT = re.compile(r"--?[\w-]*(token|secret|password|api[_-]?key)(=|$)", re.IGNORECASE)
+
+
+def _refuse_overrides(request: Request, found: Recipe) -> None:
+    """Variables may not change what the plan says, and arguments may not carry what it must not say.
+
+    Raises:
+        UsageError: a variable that is the launcher's or a parameter's; a credential among the raw arguments.
+    """
+    owned = {"TARGET", "NPROC", "DATA", "MODEL", "OUTPUT", "HOME"} | {
+        p.name.upper() for p in found.parameters
+    }
+    taken = sorted(
+        name for name in {**request.env, **request.secrets} if name in owned or name.startswith("LAUNCH_")
+    )
+    if taken:
+        raise UsageError(
+            f"--env cannot set {', '.join(taken)}",
+            why="the plan would say one thing and the run do another",
+            hint="use the launcher's or the recipe's own option",
+        )
+    if any(_SECRET_ARGUMENT.match(argument) for argument in request.arguments):
+        raise UsageError(
+            "a credential among the trainer's arguments would be recorded",
+            hint="give it as a variable, e.g. HF_TOKEN with --env HF_TOKEN or --env-file",
+        )
 
 
 def _target(request: Request, chosen: Settings, found: Recipe, machine: Host, notes: list[str]) -> Target:

@@ -9,7 +9,7 @@ import rich_click as click
 
 from launcher import runs, settings
 from launcher.cli import ui
-from launcher.errors import OutputExistsError
+from launcher.errors import OutputError
 
 if TYPE_CHECKING:
     from launcher.app.demo import Report
@@ -36,7 +36,7 @@ def command(folder: Path | None, engine: str | None, as_json: bool) -> None:
 
     place = (folder or Path("demo") / runs.new_id("demo").rsplit("-", 2)[0]).absolute()
     if place.exists():
-        raise OutputExistsError(f"{place} exists", hint="choose another --folder")
+        raise OutputError(f"{place} exists", hint="choose another --folder")
     chosen = None if engine in (None, "auto") else engine
     with ui.TerminalProgress() as progress:
         prepared = demo.prepare(place, settings.load(), engine=chosen, progress=progress)

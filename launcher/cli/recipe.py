@@ -7,7 +7,7 @@ import rich_click as click
 
 from launcher import paths, recipe
 from launcher.cli import ui
-from launcher.errors import OutputExistsError, RecipeError, UsageError
+from launcher.errors import OutputError, RecipeError, UsageError
 from launcher.recipe import Recipe
 
 
@@ -78,7 +78,7 @@ def copy(name: str, destination: Path) -> None:
     if target.suffix != ".sh":
         raise UsageError(f"{target} must end in .sh", why="a recipe is a bash script")
     if target.exists():
-        raise OutputExistsError(f"{target} exists", hint="choose another name")
+        raise OutputError(f"{target} exists", hint="choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     target.chmod(0o755)

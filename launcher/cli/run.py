@@ -18,7 +18,7 @@ from launcher.recipe import Parameter, Recipe
 _LAUNCHER = "Launcher options"
 
 #: `--env NAME=VALUE` with such a name is treated as a secret: its value is not recorded.
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|(^|_)KEY$|CREDENTIAL", re.IGNORECASE)
+_SECRET = re.compile(r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|(^|_|API)KEY$|CREDENTIAL", re.IGNORECASE)
 
 #: So is a value that carries a user's name and password, such as a proxy's address.
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")

@@ -139,7 +139,7 @@ WRONG: dict[str, tuple[str, type[LaunchError], str]] = {
     "a folder as plan": ("run --plan {folder}", UsageError, "cannot be read"),
     "copy of nothing": ("recipe copy nothing x.sh", errors.RecipeError, "there is no recipe"),
     "copy to no script": ("recipe copy bge-m3-unified x.txt", UsageError, "must end in .sh"),
-    "copy over a file": ("recipe copy bge-m3-unified {script}", errors.OutputExistsError, "exists"),
+    "copy over a file": ("recipe copy bge-m3-unified {script}", errors.OutputError, "exists"),
     "check of no recipe": ("recipe check {script}", errors.RecipeError, "is not a recipe"),
 }
 

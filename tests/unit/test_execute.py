@@ -20,7 +20,7 @@ from launcher.errors import (
     EngineError,
     ImageMissingError,
     OutOfMemoryError,
-    OutputExistsError,
+    OutputError,
     WorldSizeError,
 )
 from launcher.plan import Folders, RunPlan
@@ -309,7 +309,7 @@ def test_output_is_never_overwritten(bench: Any, used: str) -> None:
     inside = output if used == "file" else output / "model.safetensors"
     inside.parent.mkdir(exist_ok=True)
     inside.write_text("precious")
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(OutputError):
         run(bench, FakeEngine(), output=output)
     assert inside.read_text() == "precious"
     assert not paths.runs().exists()
@@ -334,7 +334,8 @@ def test_resumed_run_keeps_its_folder(bench: Any) -> None:
 def test_handler_stops_with_grace_then_kills() -> None:
     view = Watched()
     handle = FakeHandle(Path(), Exit(code=0), [], [])
-    signals = execute._Signals(handle, view, 7.5)
+    signals = execute._Signals(view, 7.5)
+    signals.attach(handle)
     signals._receive(signal.SIGTERM, None)
     assert (handle.calls, view.stops, signals.received) == ([("stop", 7.5)], [7.5], signal.SIGTERM)
     signals._receive(signal.SIGINT, None)
@@ -367,11 +368,31 @@ def test_signal_ends_the_run_and_is_recorded(bench: Any, number: signal.Signals,
     assert signal.getsignal(number) is before
 
 
-def test_an_error_of_the_launcher_does_not_leave_the_run_behind(bench: Any) -> None:
+def test_a_signal_during_the_start_stops_the_run_as_soon_as_it_exists() -> None:
     handle = FakeHandle(Path(), Exit(code=0), [], [])
-    with pytest.raises(RuntimeError, match="own"), execute._Signals(handle, Watched(), 5):
+    signals = execute._Signals(Watched(), 7.5)
+    signals._receive(signal.SIGTERM, None)
+    signals._receive(signal.SIGTERM, None)
+    assert handle.calls == []
+    signals.attach(handle)
+    assert handle.calls == [("stop", 7.5)]
+
+
+def test_an_error_of_the_launcher_does_not_leave_the_run_behind(bench: Any) -> None:
+    engine = FakeEngine()
+    begun = execute.begin(planned(bench, engine))
+    view = Watched()
+
+    def broken(event: dict[str, Any]) -> None:
         raise RuntimeError("own")
-    assert handle.calls == ["kill"]
+
+    view.event = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="own"):
+        execute.execute(begun, view, grace=5)
+    assert engine.handle is not None
+    assert engine.handle.calls[-1] == "wait"  # which also removes what the engine kept
+    result = json.loads((begun.place.run / "result.json").read_text())
+    assert (result["stage"], result["error"]) == ("train", "RuntimeError: own")
 
 
 def test_handlers_are_left_alone_outside_the_main_thread() -> None:
@@ -379,7 +400,7 @@ def test_handlers_are_left_alone_outside_the_main_thread() -> None:
     seen: list[object] = []
 
     def inside() -> None:
-        with execute._Signals(FakeHandle(Path(), Exit(code=0), [], []), Watched(), 5):
+        with execute._Signals(Watched(), 5):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=inside)

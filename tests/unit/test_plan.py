@@ -175,11 +175,19 @@ def test_same_names_stay_apart(bench: Any) -> None:
     assert on_host.data == (str(first), str(second))
 
 
-def test_launchers_own_variables_stand_above_the_users(bench: Any) -> None:
-    plan = bench.plan(target="cpu", env={"TARGET": "x", "OUTPUT": "y", "SEED": "0", "HF_HOME": "/mine"}).plan
-    variables = dict(plans.environment(plan, plans.in_container(plan)))
-    assert (variables["TARGET"], variables["OUTPUT"], variables["SEED"]) == ("cpu", "/output", "42")
-    assert variables["HF_HOME"] == "/mine"
+@pytest.mark.parametrize("kind", ["env", "secrets"])
+def test_the_launchers_and_the_recipes_variables_cannot_be_overridden(bench: Any, kind: str) -> None:
+    with pytest.raises(UsageError, match="cannot set LAUNCH_RUN_DIR, OUTPUT, SEED, TARGET"):
+        bench.plan(target="cpu", **{kind: dict.fromkeys(("TARGET", "OUTPUT", "SEED", "LAUNCH_RUN_DIR"), "x")})
+    plan = bench.plan(target="cpu", env={"HF_HOME": "/mine"}).plan
+    assert dict(plans.environment(plan, plans.in_container(plan)))["HF_HOME"] == "/mine"
+
+
+@pytest.mark.parametrize("argument", ["--hub_token", "--hub_token=hf_x", "--api-key", "--wandb_api_key=x"])
+def test_credentials_among_the_trainers_arguments_are_refused(bench: Any, argument: str) -> None:
+    with pytest.raises(UsageError, match="credential"):
+        bench.plan(target="cpu", arguments=(argument, "hf_x"))
+    assert bench.plan(target="cpu", arguments=("--max_tokens", "5", "--tokenizer_name", "x")).plan.arguments
 
 
 def test_output_elsewhere(bench: Any) -> None:

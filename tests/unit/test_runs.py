@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher import runs
-from launcher.errors import OutputExistsError
+from launcher.errors import OutputError
 from launcher.plan import Folders
 
 
@@ -45,7 +45,7 @@ def test_prepare(bench: Any) -> None:
     assert json.loads((place.run / "plan.json").read_text())["target"] == "cpu"
     for folder in (place.output, place.home, place.run / "scratch"):
         assert folder.is_dir()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(OutputError, match="cannot be made"):
         runs.prepare(plan, "ID", "again", place)
 
 
@@ -55,7 +55,7 @@ def test_refuse_used_output(tmp_path: Path) -> None:
     runs.refuse_used_output(tmp_path / "empty")
     (tmp_path / "empty" / ".hidden").write_text("")
     for used in (tmp_path / "empty", tmp_path / "empty" / ".hidden"):
-        with pytest.raises(OutputExistsError, match="is not empty"):
+        with pytest.raises(OutputError, match="is not empty"):
             runs.refuse_used_output(used)
 
 
