@@ -7,6 +7,7 @@ reason, and under CI fails instead, because there the reason would be a broken s
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,3 +147,25 @@ def probe(workspace: Path) -> Callable[[str], Path]:
         return file
 
     return make
+
+
+def wait_for_log(workspace: Path, text: str) -> str:
+    """The log of the only run in a workspace, as soon as it holds a text."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for file in (workspace / "runs").glob("*/log.txt"):
+            if text in (log := file.read_text()):
+                return log
+        time.sleep(0.1)
+    raise AssertionError(f"{text!r} never appeared")
+
+
+def start_launch(workspace: Path, *arguments: object) -> "subprocess.Popen[bytes]":
+    """A ``launch`` that goes on while the test does something to it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "launcher", *map(str, arguments)],
+        cwd=workspace,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from launcher.errors import DeviceError, DeviceRuntimeError
 from launcher.plan import RunPlan
 from launcher.progress import Silent
 from launcher.settings import load as load_settings
-from tests.integration.conftest import Launch
+from tests.integration.conftest import Launch, start_launch, wait_for_log
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("image")]
 
@@ -106,8 +105,8 @@ def test_out_of_memory_is_named(launch: Launch, probe: Callable[[str], Path]) ->
 def test_a_signal_stops_the_container(
     workspace: Path, probe: Callable[[str], Path], engine: Any, number: signal.Signals
 ) -> None:
-    started = _start(workspace, probe("echo ready; exec sleep 300"))
-    _wait_for(workspace, "ready")
+    started = start_launch(workspace, "run", probe("echo ready; exec sleep 300"), *ON)
+    wait_for_log(workspace, "ready")
     begun = time.monotonic()
     started.send_signal(number)
     assert started.wait(30) == 128 + number
@@ -115,8 +114,10 @@ def test_a_signal_stops_the_container(
 
 
 def test_a_second_signal_kills_at_once(workspace: Path, probe: Callable[[str], Path]) -> None:
-    started = _start(workspace, probe("trap '' TERM; echo ready; while true; do sleep 1; done"))
-    _wait_for(workspace, "ready")
+    started = start_launch(
+        workspace, "run", probe("trap '' TERM; echo ready; while true; do sleep 1; done"), *ON
+    )
+    wait_for_log(workspace, "ready")
     begun = time.monotonic()
     started.send_signal(signal.SIGINT)
     time.sleep(1)
@@ -238,23 +239,3 @@ def _facts(container: Any) -> dict[str, Any]:
         "mounts": mounts,
         "path": attrs["Path"],
     }
-
-
-def _start(workspace: Path, recipe: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "launcher", "run", str(recipe), *ON],
-        cwd=workspace,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def _wait_for(workspace: Path, text: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        logs = list((workspace / "runs").glob("*/log.txt"))
-        if logs and text in logs[0].read_text():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{text!r} never appeared")

@@ -1,11 +1,13 @@
 """The recipe on real rows, in the container and in the embedded environment."""
 
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Launch
+from tests.integration.conftest import Launch, start_launch, wait_for_log
 
 SMALL = ("--passage-max-len", "128", "--query-max-len", "64", "--num-train-epochs", "1")
 
@@ -139,3 +141,19 @@ def test_bad_rows_are_found_before_anything_starts(
     ):
         assert place in done.err
     assert not (workspace / "runs").exists()
+
+
+@pytest.mark.environment
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_whole_process_group(
+    workspace: Path, probe: Callable[[str], Path], environment: Path, number: signal.Signals
+) -> None:
+    recipe = probe("sleep 301 & echo child=$!; echo ready; exec sleep 300")
+    started = start_launch(workspace, "run", recipe, "--target", "cpu", "--engine", "venv")
+    log = wait_for_log(workspace, "ready")
+    started.send_signal(number)
+    assert started.wait(15) == 128 + number
+    child = log.split("child=")[1].split()[0]
+    status = Path("/proc", child, "status")  # a zombie is dead too: not every PID 1 reaps
+    assert not status.exists() or "State:\tZ" in status.read_text()
+    assert _result(workspace)["error"] == f"stopped by {number.name}"
