@@ -1,28 +1,22 @@
 """A run as it is watched: one bar on a terminal, one line per report otherwise."""
 
+import sys
+import threading
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+import rich_click as click
 
-from launcher.cli.ui import err
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 #: Without a terminal, two progress lines are at least this many seconds apart.
 _QUIET_SECONDS = 5.0
 
 
 class LiveView:
-    """launcher.progress.RunView with rich.
+    """launcher.progress.RunView for people.
 
     Args:
         title: what runs, for the bar.
@@ -31,7 +25,86 @@ class LiveView:
 
     def __init__(self, title: str, *, output: bool) -> None:
         self._output = output
-        self._bars = Progress(
+        self._terminal = sys.stderr.isatty()
+        self._bar = _Bar(title) if self._terminal else None
+        self._began = 0.0
+        self._total = 0
+        self._printed = 0.0
+
+    def __enter__(self) -> "LiveView":
+        if self._bar is not None:
+            self._bar.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def line(self, text: str) -> None:
+        """See launcher.progress.RunView.line."""
+        if self._output:
+            self._say(text)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """See launcher.progress.RunView.event."""
+        kind, first_rank = event.get("event"), event.get("rank") == 0
+        if kind == "begin" and first_rank:
+            self._began, self._total = float(event.get("time", 0)), int(event.get("max_steps", 0))
+            if self._bar is not None:
+                self._bar.update(0, self._total, "training")
+        elif kind == "step" and "loss" in event:
+            self._step(event)
+        elif kind == "end" and first_rank and self._bar is not None:
+            self._bar.update(int(event.get("step", 0)), self._total, "saving")
+
+    def _step(self, event: dict[str, Any]) -> None:
+        step = int(event["step"])
+        pace = (float(event["time"]) - self._began) / max(1, step)
+        numbers = f"loss {event['loss']:.4g}  lr {event.get('learning_rate', 0):.2g}  {pace:.2f} s/it"
+        if self._bar is not None:
+            self._bar.update(step, self._total, numbers)
+        elif time.monotonic() - self._printed > _QUIET_SECONDS or step == self._total:
+            self._printed = time.monotonic()
+            left = time.strftime("%H:%M:%S", time.gmtime(pace * max(0, self._total - step)))
+            click.echo(f"step {step}/{self._total}  {numbers}  left {left}", err=True)
+
+    def stopping(self, *, grace: float) -> None:
+        """See launcher.progress.RunView.stopping."""
+        self._say(f"stopping; killed in {grace:g} s, or at once with another Ctrl-C")
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.say(text)
+        else:
+            click.echo(text, err=True)
+
+
+class _Bar:
+    """A rich bar; rich is imported in the background, while the engine starts the run."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._thread = threading.Thread(target=self._make, daemon=True)
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
+
+    def _make(self) -> None:
+        from rich.markup import escape
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        from launcher.cli import ui
+
+        bars = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -40,51 +113,32 @@ class LiveView:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=err,
-            disable=not err.is_terminal,
+            console=ui.err,
         )
-        self._task = self._bars.add_task(escape(title), total=None, numbers="starting")
-        self._first: tuple[int, float] | None = None
-        self._total = 0
-        self._printed = 0.0
+        self._task = bars.add_task(escape(self._title), total=None, numbers="starting")
+        bars.start()
+        self._bars = bars
 
-    def __enter__(self) -> "LiveView":
-        self._bars.start()
-        return self
+    def open(self) -> None:
+        """Begin to draw."""
+        self._thread.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bars.stop()
+    def close(self) -> None:
+        """Draw for the last time."""
+        self._drawn().stop()
 
-    def line(self, text: str) -> None:
-        """See launcher.progress.RunView.line."""
-        if self._output:
-            err.print(escape(text), soft_wrap=True)
+    def update(self, step: int, total: int, numbers: str) -> None:
+        """Show how far the run is."""
+        bars = self._drawn()
+        if self._task is not None:
+            bars.update(self._task, completed=step, total=total or None, numbers=numbers)
 
-    def event(self, event: dict[str, Any]) -> None:
-        """See launcher.progress.RunView.event."""
-        kind = event.get("event")
-        if kind == "begin" and event.get("rank") == 0:
-            self._total = int(event.get("max_steps", 0))
-            self._first = (0, float(event["time"]))
-            self._bars.update(self._task, total=self._total, numbers="training")
-        elif kind == "step" and "loss" in event:
-            self._step(event)
-        elif kind == "end" and event.get("rank") == 0:
-            self._bars.update(self._task, completed=int(event.get("step", 0)))
+    def say(self, text: str) -> None:
+        """One line above the bar."""
+        self._drawn().console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _step(self, event: dict[str, Any]) -> None:
-        step, now = int(event["step"]), float(event["time"])
-        base, since = self._first or (0, now)
-        pace = (now - since) / max(1, step - base)
-        numbers = f"loss {event['loss']:.4g}  lr {event.get('learning_rate', 0):.2g}  {pace:.2f} s/it"
-        self._bars.update(self._task, completed=step, numbers=numbers)
-        if self._bars.disable and (time.monotonic() - self._printed > _QUIET_SECONDS or step == self._total):
-            self._printed = time.monotonic()
-            left = time.strftime("%H:%M:%S", time.gmtime(pace * max(0, self._total - step)))
-            err.print(f"step {step}/{self._total}  {numbers}  left {left}", soft_wrap=True)
-
-    def stopping(self, *, grace: float) -> None:
-        """See launcher.progress.RunView.stopping."""
-        err.print(f"stopping; killed in {grace:g} s, or at once with another Ctrl-C")
+    def _drawn(self) -> "Progress":
+        self._thread.join()
+        if self._bars is None:
+            raise RuntimeError("the progress display could not be made")
+        return self._bars
