@@ -35,6 +35,21 @@ _MIN_NEGATIVES = 7  # the recipe's train_group_size of 8 draws one positive and 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
 
+# What the two recipes of the demo are told, beside their defaults. Measured on two busy cores with the 2,491
+# training rows of Python 3.11: 300 steps in 97 s, imports included (two processes of one thread are not
+# faster than one of two); held-out recall@10 of the dense head from 0.10 to 0.41, sparse
+# from 0.30 to 0.55. A larger vocabulary or model learns no more in that time.
+TINY_PARAMETERS = (("vocab_size", "2000"), ("layers", "1"), ("hidden_size", "128"), ("heads", "2"))
+RECIPE_PARAMETERS = (
+    ("per_device_train_batch_size", "16"),
+    ("query_max_len", "32"),
+    ("passage_max_len", "48"),
+    ("learning_rate", "2e-3"),
+    ("max_steps", "300"),
+)
+EVALUATION_PARAMETERS = (("max_length", "128"),)
+NPROC = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:

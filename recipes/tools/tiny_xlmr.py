@@ -110,15 +110,28 @@ def _settled(vocabulary: Sequence[tuple[str, float]]) -> models.Unigram:
 def build(config: XLMRobertaConfig, seed: int) -> tuple[XLMRobertaModel, torch.nn.Linear, torch.nn.Linear]:
     """The random encoder, sparse head and colbert head of one seed.
 
-    XLM-R draws every weight with a standard deviation of 0.02, which suits a width of 1024 and long
-    pre-training. In a narrow, shallow network the first token's attention output would then drown in
-    its own embedding; 1/sqrt(width) (LeCun's fan-in rule) keeps every projection at the scale of its
-    input.
+    XLM-R draws every weight with a standard deviation of 0.02, which suits a width of 1024 and weeks of
+    training. A few hundred steps need a start from which a gradient leads somewhere; every weight stays
+    random, these scales differ (each was tried with and without):
+
+    * values and outputs of the attention: 1/sqrt(width) (LeCun et al., "Efficient BackProp", 1998). At 0.02
+      the first token's vector, which is the dense embedding, hardly hears the words, and does not learn to;
+    * positions: a tenth of the words, since which words there are comes before their order;
+    * the last layer's gain: 0.3, and small sparse weights with a positive bias. Otherwise a step of the
+      large learning rate that suits the embeddings pushes the sparse head's ReLU below zero for good.
     """
     torch.manual_seed(seed)
     encoder = XLMRobertaModel(config)
     sparse = torch.nn.Linear(config.hidden_size, 1)
     colbert = torch.nn.Linear(config.hidden_size, config.hidden_size)
+    with torch.no_grad():
+        encoder.embeddings.position_embeddings.weight.mul_(0.1)
+        for layer in encoder.encoder.layer:
+            for linear in (layer.attention.self.value, layer.attention.output.dense):
+                torch.nn.init.normal_(linear.weight, std=config.hidden_size**-0.5)
+        encoder.encoder.layer[-1].output.LayerNorm.weight.fill_(0.3)
+        torch.nn.init.normal_(sparse.weight, std=0.02)
+        sparse.bias.fill_(0.2)
     return encoder, sparse, colbert
 
 
