@@ -191,8 +191,8 @@ fi
 [[ $PRECISION == fp32 ]] || args+=("--$PRECISION" true)
 [[ $DEEPSPEED == none ]] || args+=(--deepspeed "$here/../ds_configs/$DEEPSPEED.json")
 # Two processes on a CPU that are not told so train alone as two rank 0, and exit with code 0.
+# Elsewhere accelerate chooses: nccl, or xccl, which transformers below 5 refuses as an argument.
 [[ $TARGET != cpu ]] || args+=(--use_cpu true --ddp_backend gloo)
-[[ $TARGET != xpu ]] || args+=(--ddp_backend xccl)
 
 exec torchrun "${rendezvous[@]}" -m runtime \
     -m FlagEmbedding.finetune.embedder.encoder_only.m3 "${args[@]}" "$@"

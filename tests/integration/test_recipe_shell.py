@@ -80,7 +80,8 @@ def test_variables_win_and_empty_ones_are_kept(environment: dict[str, str]) -> N
     config = Path(value(found, "--deepspeed"))
     assert config.resolve() == ROOT / "ds_configs" / "stage2.json"
     assert "--use_cpu" not in found
-    assert value(arguments({**environment, "TARGET": "xpu"}), "--ddp_backend") == "xccl"
+    # transformers 4 knows no xccl: the argument would stop every run at the parser
+    assert "--ddp_backend" not in arguments({**environment, "TARGET": "xpu"})
 
 
 def test_threads_are_shared_out(environment: dict[str, str]) -> None:
