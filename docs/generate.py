@@ -165,7 +165,7 @@ def exit_code_page() -> str:
                     ["0", "done; for `launch run`: trained, and in the world size that was planned"],
                     ["1", "of the recipe; or Ctrl-C before a run had started"],
                     ["2", "an unknown option or a missing argument; or of the recipe"],
-                    ["130, 143", "stopped by Ctrl-C (SIGINT) or SIGTERM: 128 + the signal's number"],
+                    ["129, 130, 143", "stopped by SIGHUP, Ctrl-C or SIGTERM: 128 + the signal's number"],
                     ["other", "of the recipe; `result.json` has it as `recipe_exit`, with the `stage`"],
                 ],
             ),

@@ -229,7 +229,10 @@ class _Record:
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM end the run, not the launcher: grace first, a second signal kills at once."""
+    """Ctrl-C, SIGTERM, SIGHUP end the run, not the launcher: grace first, a second signal kills at once.
+
+    A launcher under nohup, whose SIGHUP is ignored, goes on.
+    """
 
     def __init__(self, view: RunView, grace: float) -> None:
         self._view, self._grace = view, grace
@@ -239,8 +242,9 @@ class _Signals:
 
     def __enter__(self) -> "_Signals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(

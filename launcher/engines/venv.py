@@ -40,8 +40,13 @@ class ProcessHandle:
         self._child = child
 
     def lines(self) -> Iterator[str]:
-        """See base.Handle.lines."""
+        """See base.Handle.lines; a program that the recipe leaves behind does not hold them open."""
+        threading.Thread(target=self._end_with_the_recipe, daemon=True).start()
         return self._child.lines()
+
+    def _end_with_the_recipe(self) -> None:
+        self._child.wait()
+        self._child.signal_group(signal.SIGKILL)
 
     def wait(self) -> Exit:
         """See base.Handle.wait; a SIGKILL that nobody here sent is the kernel's out-of-memory killer."""

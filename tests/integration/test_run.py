@@ -144,7 +144,20 @@ def test_bad_rows_are_found_before_anything_starts(
 
 
 @pytest.mark.environment
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_the_recipe_leaves_behind_ends_with_it(
+    launch: Launch, workspace: Path, probe: Callable[[str], Path], environment: Path
+) -> None:
+    """It holds the output open: without an end for it, the launcher would wait for as long as it lives."""
+    recipe = probe("sleep 300 & echo child=$!; exit 3")
+    assert launch("run", recipe, "--target", "cpu", "--engine", "venv", timeout=60).code == 3
+    (log,) = (workspace / "runs").glob("*/log.txt")
+    child = log.read_text().split("child=")[1].split()[0]
+    status = Path("/proc", child, "status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+@pytest.mark.environment
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_whole_process_group(
     workspace: Path, probe: Callable[[str], Path], environment: Path, number: signal.Signals
 ) -> None:

@@ -343,7 +343,18 @@ def test_handler_stops_with_grace_then_kills() -> None:
     assert (view.stops, signals.received) == ([7.5], signal.SIGTERM)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with execute._Signals(Watched(), 5):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signal_ends_the_run_and_is_recorded(bench: Any, number: signal.Signals, code: int) -> None:
     before = signal.getsignal(number)
     delivered = threading.Event()
