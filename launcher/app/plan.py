@@ -276,8 +276,6 @@ def _no_image(target: Target) -> ImageMissingError:
 def _environment(target: Target, progress: Progress, *, dry_run: bool = False) -> Path:
     """The embedded environment's folder; only a dry run leaves it unmade."""
     # Imported here: a container needs none of it.
-
-    # Imported here: a container needs none of it.
     from launcher.image import environment
 
     locked = lock.load(paths.images(), target)
@@ -305,7 +303,14 @@ def _nproc(request: Request, target: Target, machine: Host, *, dry_run: bool, no
     return max(1, present)
 
 
+#: A size as Docker reads it, and as the settings' schema has it.
+_SIZE = re.compile(r"[0-9]+[kmgKMG]?")
+
+
 def _access(request: Request, chosen: Settings, target: Target, machine: Host, notes: list[str]) -> Access:
+    for option, size in (("--memory", request.memory), ("--shm-size", request.shm_size)):
+        if size and not _SIZE.fullmatch(size):
+            raise UsageError(f"{option} takes a size such as 16g, not {size!r}")
     devices = target.devices
     groups = machine.render_groups if devices.device_groups else ()
     if devices.device_groups and not groups:

@@ -132,11 +132,24 @@ class DockerHandle:
             yield rest.decode(errors="replace")
 
     def wait(self) -> Exit:
-        """See base.Handle.wait."""
-        code = int(self._container.wait()["StatusCode"])
-        self._container.reload()
-        killed = bool(self._container.attrs["State"].get("OOMKilled"))
-        self._container.remove(force=True)
+        """See base.Handle.wait.
+
+        Raises:
+            EngineError: the engine went away, or somebody else removed the container.
+        """
+        from docker.errors import DockerException
+
+        try:
+            code = int(self._container.wait()["StatusCode"])
+            self._container.reload()
+            killed = bool(self._container.attrs["State"].get("OOMKilled"))
+            self._container.remove(force=True)
+        except (DockerException, OSError) as error:  # requests' own errors are OSErrors
+            raise EngineError(
+                "the container was lost while it ran",
+                why=str(error),
+                hint=f"docker ps -a --filter id={self.id} says whether it is still there",
+            ) from None
         return Exit(code=code, out_of_memory=killed)
 
     def stop(self, grace: float) -> None:
@@ -177,6 +190,8 @@ class DockerEngine:
         """
         if self._client is None:
             self._client = client.connect()
+            # It has answered; the first container of an image may still have to wait for its unpacking.
+            self._client.api.timeout = 600
         return self._client
 
     def check(self, plan: RunPlan) -> None:
@@ -249,7 +264,7 @@ class DockerEngine:
         Raises:
             DeviceError, DeviceRuntimeError, EngineError: the engine refused; no container is left.
         """
-        from docker.errors import APIError
+        from docker.errors import APIError, DockerException
 
         container: Container | None = None
         try:
@@ -260,6 +275,8 @@ class DockerEngine:
                 container.remove(force=True)
             if isinstance(error, APIError):
                 raise _named(error) from None
+            if isinstance(error, (DockerException, OSError)):
+                raise EngineError("the engine did not start the container", why=str(error)) from None
             raise
         return DockerHandle(container)
 

@@ -24,6 +24,7 @@ from launcher.errors import (
     EngineError,
     ImageMissingError,
     LaunchError,
+    UsageError,
 )
 from launcher.plan import Mount, RunPlan
 
@@ -112,6 +113,9 @@ def test_limits(bench: Any) -> None:
     assert options(request, "--shm-size") == ["1g"]
     assert options(request, "--network") == ["bridge"]
     assert "HF_HUB_OFFLINE=0" in options(request, "--env")
+    for given in ({"memory": "lots"}, {"shm_size": "2 GB"}):
+        with pytest.raises(UsageError, match="takes a size such as 16g"):
+            bench.plan(target="cpu", **given)
 
 
 def test_no_secret_is_written(bench: Any) -> None:
@@ -210,6 +214,19 @@ def test_wait_reads_the_end_and_removes(code: int, oom: bool) -> None:
     assert container.removed
 
 
+@pytest.mark.parametrize("error", [DockerException("no such container"), RequestsConnectionError("gone")])
+def test_a_container_that_somebody_else_removed_is_named(error: Exception) -> None:
+    container = FakeContainer()
+
+    def wait() -> dict[str, int]:
+        raise error
+
+    container.wait = wait  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="lost") as caught:
+        DockerHandle(container).wait()
+    assert caught.value.why == str(error)
+
+
 REFUSALS: dict[str, tuple[str, type[LaunchError], str]] = {
     "no runtime": (
         'could not select device driver "" with capabilities: [[gpu]]',
@@ -247,6 +264,16 @@ def test_refused_creation(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     request = rendered(bench.plan(target="cpu").plan)
     client = SimpleNamespace(containers=SimpleNamespace(create=create))
     with pytest.raises(EngineError, match="refused"):
+        connected(client, monkeypatch).start(request, {})
+
+
+def test_an_engine_that_does_not_answer_at_the_start(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(**_: object) -> None:
+        raise RequestsConnectionError("timed out")
+
+    request = rendered(bench.plan(target="cpu").plan)
+    client = SimpleNamespace(containers=SimpleNamespace(create=create))
+    with pytest.raises(EngineError, match="did not start"):
         connected(client, monkeypatch).start(request, {})
 
 
