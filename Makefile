@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 LAUNCH := $(VENV)/bin/launch
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -12,14 +12,14 @@ IMAGES := $(addprefix image-,cpu cuda cuda-vllm xpu)
 .PHONY: help setup tools demo test check unit integration bench lock render docs format $(IMAGES)
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
 	@echo "image-TARGET  build the image of cpu, cuda, cuda-vllm or xpu"
 
 setup: $(VENV)/.launcher ## install the launcher into .venv
 
 # pip, and not uv, installs the launcher: whatever mirror and certificates the user's pip knows just work.
 $(VENV)/.launcher: pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, with its venv module"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, with venv and ensurepip (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --upgrade pip

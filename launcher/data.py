@@ -110,7 +110,7 @@ class _Problems:
 def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
     files: list[Path] = []
     for path in given:
-        if ":" in str(path):
+        if ":" in str(path.absolute()):  # the recipe gets the whole path, the working folder's included
             problems.add(f"{path}: a colon separates paths, rename the file or folder")
         elif path.is_dir():
             inside = sorted(item for item in path.iterdir() if item.suffix in _SUFFIXES and item.is_file())

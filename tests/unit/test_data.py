@@ -184,6 +184,15 @@ def test_folder_in_stable_order(write: Callable[..., Path], tmp_path: Path) -> N
     assert [file.path.name for file in data.check((tmp_path,), EMBEDDER)] == ["a.json", "b.jsonl", "c.jsonl"]
 
 
+def test_a_colon_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "a:b" / "rows.jsonl").write_text("{}\n")
+    monkeypatch.chdir(tmp_path / "a:b")
+    with pytest.raises(DataError) as caught:
+        data.check((Path("rows.jsonl"),), EMBEDDER)
+    assert "colon" in caught.value.problems[0]
+
+
 def test_files_that_cannot_be_data(write: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "with:colon").mkdir()
