@@ -50,18 +50,6 @@ def runs() -> Path:
     return Path(os.environ.get("LAUNCH_RUNS_DIR") or "runs").expanduser().absolute()
 
 
-def huggingface_cache() -> Path:
-    """The Hugging Face cache by the hub's own rules: HF_HOME, XDG_CACHE_HOME, ~/.cache.
-
-    Source: huggingface_hub's environment variable reference.
-    """
-    home = os.environ.get("HF_HOME")
-    if home:
-        return Path(home).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).expanduser().absolute() / "huggingface"
-
-
 def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Write a file so that it is never seen half-written: temporary file, fsync, rename.
 

@@ -33,7 +33,7 @@ class Result:
         stage: where it ended: ``start``, ``train`` (the recipe itself), ``verify`` or ``done``.
         exit_code: what the launcher exits with: the recipe's own code, or one of the error tree's.
         recipe_exit: the recipe's own exit code; None when it never started.
-        image: digest of the image that ran; None for the venv engine.
+        image, image_digest: reference and digest of the image that ran; None for the venv engine.
         model: the hub's revision, or the sha256 of a folder's weights.
         started, ended: UTC, ISO 8601; ``seconds`` is the wall time between them.
         steps: optimiser steps that were done; None for recipes that do not train.

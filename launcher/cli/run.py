@@ -340,8 +340,8 @@ def _detach(planned: Any) -> None:
 
     begun = execute.begin(planned)
     os.environ.update(begun.planned.secrets)  # inherited by the child: in no argument list, in no file
-    process.detach(
-        [sys.executable, "-m", "launcher", "run", "--begun", str(begun.place.run)],
+    process.detach(  # -P: a docker.py in the working folder is not for the launcher
+        [sys.executable, "-P", "-m", "launcher", "run", "--begun", str(begun.place.run)],
         log=execute.detached_log(begun.place),
     )
     click.echo(begun.place.run)

@@ -44,11 +44,6 @@ class Inputs:
         """The image's name, e.g. ``finetune:cpu-0123456789ab``."""
         return dockerfile.reference(self.target.name, self.digest)
 
-    @property
-    def stand_in(self) -> bool:
-        """True when the base is not the manifest's."""
-        return self.base != self.target.base.reference
-
 
 def load(folder: Path, target: Target, *, base: str | None = None) -> Inputs:
     """Read the inputs of a target's image.

@@ -101,10 +101,6 @@ class Target:
     devices: Devices
     checks: tuple[str, ...]
 
-    def own_layers(self) -> tuple[Layer, ...]:
-        """The layers that this target adds to what it extends."""
-        return tuple(layer for layer in self.layers if layer.owner == self.name)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:

@@ -357,7 +357,7 @@ def test_detach_starts_a_launcher_with_the_secrets_in_its_environment(bench: Any
         *("--data", str(bench.data()), "--model", str(bench.model())),
     )
     folder = Path(result.stdout.strip())
-    assert started["argv"][1:] == ["-m", "launcher", "run", "--begun", str(folder)]
+    assert started["argv"][1:] == ["-P", "-m", "launcher", "run", "--begun", str(folder)]
     assert started["log"] == folder / "launcher.log"
     assert (folder / "plan.json").is_file()
     assert not (folder / "result.json").exists()

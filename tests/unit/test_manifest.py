@@ -60,7 +60,6 @@ def test_extension_continues_lists_and_merges_the_environment() -> None:
         ("more", "b"),
         ("most", "c"),
     ]
-    assert [layer.name for layer in target.own_layers()] == ["most"]
     assert target.env == (("ONE", "1"), ("TWO", "two"))
     assert target.system_packages == ("python3", "gcc")
     assert target.exclude == ("triton",)

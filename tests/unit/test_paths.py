@@ -36,14 +36,6 @@ def test_folders_by_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert paths.config_file() == tmp_path / "home" / "xdg_config_home" / "finetune-launch" / "config.toml"
 
 
-def test_huggingface_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert paths.huggingface_cache() == tmp_path / "home" / "xdg_cache_home" / "huggingface"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert paths.huggingface_cache() == tmp_path / "home" / ".cache" / "huggingface"
-    monkeypatch.setenv("HF_HOME", "/models")
-    assert paths.huggingface_cache() == Path("/models")
-
-
 def test_write(tmp_path: Path) -> None:
     file = tmp_path / "new" / "file"
     paths.write_atomic(file, "训\n")
