@@ -18,8 +18,14 @@ from launcher.plan import Folders
 from launcher.progress import RunView
 from launcher.runs import MetricsReader, Result
 
-#: What the libraries print when a device, or the allocator, has no memory left.
-_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "DefaultCPUAllocator: can't allocate memory")
+#: What the libraries print when a device, or the allocator, has no memory left. The last one is torchrun's, of
+#: a process that was killed from outside, which is what the kernel does then.
+_OUT_OF_MEMORY = (
+    "OutOfMemoryError",
+    "CUDA out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+    "Signal 9 (SIGKILL) received by PID",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +152,7 @@ def _judge(begun: Begun, followed: _Followed, events: list[dict[str, Any]]) -> L
         limit = f" (limit {plan.access.memory})" if plan.access.memory else ""
         return OutOfMemoryError(
             f"the run ran out of memory{limit}",
-            why="the kernel killed it" if end.out_of_memory else "an allocation failed",
+            why="the kernel killed it" if end.out_of_memory else "an allocation failed, or a process was killed",
             hint="--gradient-checkpointing true, or a smaller --per-device-train-batch-size",
         )
     if not plan.world_size:

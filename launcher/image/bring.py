@@ -40,7 +40,15 @@ def bring(missing: Mapping[LockedPackage, Path], target: Target, *, progress: Pr
         FetchError: all files that cannot be had, each with what went wrong.
     """
     certificates = settings.indexes().cert.value
-    with download.client(jobs=jobs, certificates=certificates, addresses=uv.places()) as http:
+    try:
+        client = download.client(jobs=jobs, certificates=certificates, addresses=uv.places())
+    except ValueError as error:  # `socks://`, say, which desktops write and only few programs know
+        raise FetchError(
+            "a proxy variable cannot be used",
+            [uv.masked(str(error))],
+            hint="ALL_PROXY, HTTPS_PROXY and HTTP_PROXY take http://, https://, socks5:// or socks5h://",
+        ) from None
+    with client as http:
         local = list(_local(missing))
         if local:
             refused = _download_all(local, missing, http, f"verify {target.name}", progress, jobs)

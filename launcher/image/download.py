@@ -67,12 +67,15 @@ class _Credentials(httpx.Auth):
 
 
 def client(*, jobs: int, certificates: str | None, addresses: Sequence[str]) -> httpx.Client:
-    """A client with the machine's own trust store, the user's proxies and credentials.
+    """A client with the machine's own trust store, the user's proxies (SOCKS included) and credentials.
 
     Args:
         jobs: connections at once.
         certificates: a CA bundle that is trusted beside the machine's store, if any.
         addresses: of the user's indexes, which may carry a user name and a password.
+
+    Raises:
+        ValueError: a proxy variable is not an address that can be used.
     """
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if certificates:

@@ -6,6 +6,7 @@ It runs in a temporary folder, whose generated ``uv.toml`` is its project config
 
 import os
 import re
+import ssl
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -66,12 +67,19 @@ def run(
         for name, text in (files or {}).items():
             (folder / name).write_text(text, encoding="utf-8")
         argv = [uv_package.find_uv_bin(), *arguments]
-        variables = {**indexes.uv_environment(), "UV_NO_PROGRESS": "1", **(env or {})}
+        variables = {**_certificates(), **indexes.uv_environment(), "UV_NO_PROGRESS": "1", **(env or {})}
         done = process.run(argv, env=variables, cwd=folder, check=False)
         if done.returncode != 0:
             said = masked(done.stderr.strip() or done.stdout.strip())
             raise ProgramError(f"uv {arguments[0]} failed", returncode=done.returncode, output=said, why=said)
         return (folder / result).read_text(encoding="utf-8") if result else done.stdout
+
+
+def _certificates() -> dict[str, str]:
+    """uv trusts roots of its own; a CA that this machine trusts beside them is only in the machine's store."""
+    store = ssl.get_default_verify_paths()
+    chosen = os.environ.get("UV_SYSTEM_CERTS")
+    return {} if chosen or not (store.cafile or store.capath) else {"UV_SYSTEM_CERTS": "true"}
 
 
 def index_arguments() -> tuple[str, ...]:

@@ -262,6 +262,7 @@ def test_recipes_that_do_not_train_have_no_world(bench: Any) -> None:
         (Exit(code=137, out_of_memory=True), "…"),
         (Exit(code=1), "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB"),
         (Exit(code=1), "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        (Exit(code=1), "  traceback : Signal 9 (SIGKILL) received by PID 4711"),
     ],
 )
 def test_out_of_memory(bench: Any, end: Exit, line: str) -> None:

@@ -12,7 +12,7 @@ from packaging.tags import Tag
 
 from launcher import manifest, paths
 from launcher.errors import FetchError, ProgramError
-from launcher.image import download, fetch, uv, wheels
+from launcher.image import bring, download, fetch, uv, wheels
 from launcher.image.wheels import RemoteFile
 from launcher.lock import Lock, LockedPackage, TargetLock
 from launcher.manifest import Target
@@ -122,6 +122,17 @@ class Counting(Silent):
 
     def say(self, line: str) -> None:
         self.lines.append(line)
+
+
+# ---------------------------------------------------------------------------------------------- the way
+def test_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    download.client(jobs=1, certificates=None, addresses=[]).close()
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+    package = locked(next(iter(CONTENT)))
+    target = manifest.load(paths.images() / "manifest.toml").target("cpu")
+    with pytest.raises(FetchError, match="proxy"):
+        bring.bring({package: Path("x")}, target, progress=Silent(), jobs=1)
 
 
 # ------------------------------------------------------------------------------------------ the choice
