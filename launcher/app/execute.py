@@ -18,8 +18,8 @@ from launcher.plan import Folders
 from launcher.progress import RunView
 from launcher.runs import MetricsReader, Result
 
-#: What the libraries print when a device, or the allocator, has no memory left. The last one is torchrun's, of
-#: a process that was killed from outside, which is what the kernel does then.
+#: What the libraries print when a device, or the allocator, has no memory left. The last one is torchrun's,
+#: of a process that was killed from outside, which is what the kernel does then.
 _OUT_OF_MEMORY = (
     "OutOfMemoryError",
     "CUDA out of memory",
@@ -152,7 +152,7 @@ def _judge(begun: Begun, followed: _Followed, events: list[dict[str, Any]]) -> L
         limit = f" (limit {plan.access.memory})" if plan.access.memory else ""
         return OutOfMemoryError(
             f"the run ran out of memory{limit}",
-            why="the kernel killed it" if end.out_of_memory else "an allocation failed, or a process was killed",
+            why="the kernel killed it" if end.out_of_memory else "an allocation failed, or a rank was killed",
             hint="--gradient-checkpointing true, or a smaller --per-device-train-batch-size",
         )
     if not plan.world_size:

@@ -76,7 +76,7 @@ def run(
 
 
 def _certificates() -> dict[str, str]:
-    """uv trusts roots of its own; a CA that this machine trusts beside them is only in the machine's store."""
+    """uv trusts roots of its own; a CA that the machine trusts beside them is only in the machine's store."""
     store = ssl.get_default_verify_paths()
     chosen = os.environ.get("UV_SYSTEM_CERTS")
     return {} if chosen or not (store.cafile or store.capath) else {"UV_SYSTEM_CERTS": "true"}
