@@ -6,6 +6,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_config_path
 
+from launcher.errors import SettingsError
+
 _APP = "finetune-launch"
 
 
@@ -35,9 +37,20 @@ def recipes() -> Path:
 
 
 def cache() -> Path:
-    """Wheels and embedded environments; ``LAUNCH_CACHE_DIR`` moves it."""
+    """Wheels and embedded environments; ``LAUNCH_CACHE_DIR`` moves it.
+
+    Raises:
+        SettingsError: this user has no home folder, so that "~" would be a folder's name.
+    """
     override = os.environ.get("LAUNCH_CACHE_DIR")
-    return Path(override).expanduser().absolute() if override else user_cache_path(_APP)
+    found = Path(override).expanduser().absolute() if override else user_cache_path(_APP)
+    if not found.is_absolute():
+        raise SettingsError(
+            "there is no place for the cache",
+            [f"HOME is not set, and user id {os.getuid()} has no home folder"],
+            hint="set HOME or LAUNCH_CACHE_DIR",
+        )
+    return found
 
 
 def config_file() -> Path:

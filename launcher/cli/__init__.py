@@ -56,12 +56,19 @@ def root(verbose: bool) -> None:
 
 def main() -> None:
     """Entry point: the one place where errors become text and an exit code."""
-    from launcher.errors import LaunchError
+    from launcher.errors import LaunchError, OutputError
 
     try:
         root.main(standalone_mode=True)
+        return
     except LaunchError as error:
-        from launcher.cli.ui import print_error
+        failed: LaunchError = error
+    except OSError as error:  # a full disk, a folder of somebody else: no code of ours can know them all
+        failed = OutputError(
+            f"{error.filename or 'a file'}: {error.strerror or error}",
+            hint="--output, LAUNCH_RUNS_DIR and LAUNCH_CACHE_DIR name other places",
+        )
+    from launcher.cli.ui import print_error
 
-        print_error(error)
-        sys.exit(error.exit_code)
+    print_error(failed)
+    sys.exit(failed.exit_code)

@@ -19,7 +19,7 @@ from launcher.app import execute
 from launcher.app import plan as planning
 from launcher.cli import live, run, ui
 from launcher.engines.base import Exit
-from launcher.errors import DataError, LaunchError, UsageError
+from launcher.errors import DataError, LaunchError, OutputError, UsageError
 from tests.unit.test_execute import FakeEngine, trained
 
 Launch = Callable[..., Result]
@@ -165,6 +165,19 @@ def test_wrong_values_are_named(
     assert printed.err.startswith(f"{error.title} error: ")
     assert message in printed.err
     assert "Traceback" not in printed.err
+
+
+def test_what_only_the_system_knows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device", "/full/file")
+
+    monkeypatch.setattr(cli.root, "main", full)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == OutputError.exit_code
+    assert "/full/file: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

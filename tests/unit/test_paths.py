@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher import paths
+from launcher.errors import SettingsError
 
 
 def test_the_checkout(checkout: Path) -> None:
@@ -34,6 +35,14 @@ def test_folders_by_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert paths.cache() == tmp_path / "home" / "xdg_cache_home" / "finetune-launch"
     assert paths.runs() == tmp_path / "runs"
     assert paths.config_file() == tmp_path / "home" / "xdg_config_home" / "finetune-launch" / "config.toml"
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "user_cache_path", lambda _: Path("~/.cache/finetune-launch"))
+    monkeypatch.delenv("LAUNCH_CACHE_DIR", raising=False)
+    with pytest.raises(SettingsError) as caught:
+        paths.cache()
+    assert "LAUNCH_CACHE_DIR" in caught.value.hint
 
 
 def test_write(tmp_path: Path) -> None:
