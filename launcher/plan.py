@@ -64,6 +64,7 @@ class RunPlan:
         launcher: version of the launcher that made it.
         recipe: the recipe's name; its file and hash follow.
         recipes: the folder of recipes whose runtime is used.
+        runtime_sha256: of what runs beside the recipe, DeepSpeed's configurations included.
         world_size: processes in all; verified against what the trainer saw. 0: nothing to verify.
         nproc: processes on this machine.
         inputs: the data paths as given, absolute.
@@ -82,6 +83,7 @@ class RunPlan:
     recipe: str
     recipe_path: Path
     recipe_sha256: str
+    runtime_sha256: str
     recipes: Path
     target: str
     engine: Literal["docker", "venv"]
@@ -107,6 +109,7 @@ def make(
     launcher: str,
     recipe: Recipe,
     recipes: Path,
+    runtime_sha256: str,
     target: Target,
     engine: Literal["docker", "venv"],
     image: str | None,
@@ -131,6 +134,7 @@ def make(
         recipe=recipe.name,
         recipe_path=recipe.path,
         recipe_sha256=recipe.sha256,
+        runtime_sha256=runtime_sha256,
         recipes=recipes,
         target=target.name,
         engine=engine,

@@ -24,6 +24,10 @@ from launcher.plan import Folders, RunPlan
 
 SCHEMA = 1
 
+#: Names the run in its output folder. Made exclusively, so that two launchers never share one: between a
+#: start and the first file of a trainer lie many seconds in which the folder looks unused.
+CLAIM = ".launch-run"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -97,6 +101,12 @@ def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> None:
         place.run.mkdir(parents=True)
         for folder in (place.output, place.home, place.run / "scratch"):
             folder.mkdir(parents=True, exist_ok=True)
+        with (place.output / CLAIM).open("x", encoding="utf-8") as claim:
+            claim.write(run_id + "\n")
+    except FileExistsError as error:
+        raise OutputError(
+            f"{error.filename} exists", why="another launcher was faster", hint="give another --output"
+        ) from None
     except OSError as error:
         raise OutputError(
             f"{error.filename} cannot be made",
@@ -106,6 +116,11 @@ def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> None:
     paths.write_atomic(place.run / "plan.json", plans.to_json(plan))
     paths.write_atomic(place.run / "command", command + "\n")
     own(place, plan.uid, plan.gid)
+
+
+def unclaim(place: Folders) -> None:
+    """Give the output folder of a run that never started free again."""
+    (place.output / CLAIM).unlink(missing_ok=True)
 
 
 def refuse_used_output(output: Path) -> None:

@@ -12,7 +12,7 @@
 #
 # [parameters.vocab_size]
 # type = "int"
-# default = 4000
+# default = 2000
 # help = { en = "largest vocabulary, special tokens included", zh = "词表上限（含特殊词元）" }
 # [parameters.layers]
 # type = "int"
@@ -20,11 +20,11 @@
 # help = { en = "transformer layers", zh = "层数" }
 # [parameters.hidden_size]
 # type = "int"
-# default = 64
+# default = 128
 # help = { en = "width of the model and of its vectors", zh = "隐藏维度，即向量维度" }
 # [parameters.heads]
 # type = "int"
-# default = 1
+# default = 2
 # help = { en = "attention heads; they divide the width", zh = "注意力头数，须整除隐藏维度" }
 # [parameters.max_length]
 # type = "int"

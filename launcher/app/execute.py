@@ -90,6 +90,8 @@ def execute(begun: Begun, view: RunView, *, grace: float) -> Ended:
             )
             stage = "train" if record.metrics.events else "start"
             record.close(stage=stage, exit_code=code, recipe_exit=None, error=message)
+            if stage == "start":
+                runs.unclaim(begun.place)
             raise
     return _conclude(begun, followed, record, signals.received)
 
@@ -198,8 +200,8 @@ class _Record:
 
     def close(self, *, stage: str, exit_code: int, recipe_exit: int | None, error: str) -> Result:
         """Write result.json."""
-        if self._hashing is not None:
-            self._hashing.join()
+        if self._hashing is not None:  # many GB take a while: only a good run waits for all of them
+            self._hashing.join(None if exit_code == 0 else 1)
         planned, plan = self.begun.planned, self.begun.planned.plan
         digest, engine_version = planned.engine.describe(plan)
         events = self.metrics.events

@@ -76,10 +76,12 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
     base_model = _model(request, found, dry_run=dry_run, notes=notes)
     engine, image = _engine(request, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
+    uid, gid = _caller(engine)
     plan = plans.make(
         launcher=launcher.version(),
         recipe=found,
         recipes=paths.recipes(),
+        runtime_sha256=recipe.runtime_sha256(paths.recipes()),
         target=target,
         engine="docker" if isinstance(engine, DockerEngine) else "venv",
         image=image,
@@ -93,8 +95,8 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         arguments=request.arguments,
         env=tuple(request.env.items()),
         secrets=tuple(request.secrets),
-        uid=os.getuid(),
-        gid=os.getgid(),
+        uid=uid,
+        gid=gid,
         access=_access(request, chosen, target, machine, notes),
     )
     return Planned(plan=plan, engine=engine, host=machine, secrets=request.secrets, notes=tuple(notes))
@@ -121,7 +123,21 @@ def read(text: str, source: str, secrets: Mapping[str, str], *, progress: Progre
             why="the same plan must be the same run",
             hint="plan a new run instead",
         )
-    return Planned(plan=plan, engine=_engine_of(plan, progress), host=host.facts(), secrets=secrets, notes=())
+    engine = _engine_of(plan, progress)
+    uid, gid = _caller(engine)
+    plan = replace(plan, uid=uid, gid=gid)  # whoever repeats a plan owns the result
+    return Planned(plan=plan, engine=engine, host=host.facts(), secrets=secrets, notes=())
+
+
+def _caller(engine: Engine[Any]) -> tuple[int, int]:
+    """The user and group that a run has: in a container under sudo, those of the user behind it.
+
+    Without capabilities root cannot even read what belongs to others.
+    """
+    behind = [os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID")]
+    if isinstance(engine, DockerEngine) and os.getuid() == 0 and all(text.isdigit() for text in behind):
+        return int(behind[0]), int(behind[1])
+    return os.getuid(), os.getgid()
 
 
 def replan(planned: Planned, plan: RunPlan) -> Planned:
@@ -147,6 +163,8 @@ def _differences(plan: RunPlan) -> list[str]:
     found = []
     if not plan.recipe_path.is_file() or recipe.load(plan.recipe_path).sha256 != plan.recipe_sha256:
         found.append(f"the recipe {plan.recipe_path} has changed")
+    if recipe.runtime_sha256(plan.recipes) != plan.runtime_sha256:
+        found.append(f"what runs beside the recipes in {plan.recipes} has changed")
     target = manifest.load(paths.images() / "manifest.toml").target(plan.target)
     if lock.load(paths.images(), target).digest != plan.lock_digest:
         found.append(f"the lock of {plan.target} has changed")
@@ -255,7 +273,10 @@ def _engine(
             if name == "docker" and not dry_run:
                 raise
             if name == "docker" or dry_run:
-                notes.append(f"{error.message}: this is the request as it would be made")
+                notes.append(
+                    f"{error.message}: this is the container's request"
+                    + ("; a start here would use the embedded environment" if name == "auto" else "")
+                )
                 return docker, wanted.reference
             notes.append(f"{error.message}: running without a container, from the same lock")
         else:

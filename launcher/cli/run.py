@@ -289,15 +289,28 @@ def _nproc(text: str | None) -> int | None:
 def _print_dry_run(planned: Any, *, as_json: bool) -> None:
     """The request as a line to paste, and the plan; a copy of what a start would use."""
     from launcher import plan as plans
-    from launcher import runs
+    from launcher import process, runs
 
     run_id = "RUN_ID"
-    line = planned.engine.render(planned.plan, runs.folders(run_id, planned.plan), run_id).printed()
+    place = runs.folders(run_id, planned.plan)
+    line = planned.engine.render(planned.plan, place, run_id).printed()
+    folders = process.printed(["mkdir", "-p", *map(str, (place.run / "scratch", place.output, place.home))])
     text = plans.to_json(planned.plan)
     if as_json:
-        ui.print_json({"schema": 1, "command": line, "plan": json.loads(text), "notes": list(planned.notes)})
+        ui.print_json(
+            {
+                "schema": 1,
+                "folders": folders,
+                "command": line,
+                "plan": json.loads(text),
+                "notes": list(planned.notes),
+            }
+        )
         return
-    click.echo(f"# the request; RUN_ID stands for the run's own name\n{line}\n\n# the plan\n{text}", nl=False)
+    click.echo(
+        f"# the request; RUN_ID stands for the run's own name\n{folders}\n{line}\n\n# the plan\n{text}",
+        nl=False,
+    )
 
 
 def _execute(planned: Any, *, as_json: bool, show_output: bool) -> int:

@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 #: The image's root is read-only; temporary files live in memory, and may be executed (compiled kernels).
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
+
+#: Where Intel GPUs are, and the links by which oneAPI tells them apart.
+_DRI = "/dev/dri"
+_BY_PATH = Path("/dev/dri/by-path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +219,12 @@ class DockerEngine:
         for device in plan.access.devices:
             if not Path(device).exists():
                 raise _no_device(device)
+        if _DRI in plan.access.devices and not _BY_PATH.exists():
+            raise DeviceError(
+                f"{_BY_PATH} is not on this machine",
+                why="udev makes these links, by which oneAPI tells cards apart",
+                hint="start udev, or make them: by-path/pci-<address>-render -> ../renderD<number>",
+            )
         if (
             plan.access.gpus
             and "nvidia" not in connection.info().get("Runtimes", {})
@@ -236,11 +247,8 @@ class DockerEngine:
         """See base.Engine.render."""
         places = plans.in_container(plan)
         found = plans.mounts(plan, folders)
-        if "/dev/dri" in plan.access.devices:
-            # oneAPI tells cards apart by these links, which --device leaves out.
-            links = Path("/dev/dri/by-path")
-            by_path = Mount(source=links, target=PurePosixPath(links), read_only=True)
-            found = (*found, by_path)
+        if _DRI in plan.access.devices:  # --device leaves the links out
+            found = (*found, Mount(source=_BY_PATH, target=PurePosixPath(_BY_PATH), read_only=True))
         return ContainerRequest(
             name=f"launch-{run_id}",
             image=plan.image or "",
@@ -273,12 +281,21 @@ class DockerEngine:
         except BaseException as error:
             if container is not None:
                 container.remove(force=True)
+            elif not isinstance(error, APIError):  # no answer, which is no refusal: it may be there, unseen
+                self._remove(submission.name)
             if isinstance(error, APIError):
                 raise _named(error) from None
             if isinstance(error, (DockerException, OSError)):
                 raise EngineError("the engine did not start the container", why=str(error)) from None
             raise
         return DockerHandle(container)
+
+    def _remove(self, name: str) -> None:
+        """Remove a container by name, if it was made and the engine answers."""
+        from docker.errors import DockerException
+
+        with suppress(DockerException, EngineError, OSError):
+            self.connect().containers.get(name).remove(force=True)
 
 
 def _csv(fields: list[str]) -> str:

@@ -35,6 +35,7 @@ __all__ = [
     "find",
     "load",
     "parse",
+    "runtime_sha256",
 ]
 
 _CODE = [Path(__file__).with_name(name) for name in ("header.py", "model.py")]
@@ -87,3 +88,17 @@ def parse(text: str, *, path: Path, sha256: str = "") -> Recipe:
     from launcher.recipe import header
 
     return header.parse(text, path=path, sha256=sha256)
+
+
+def runtime_sha256(recipes: Path) -> str:
+    """sha256 over what runs beside a recipe: ``runtime/``, ``tools/`` and ``../ds_configs``.
+
+    Names and contents, sorted; compiled files do not count.
+    """
+    digest = hashlib.sha256()
+    for folder in (recipes / "runtime", recipes / "tools", recipes.parent / "ds_configs"):
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and file.suffix != ".pyc":
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                digest.update(f"{folder.name}/{file.relative_to(folder)} {content}\n".encode())
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ RESERVED = frozenset(
     " shm_size network verbose help show_output begun as_json uid euid ppid ifs pythonpath".split()
 )
 
-ParameterType = Literal["int", "float", "bool", "str", "choice", "path"]
+ParameterType = Literal["int", "float", "bool", "str", "choice"]
 Value = bool | int | float | str
 
 

@@ -111,14 +111,14 @@ def build(config: XLMRobertaConfig, seed: int) -> tuple[XLMRobertaModel, torch.n
     """The random encoder, sparse head and colbert head of one seed.
 
     XLM-R draws every weight with a standard deviation of 0.02, which suits a width of 1024 and weeks of
-    training. A few hundred steps need a start from which a gradient leads somewhere; every weight stays
-    random, these scales differ (each was tried with and without):
+    training. A few hundred steps need a start from which a gradient leads somewhere. Every weight stays
+    random; these scales differ, and each was measured by leaving it out:
 
     * values and outputs of the attention: 1/sqrt(width) (LeCun et al., "Efficient BackProp", 1998). At 0.02
       the first token's vector, which is the dense embedding, hardly hears the words, and does not learn to;
     * positions: a tenth of the words, since which words there are comes before their order;
-    * the last layer's gain: 0.3, and small sparse weights with a positive bias. Otherwise a step of the
-      large learning rate that suits the embeddings pushes the sparse head's ReLU below zero for good.
+    * the last layer's gain: 0.3, and small sparse weights with a positive bias. Otherwise one step at the
+      large learning rate of the embeddings takes every output of the sparse head's ReLU below zero for good.
     """
     torch.manual_seed(seed)
     encoder = XLMRobertaModel(config)

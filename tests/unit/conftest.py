@@ -84,6 +84,7 @@ class Bench:
             (str(self.folder), "/fake"),
             (str(ROOT), "/checkout"),
             (planned.plan.recipe_sha256, "RECIPE-SHA256"),
+            (planned.plan.runtime_sha256, "RUNTIME-SHA256"),
         ):
             text = text.replace(have, want)
         return text

@@ -305,8 +305,9 @@ def test_dry_run_as_json(bench: Any, launch: Launch, target: str) -> None:
 
 def test_dry_run_as_text(bench: Any, launch: Launch) -> None:
     result = launch("run", "bge-m3-unified", "--target", "cpu", "--engine", "venv", "--dry-run")
-    head, line, empty, title, *rest = result.stdout.split("\n")
+    head, folders, line, empty, title, *rest = result.stdout.split("\n")
     assert (head, empty, title) == ("# the request; RUN_ID stands for the run's own name", "", "# the plan")
+    assert folders.startswith("mkdir -p ")
     assert line.startswith("cd ")
     assert plans.from_json("\n".join(rest)).engine == "venv"
     assert "no --data given" in result.stderr

@@ -271,10 +271,13 @@ def test_an_engine_that_does_not_answer_at_the_start(bench: Any, monkeypatch: py
     def create(**_: object) -> None:
         raise RequestsConnectionError("timed out")
 
+    unseen = FakeContainer()  # made, but the answer was lost
     request = rendered(bench.plan(target="cpu").plan)
-    client = SimpleNamespace(containers=SimpleNamespace(create=create))
+    known = {request.name: unseen}
+    client = SimpleNamespace(containers=SimpleNamespace(create=create, get=known.__getitem__))
     with pytest.raises(EngineError, match="did not start"):
         connected(client, monkeypatch).start(request, {})
+    assert unseen.removed
 
 
 def test_interrupted_start_leaves_nothing(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

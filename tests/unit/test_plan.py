@@ -36,6 +36,7 @@ run_plans = st.builds(
     recipe=texts,
     recipe_path=folders,
     recipe_sha256=texts,
+    runtime_sha256=texts,
     recipes=folders,
     target=texts,
     engine=st.sampled_from(["docker", "venv"]),

@@ -273,7 +273,6 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "float": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-1000, 1000),
     "bool": st.booleans(),
     "str": lines,
-    "path": lines,
 }
 
 

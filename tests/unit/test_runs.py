@@ -45,8 +45,20 @@ def test_prepare(bench: Any) -> None:
     assert json.loads((place.run / "plan.json").read_text())["target"] == "cpu"
     for folder in (place.output, place.home, place.run / "scratch"):
         assert folder.is_dir()
-    with pytest.raises(OutputError, match="cannot be made"):
+    assert (place.output / runs.CLAIM).read_text() == "ID\n"
+    with pytest.raises(OutputError, match="is not empty"):
         runs.prepare(plan, "ID", "again", place)
+    runs.unclaim(place)
+    with pytest.raises(OutputError, match="exists"):
+        runs.prepare(plan, "ID", "again", place)
+
+
+def test_two_launchers_never_share_an_output(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = bench.plan(target="cpu", output=Path("out")).plan
+    monkeypatch.setattr(runs, "refuse_used_output", lambda _: None)  # both looked at the same moment
+    runs.prepare(plan, "ONE", "docker run …", runs.folders("ONE", plan))
+    with pytest.raises(OutputError, match=r"\.launch-run exists"):
+        runs.prepare(plan, "TWO", "docker run …", runs.folders("TWO", plan))
 
 
 def test_refuse_used_output(tmp_path: Path) -> None:
