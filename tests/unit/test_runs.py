@@ -53,8 +53,10 @@ def test_prepare(bench: Any) -> None:
         runs.prepare(plan, "ID", "again", place)
 
 
-def test_two_launchers_never_share_an_output(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = bench.plan(target="cpu", output=Path("out")).plan
+def test_two_launchers_never_share_an_output(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = bench.plan(target="cpu", output=tmp_path / "out").plan
     monkeypatch.setattr(runs, "refuse_used_output", lambda _: None)  # both looked at the same moment
     runs.prepare(plan, "ONE", "docker run …", runs.folders("ONE", plan))
     with pytest.raises(OutputError, match=r"\.launch-run exists"):
