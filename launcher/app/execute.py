@@ -119,13 +119,17 @@ class _Followed:
 def _follow(handle: Handle, place: Folders, view: RunView, metrics: MetricsReader) -> _Followed:
     """Write the log and show the progress until the run ends; whatever breaks here, the run does not stay."""
     tail: deque[str] = deque(maxlen=40)
+    broken: list[BaseException] = []
 
     def read(log: TextIO) -> None:
-        for line in handle.lines():
-            log.write(line + "\n")
-            log.flush()
-            tail.append(line)
-            view.line(line)
+        try:
+            for line in handle.lines():
+                log.write(line + "\n")
+                log.flush()
+                tail.append(line)
+                view.line(line)
+        except BaseException as error:  # noqa: BLE001 - raised again where the run can be ended
+            broken.append(error)
 
     try:
         with (place.run / "log.txt").open("a", encoding="utf-8") as log:
@@ -135,6 +139,8 @@ def _follow(handle: Handle, place: Folders, view: RunView, metrics: MetricsReade
                 reader.join(0.1)
                 for event in metrics.new():
                     view.event(event)
+        if broken:  # a full disk, say: without its log the run would end by a broken pipe, unexplained
+            raise broken[0]
     except BaseException:
         handle.kill()
         handle.wait()
@@ -155,7 +161,7 @@ def _judge(begun: Begun, followed: _Followed, events: list[dict[str, Any]]) -> L
         return OutOfMemoryError(
             f"the run ran out of memory{limit}",
             why="the kernel killed it" if end.out_of_memory else "an allocation failed, or a rank was killed",
-            hint="--gradient-checkpointing true, or a smaller --per-device-train-batch-size",
+            hint="fewer rows per step, shorter texts, or gradient checkpointing: see the recipe's --help",
         )
     if not plan.world_size:
         return None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launcher import lock, manifest, paths
-from launcher.errors import CheckError, ImageMissingError, StaleError, UsageError
+from launcher.errors import CheckError, EngineError, ImageMissingError, StaleError, UsageError
 from launcher.image import build as builds
 from launcher.image import check as checks
 from launcher.image import fetch, inputs, inspect
@@ -37,13 +37,17 @@ class BuildReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One target in ``launch image list``; ``image`` is None while it is not built."""
+    """One target in ``launch image list``; ``image`` is None while it is not built.
+
+    ``known`` is False when no engine could be asked.
+    """
 
     target: str
     summary: str
     reference: str
     lock_digest: str
     image: ImageInfo | None
+    known: bool
 
 
 def known() -> Manifest:
@@ -146,12 +150,11 @@ def judge(outcomes: Sequence[Outcome]) -> None:
 
 
 def listing(*, base: str | None) -> tuple[Row, ...]:
-    """All targets, each with its image where the engine has it.
-
-    Raises:
-        EngineError: no engine answers.
-    """
-    client = connect()
+    """All targets, each with its image where an engine has it."""
+    try:
+        client = connect()
+    except EngineError:
+        client = None
     rows = []
     for target in known().targets:
         what = sources(target.name, base)
@@ -161,7 +164,8 @@ def listing(*, base: str | None) -> tuple[Row, ...]:
                 summary=target.summary_en,
                 reference=what.reference,
                 lock_digest=what.lock.digest,
-                image=inspect.find_for(client, what),
+                image=inspect.find_for(client, what) if client else None,
+                known=client is not None,
             )
         )
     return tuple(rows)

@@ -24,7 +24,7 @@ def command(base: str | None, as_json: bool) -> None:
                 "target": row.target,
                 "reference": row.reference,
                 "lock_digest": row.lock_digest,
-                "built": row.image is not None,
+                "built": row.image is not None if row.known else None,
                 "image": row.image.reference if row.image else None,
                 "id": row.image.id if row.image else None,
                 "bytes": row.image.size if row.image else None,
@@ -36,6 +36,7 @@ def command(base: str | None, as_json: bool) -> None:
     table = Table("target", "built", "size", "lock", "image", "for")
     for row in rows:
         size = decimal(row.image.size) if row.image else ""
+        built = "yes" if row.image else "no" if row.known else "no engine"
         name = row.image.reference if row.image else row.reference
-        table.add_row(row.target, "yes" if row.image else "no", size, row.lock_digest[:12], name, row.summary)
+        table.add_row(row.target, built, size, row.lock_digest[:12], name, row.summary)
     ui.out.print(table)
