@@ -357,7 +357,7 @@ def test_nohup_is_respected() -> None:
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_signal_ends_the_run_and_is_recorded(bench: Any, number: signal.Signals, code: int) -> None:
-    before = signal.getsignal(number)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP would be ignored, and stay so
     delivered = threading.Event()
 
     def interrupt() -> None:  # called in the thread that reads; Python runs handlers in the main one
@@ -368,7 +368,11 @@ def test_signal_ends_the_run_and_is_recorded(bench: Any, number: signal.Signals,
     begun = execute.begin(planned(bench, engine))
     view = Watched()
     view.stopping = lambda *, grace: delivered.set()  # type: ignore[method-assign]
-    ended = execute.execute(begun, view, grace=5)
+    try:
+        ended = execute.execute(begun, view, grace=5)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
     assert engine.handle is not None
     assert engine.handle.calls == [("stop", 5), "wait"]
     found = record(ended)
@@ -377,7 +381,6 @@ def test_signal_ends_the_run_and_is_recorded(bench: Any, number: signal.Signals,
         "train",
         f"stopped by {number.name}",
     )
-    assert signal.getsignal(number) is before
 
 
 def test_a_signal_during_the_start_stops_the_run_as_soon_as_it_exists() -> None:
