@@ -2,32 +2,56 @@
 
 The launcher downloads on the host, with the user's own endpoint, proxy and token; the run itself then
 reads a folder and needs neither network nor token.
+
+A snapshot in the cache need not be the whole model: transformers, for one, caches only the files that it
+loads itself. A recipe would then train random heads without a word, so what the launcher knows to be
+complete has a marker in the launcher's own cache.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
+from launcher import paths
 from launcher.errors import ModelNotFoundError
 from launcher.plan import Model
 
 #: What no recipe reads: other frameworks' weights, exported graphs, pictures.
 _IGNORED = ["onnx/*", "*.onnx", "openvino/*", "*.msgpack", "*.h5", "*.ot", "imgs/*", "*.png", "*.jpg"]
 
+#: Seconds that the hub has to answer what belongs to a snapshot.
+_PATIENCE = 10
 
-def resolve(name: str, *, download: bool) -> Model:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A model, and whether all of it is known to be there.
+
+    Attributes:
+        complete: False for a snapshot that something else may have cached in part, while the hub has not
+            said what belongs to it; True for a folder, which is the caller's affair.
+    """
+
+    model: Model
+    complete: bool = True
+
+
+def resolve(name: str, *, download: bool) -> Resolved:
     """Find a model, downloading it when it is a hub id that the cache lacks.
 
     Args:
         name: a folder, or an id such as ``BAAI/bge-m3``.
-        download: False for a dry run, which fetches nothing and names the place where it would be.
+        download: False for a dry run, which fetches and asks nothing, and names the place where it would be.
 
     Raises:
-        ModelNotFoundError: no such folder; or not in the cache and the hub does not give it.
+        ModelNotFoundError: no such folder; or not (completely) in the cache and the hub does not give it.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _from_folder(name, folder.absolute())
+        return Resolved(model=_from_folder(name, folder.absolute()))
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ModelNotFoundError(
             f"there is no model folder {name!r}",
@@ -51,23 +75,40 @@ def _from_folder(name: str, folder: Path) -> Model:
     return Model(name=name, path=folder, root=folder)
 
 
-def _from_hub(name: str, *, download: bool) -> Model:
+def _from_hub(name: str, *, download: bool) -> Resolved:
     # Imported here: it takes longer than the launcher needs for everything else.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        try:
-            found = snapshot_download(name, local_files_only=True, ignore_patterns=_IGNORED)
-        except LocalEntryNotFoundError:
-            if not download:
-                return _not_yet(name)
-            found = snapshot_download(name, ignore_patterns=_IGNORED)
+        snapshot = Path(snapshot_download(name, local_files_only=True, ignore_patterns=_IGNORED))
+    except LocalEntryNotFoundError:
+        if not download:
+            return Resolved(model=_not_yet(name))
+        snapshot = _download(name)
+        _mark(snapshot, [str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if file.is_file()])
+        complete = True
+    except (OSError, ValueError) as error:
+        raise _unavailable(name, error) from None
+    else:
+        complete = _is_marked(snapshot) or (download and _completed(name, snapshot))
+    root = snapshot.parent.parent
+    return Resolved(
+        model=Model(name=name, path=snapshot, root=root, revision=snapshot.name), complete=complete
+    )
+
+
+def _download(name: str, revision: str | None = None) -> Path:
+    """All files of a revision from the hub; those that are there stay as they are.
+
+    Raises:
+        ModelNotFoundError: the hub does not give them.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=_IGNORED))
     except GatedRepoError:
         raise ModelNotFoundError(
             f"{name} is gated", hint="accept its terms on the hub, and set HF_TOKEN (it stays on the host)"
@@ -76,14 +117,66 @@ def _from_hub(name: str, *, download: bool) -> Model:
         raise ModelNotFoundError(
             f"the hub has no model {name!r}", why="the id is wrong, or it is private and HF_TOKEN is not set"
         ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise ModelNotFoundError(
-            f"{name} is not in the cache, and cannot be downloaded",
-            why=(str(error).splitlines() or [type(error).__name__])[0],
-            hint="check network, HF_ENDPOINT (a mirror) and HF_HUB_OFFLINE; or give --model a local folder",
-        ) from None
-    snapshot = Path(found)
-    return Model(name=name, path=snapshot, root=snapshot.parent.parent, revision=snapshot.name)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise _unavailable(name, error) from None
+
+
+def _unavailable(name: str, error: Exception) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"{name} is not in the cache, or not all of it, and cannot be downloaded",
+        why=(str(error).splitlines() or [type(error).__name__])[0],
+        hint="check network, HF_ENDPOINT (a mirror) and HF_HUB_OFFLINE; or give --model a local folder",
+    )
+
+
+def _completed(name: str, snapshot: Path) -> bool:
+    """Ask the hub once what belongs to a cached snapshot, and fetch what is missing.
+
+    The question is one of its own, because the hub's library takes a partial snapshot for the answer when the
+    network is down.
+
+    Returns:
+        False when the hub does not answer: then nobody knows.
+
+    Raises:
+        ModelNotFoundError: files are missing, and the hub does not give them.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        siblings = HfApi().model_info(name, revision=snapshot.name, timeout=_PATIENCE).siblings or []
+    except Exception:  # noqa: BLE001 - whichever HTTP library it uses, of three so far: there was no answer
+        return False
+    names = [file.rfilename for file in siblings]
+    wanted = [name for name in names if not any(fnmatch(name, pattern) for pattern in _IGNORED)]
+    if _missing(snapshot, wanted):
+        _download(name, snapshot.name)
+    if missing := _missing(snapshot, wanted):
+        raise _unavailable(name, OSError(f"{', '.join(missing)} did not come"))
+    _mark(snapshot, wanted)
+    return True
+
+
+def _marker(snapshot: Path) -> Path:
+    return paths.cache() / "models" / f"{snapshot.parent.parent.name}@{snapshot.name}"
+
+
+def _mark(snapshot: Path, names: Sequence[str]) -> None:
+    """Remember what belongs to a snapshot: files may go again, and other caches have other parts of it."""
+    with suppress(OSError):  # without it the hub is asked again, nothing else
+        paths.write_atomic(_marker(snapshot), "".join(f"{name}\n" for name in sorted(names)))
+
+
+def _is_marked(snapshot: Path) -> bool:
+    try:
+        names = _marker(snapshot).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    return bool(names) and not _missing(snapshot, names)
+
+
+def _missing(snapshot: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not (snapshot / name).is_file()]
 
 
 def _not_yet(name: str) -> Model:

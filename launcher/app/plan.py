@@ -248,9 +248,16 @@ def _model(request: Request, found: Recipe, *, dry_run: bool, notes: list[str]) 
             return None
         raise UsageError(f"{found.name} needs --model", why=found.model.help.en)
     resolved = model.resolve(name, download=not dry_run)
-    if not resolved.path.exists():
+    if not resolved.model.path.exists():
         notes.append(f"{name} is not in the cache: a start downloads it first, here and not in the container")
-    return resolved
+    elif not resolved.complete and dry_run:
+        notes.append(f"{name} is in the cache, perhaps in part: a start asks the hub once what is missing")
+    elif not resolved.complete:
+        notes.append(
+            f"{name} is in the cache, perhaps in part: the hub, which knows, was not reached. "
+            "Weights that are missing would be random"
+        )
+    return resolved.model
 
 
 def _engine(
