@@ -32,6 +32,9 @@ _INSTALL = (
 # A line of `uv pip check`.
 _UNMET = re.compile(r"The package `(?P<package>[^`]+)` requires `(?P<needs>[^`]+)`")
 
+# A line below uv's `error:`, in its present and its former words.
+_CAUSE = re.compile(r"^\s*(?:cause|Caused by): (?P<cause>.+)$", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -58,7 +61,8 @@ def ensure(target: Target, target_lock: TargetLock, *, progress: Progress) -> En
 
     Raises:
         FetchError: files of the lock cannot be had.
-        EngineError: there is no Python of the target's version, or uv cannot install.
+        EngineError: there is no Python of the target's version (found out before anything is fetched), or uv
+            cannot install.
         CheckError: what is installed is not what the lock says.
     """
     done = existing(target_lock)
@@ -68,8 +72,9 @@ def ensure(target: Target, target_lock: TargetLock, *, progress: Progress) -> En
         done = existing(target_lock)
         if done is not None:
             return done
+        _create(target, folder(target_lock))
         view = fetch.fetch(target, target_lock, progress=progress)
-        _make(target, target_lock, view.folder, progress)
+        _fill(target, target_lock, view.folder, progress)
         (folder(target_lock) / _MARKER).write_text(f"lock {target_lock.digest}\n", encoding="utf-8")
     return Environment(folder=folder(target_lock), python=folder(target_lock) / "bin" / "python")
 
@@ -86,12 +91,10 @@ def _alone(place: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _make(target: Target, target_lock: TargetLock, view: Path, progress: Progress) -> None:
+def _fill(target: Target, target_lock: TargetLock, view: Path, progress: Progress) -> None:
     place = folder(target_lock)
     task = f"environment {target.name}"
-    progress.start(task, total=len(target_lock.layers) + 2)
-    _create(target, place)
-    progress.advance(task, 1)
+    progress.start(task, total=len(target_lock.layers) + 1)
     for part in target_lock.layers:
         _install(target_lock, part, view, place)
         progress.advance(task, 1)
@@ -108,10 +111,17 @@ def _create(target: Target, place: Path) -> None:
     except ProgramError as error:
         raise EngineError(
             f"there is no Python {target.python} for the environment of {target.name}",
-            why=error.output,
-            hint=f"put Python {target.python} first on PATH (`uv python install {target.python}` "
-            "brings one), or run with --engine docker",
+            why=_last_cause(error.output),
+            hint=f"install python{target.python} (apt, pyenv, or `uv python install {target.python}`), or "
+            "name a mirror for uv to bring it from (UV_PYTHON_INSTALL_MIRROR), or run with --engine docker",
         ) from None
+
+
+def _last_cause(said: str) -> str:
+    """The innermost cause of uv's last error, one line; without its warnings and what other programs said."""
+    error = re.split(r"^error: ", said, flags=re.MULTILINE)[-1]
+    causes = [found["cause"] for found in _CAUSE.finditer(error)]
+    return causes[-1] if causes else error.partition("\n")[0]
 
 
 def _install(target_lock: TargetLock, part: lock.Lock, view: Path, place: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from launcher import manifest
-from launcher.errors import CheckError, EngineError, ProgramError
-from launcher.image import environment, uv
+from launcher.errors import CheckError, EngineError, FetchError, ProgramError
+from launcher.image import environment, fetch, uv
 from launcher.lock import Lock, LockedPackage, TargetLock
 from launcher.manifest import Target
 from launcher.progress import Silent
@@ -54,17 +54,70 @@ def test_a_complete_one_is_used_as_it_is(xpu: Target) -> None:
     assert environment.ensure(xpu, lock, progress=Silent()) == environment.existing(lock)
 
 
-def test_a_missing_python_says_what_to_do(
-    xpu: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+DOWNLOAD = """\
+warning: Failed to inspect Python interpreter from search path at `/home/me/.pyenv/shims/python3.12`
+  cause: Querying Python failed with exit status exit status: 127
+error: Request failed after 3 retries in 9.2s
+  cause: Failed to download `https://…/cpython-3.12.tar.gz`
+  cause: error sending request for url (https://…/cpython-3.12.tar.gz)
+  cause: dns error: failed to lookup address information"""
+
+SHIM = """\
+error: Failed to inspect Python interpreter from first executable in the search path
+  Caused by: Querying Python at `/home/me/.pyenv/shims/python3.12` failed with exit status: 127
+
+         [stderr]
+         pyenv: python3.12: command not found"""
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            "error: No interpreter found for Python 3.12 in search path\n\nhint: …",
+            "No interpreter found for Py",
+        ),
+        ("no interpreter found", "no interpreter found"),
+        (DOWNLOAD, "dns error: failed to lookup address information"),
+        (SHIM, "Querying Python at `/home/me/.pyenv/shims/python3.12` failed with exit status: 127"),
+        ("", ""),
+    ],
+)
+def test_a_missing_python_says_what_to_do_before_anything_is_fetched(
+    xpu: Target, monkeypatch: pytest.MonkeyPatch, said: str, why: str
 ) -> None:
     def fail(*_: object, **__: object) -> str:
-        raise ProgramError("uv venv failed", output="no interpreter found")
+        raise ProgramError("uv venv failed", output=said)
 
+    fetched: list[object] = []
     monkeypatch.setattr(uv, "run", fail)
+    monkeypatch.setattr(fetch, "fetch", lambda *_, **__: fetched.append(1))
     with pytest.raises(EngineError, match=r"no Python 3\.12") as caught:
-        environment._create(xpu, tmp_path / "env")
-    assert caught.value.why == "no interpreter found"
-    assert "3.12" in caught.value.hint
+        environment.ensure(xpu, target_lock(torch="1"), progress=Silent())
+    assert caught.value.why.startswith(why)
+    assert "\n" not in caught.value.why
+    for way in (
+        "install python3.12",
+        "uv python install 3.12",
+        "UV_PYTHON_INSTALL_MIRROR",
+        "--engine docker",
+    ):
+        assert way in caught.value.hint
+    assert not fetched
+
+
+def test_an_environment_whose_files_cannot_be_had_is_not_there(
+    xpu: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_files(*_: object, **__: object) -> None:
+        raise FetchError("files are missing", ["torch"])
+
+    lock = target_lock(torch="1")
+    monkeypatch.setattr(uv, "run", lambda *_, **__: environment.folder(lock).mkdir())
+    monkeypatch.setattr(fetch, "fetch", no_files)
+    with pytest.raises(FetchError):
+        environment.ensure(xpu, lock, progress=Silent())
+    assert environment.existing(lock) is None
 
 
 def test_what_is_installed_is_compared_with_the_lock(
