@@ -11,7 +11,7 @@ from launcher import demo
 from launcher.app import execute, images
 from launcher.app import plan as planning
 from launcher.app.execute import Ended
-from launcher.errors import EngineError, RecipeFailedError
+from launcher.errors import BuildError, EngineError, RecipeFailedError
 from launcher.image.client import connect
 from launcher.plan import RunPlan
 from launcher.progress import Progress, RunView
@@ -59,7 +59,8 @@ def prepare(folder: Path, chosen: Settings, *, engine: str | None, progress: Pro
 
     Args:
         folder: where everything goes; it must not exist.
-        engine: ``docker`` or ``venv``; None: containers where an engine answers.
+        engine: ``docker`` or ``venv``; None: by settings, where ``auto`` takes containers if an engine
+            answers and can build the image.
 
     Raises:
         LaunchError: no data, image or environment can be made here.
@@ -100,12 +101,17 @@ def _engine(engine: str | None, chosen: Settings, progress: Progress) -> str:
         return "venv"
     try:
         connect().close()
-    except EngineError as error:
+        images.build(
+            "cpu", base=chosen.base.value, no_cache=False, verify=False, secrets=(), progress=progress
+        )
+    except (BuildError, EngineError) as error:
         if wanted == "docker":
             raise
-        progress.say(f"{error.message}: running without a container, from the same lock")
+        why = error.message
+        if isinstance(error, BuildError) and error.why:
+            why += f" ({error.why.splitlines()[-1]})"  # of a step's output the last line says it
+        progress.say(f"{why}: running without a container, from the same lock")
         return "venv"
-    images.build("cpu", base=chosen.base.value, no_cache=False, verify=False, secrets=(), progress=progress)
     return "docker"
 
 

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import demo
-from launcher.errors import DataError
+from launcher import demo, settings
+from launcher.app import demo as flow
+from launcher.app import images
+from launcher.errors import BuildError, DataError, EngineError, FetchError, LaunchError
+from launcher.progress import Silent
 
 SOURCE = b'''
 """Read and write lanterns.
@@ -176,3 +179,74 @@ def test_a_library_without_documentation_is_named(tmp_path: Path) -> None:
 def test_ids_follow_the_order_of_the_sources() -> None:
     rows = demo.build([document(i) for i in range(30)], held_out=5, negatives=7, seed=2)
     assert all(int(a["id"]) + 1 == int(b["id"]) for a, b in pairwise(rows.corpus))
+
+
+class Told(Silent):
+    """Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+class Docker:
+    """An engine that answers, and fails the build with ``error`` if there is one."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, error: LaunchError | None) -> None:
+        self.error = error
+        patch.setattr(flow, "connect", lambda: self)
+        patch.setattr(images, "build", self.build)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def build(self, *_: object, **__: object) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+UNABLE = [
+    BuildError("FROM base failed", why="#2 resolving\nERROR: no such host", hint="--base"),
+    BuildError("docker buildx is missing"),
+    EngineError("no container engine answers (fake)", why="its socket does not exist"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UNABLE[0], "FROM base failed (ERROR: no such host)"),
+        (UNABLE[1], "docker buildx is missing"),
+        (UNABLE[2], "no container engine answers (fake)"),
+    ],
+)
+def test_without_a_build_the_demo_says_why_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, error: LaunchError, said: str
+) -> None:
+    Docker(monkeypatch, error)
+    told = Told()
+    assert flow._engine(None, settings.load(), told) == "venv"
+    assert told.said == [f"{said}: running without a container, from the same lock"]
+
+
+@pytest.mark.parametrize("error", UNABLE)
+def test_containers_that_were_asked_for_are_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, error: LaunchError
+) -> None:
+    Docker(monkeypatch, error)
+    with pytest.raises(type(error), match=error.message.split(" (")[0]):
+        flow._engine("docker", settings.load(), Told())
+
+
+def test_files_that_neither_engine_has_stop_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    Docker(monkeypatch, FetchError("files are missing", ["torch"]))
+    with pytest.raises(FetchError):
+        flow._engine(None, settings.load(), Told())
+
+
+def test_an_engine_that_builds_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    Docker(monkeypatch, None)
+    assert flow._engine(None, settings.load(), Told()) == "docker"
+    assert flow._engine("venv", settings.load(), Told()) == "venv"
