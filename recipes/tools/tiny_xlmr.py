@@ -20,10 +20,13 @@ from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizerF
 # XLM-R's own order: fairseq's four come first, <mask> comes last (XLMRobertaTokenizer).
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 _MASK = "<mask>"
+_IDS = frozenset({"id", "_id"})
 
 
 def texts(path: Path) -> Iterator[str]:
     """Every string in the rows of a JSON-lines file, lists included, whatever the keys are called.
+
+    Only ids are left out: thousands of numbers would take the place of words in a small vocabulary.
 
     Raises:
         SystemExit: a line is not JSON; the message names it.
@@ -36,7 +39,8 @@ def texts(path: Path) -> Iterator[str]:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 sys.exit(f"{path}:{number}: not JSON: {error}")
-            for value in row.values() if isinstance(row, dict) else [row]:
+            row = row if isinstance(row, dict) else {"": row}
+            for value in (value for key, value in row.items() if key not in _IDS):
                 yield from (v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str))
 
 
