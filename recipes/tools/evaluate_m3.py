@@ -276,11 +276,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _cut_offs(text: str) -> list[int]:
-    """``"100,10"`` as [10, 100]; argparse turns the ValueError into a usage message."""
-    found = sorted({int(k) for k in text.split(",")})
-    if found[0] < 1:
-        raise ValueError("cut-offs start at 1")
-    return found
+    """``"100,10"`` as [10, 100]."""
+    words = text.replace(",", " ").split()
+    if not words or not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r}: cut-offs are whole numbers from 1 on, such as 10,100")
+    return sorted({int(word) for word in words})
 
 
 def _rows(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
