@@ -77,7 +77,7 @@ def run(prepared: Prepared, chosen: Settings, *, watch: Watch) -> Report:
         LaunchError: a step could not be planned or started, or failed.
     """
     data, steps = prepared.data, _Steps(prepared=prepared, chosen=chosen, watch=watch)
-    tiny = steps.run("tiny-xlmr", (data.train, data.corpus), None, "tiny", demo.TINY_PARAMETERS)
+    tiny = steps.run("tiny-xlmr", (data.train,), None, "tiny", demo.TINY_PARAMETERS)
     dev = (data.dev, data.corpus)
     before = steps.run("bge-m3-evaluate", dev, tiny.place.output, "before", demo.EVALUATION_PARAMETERS)
     trained = steps.run(
