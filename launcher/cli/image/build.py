@@ -1,7 +1,5 @@
 """``launch image build``: a target's image, from fetched files, bit-reproducible."""
 
-import json
-
 import rich_click as click
 from rich.filesize import decimal
 
@@ -58,7 +56,7 @@ def command(
             "verified": report.verified,
             "labels": dict(image.labels),
         }
-        click.echo(json.dumps(result, indent=2))
+        ui.print_json(result)
         return
     done = "built" if report.built else "nothing to do, the engine has"
     ui.out.print(f"{done} {image.reference}, {decimal(image.size)}, {image.id}", soft_wrap=True)

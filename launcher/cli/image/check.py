@@ -1,6 +1,5 @@
 """``launch image check``: the checks of a target, run inside its image."""
 
-import json
 from dataclasses import asdict
 
 import rich_click as click
@@ -29,7 +28,7 @@ def command(target: str, base: str | None, only: tuple[str, ...], as_json: bool)
         outcomes = images.check(target, base=base or settings.load().base.value, only=only, progress=progress)
     if as_json:
         result = {"schema": 1, "target": target, "checks": [asdict(outcome) for outcome in outcomes]}
-        click.echo(json.dumps(result, indent=2))
+        ui.print_json(result)
     else:
         table = Table("check", "status", "seconds", "detail")
         for outcome in outcomes:

@@ -1,7 +1,5 @@
 """``launch image fetch``: download a target's files into the cache."""
 
-import json
-
 import rich_click as click
 from rich.filesize import decimal
 
@@ -27,7 +25,7 @@ def command(targets: tuple[str, ...], jobs: int, as_json: bool) -> None:
             {"target": view.target, "folder": str(view.folder), "files": view.files, "bytes": view.bytes}
             for view in views
         ]
-        click.echo(json.dumps({"schema": 1, "views": result}, indent=2))
+        ui.print_json({"schema": 1, "views": result})
         return
     for view in views:
         ui.out.print(

@@ -1,7 +1,5 @@
 """``launch image list``: the targets, built or not."""
 
-import json
-
 import rich_click as click
 from rich.filesize import decimal
 from rich.table import Table
@@ -31,7 +29,7 @@ def command(base: str | None, as_json: bool) -> None:
             }
             for row in rows
         ]
-        click.echo(json.dumps({"schema": 1, "targets": result}, indent=2))
+        ui.print_json({"schema": 1, "targets": result})
         return
     table = Table("target", "built", "size", "lock", "image", "for")
     for row in rows:

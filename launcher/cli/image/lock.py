@@ -1,15 +1,8 @@
 """``launch image lock``: resolve the manifest's pins into locks, or check them."""
 
-import json
-from typing import Any
-
 import rich_click as click
 
 from launcher.cli import ui
-
-
-def _print_json(result: dict[str, Any]) -> None:
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 @click.command()
@@ -34,14 +27,14 @@ def command(targets: tuple[str, ...], upgrade: tuple[str, ...], check: bool, as_
     if check:
         names = locks.check(targets)
         if as_json:
-            _print_json({"schema": 1, "checked": list(names), "stale": []})
+            ui.print_json({"schema": 1, "checked": list(names), "stale": []})
         else:
             ui.out.print(f"the locks are what the manifest says: {', '.join(names)}")
         return
     with ui.TerminalProgress() as progress:
         report = locks.make(targets, upgrade=upgrade, progress=progress)
     if as_json:
-        _print_json(
+        ui.print_json(
             {
                 "schema": 1,
                 "targets": {
