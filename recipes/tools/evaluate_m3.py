@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
+import rows
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -66,23 +67,23 @@ def read(paths: Sequence[Path], limit: int) -> Collection:
         paths: JSON-lines files.
         limit: use the first so many queries; 0 for all of them.
     """
-    rows: list[dict[str, Any]] = []
+    asked: list[dict[str, Any]] = []
     passages: dict[str, int] = {}
     for row in _rows(paths):
         if "query" in row:
-            rows.append(row)
+            asked.append(row)
         else:
             passages.setdefault(_with_title(row), len(passages))
     if not passages:
-        for row in rows:
+        for row in asked:
             for text in [*row["pos"], *row.get("neg", [])]:
                 passages.setdefault(text, len(passages))
-    rows = rows[: limit or None]
+    asked = asked[: limit or None]
     known = len(passages)
-    relevant = [sorted({passages.setdefault(text, len(passages)) for text in row["pos"]}) for row in rows]
+    relevant = [sorted({passages.setdefault(text, len(passages)) for text in row["pos"]}) for row in asked]
     if len(passages) > known:
         print(f"{len(passages) - known} right answers were not in the corpus and were added to it")
-    return Collection(queries=[row["query"] for row in rows], passages=list(passages), relevant=relevant)
+    return Collection(queries=[row["query"] for row in asked], passages=list(passages), relevant=relevant)
 
 
 def score(queries: Encoded, passages: Encoded) -> dict[str, Scores]:
@@ -286,18 +287,11 @@ def _cut_offs(text: str) -> list[int]:
 def _rows(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """The JSON objects of some JSON-lines files; the message of a bad line names it."""
     for path in paths:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    sys.exit(f"{path}:{number}: not JSON: {error}")
-                right = row.get("pos") if isinstance(row, dict) else None
-                if not (isinstance(row, dict) and ("text" in row or ("query" in row and right))):
-                    sys.exit(f"{path}:{number}: neither a row with query and pos, nor a text")
-                yield row
+        for number, row in rows.read(path):
+            right = row.get("pos") if isinstance(row, dict) else None
+            if not (isinstance(row, dict) and ("text" in row or ("query" in row and right))):
+                sys.exit(f"{path}:{number}: neither a row with query and pos, nor a text")
+            yield row
 
 
 def _with_title(row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import rows
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
@@ -31,17 +32,10 @@ def texts(path: Path) -> Iterator[str]:
     Raises:
         SystemExit: a line is not JSON; the message names it.
     """
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                sys.exit(f"{path}:{number}: not JSON: {error}")
-            row = row if isinstance(row, dict) else {"": row}
-            for value in (value for key, value in row.items() if key not in _IDS):
-                yield from (v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str))
+    for _, row in rows.read(path):
+        values = row if isinstance(row, dict) else {"": row}
+        for value in (value for key, value in values.items() if key not in _IDS):
+            yield from (v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str))
 
 
 def train_tokenizer(corpus: Sequence[str], vocab_size: int, max_length: int) -> XLMRobertaTokenizerFast:
