@@ -12,7 +12,6 @@ from launcher.image.check import Outcome
 from launcher.image.client import connect
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
-from launcher.manifest import Manifest
 from launcher.progress import Progress
 
 
@@ -50,14 +49,9 @@ class Row:
     known: bool
 
 
-def known() -> Manifest:
-    """The manifest that ships with the launcher."""
-    return manifest.load(paths.images() / "manifest.toml")
-
-
 def sources(name: str, base: str | None) -> Inputs:
     """What the image of a target is made of; see :func:`launcher.image.inputs.load`."""
-    return inputs.load(paths.images(), known().target(name), base=base)
+    return inputs.load(paths.images(), manifest.shipped().target(name), base=base)
 
 
 def render(names: Sequence[str], *, check: bool) -> tuple[str, ...]:
@@ -70,21 +64,20 @@ def render(names: Sequence[str], *, check: bool) -> tuple[str, ...]:
         StaleError: with ``check``, all files that are not what the manifest and the template say.
         UsageError: this is not a checkout.
     """
-    folder, all_targets = paths.images(), known()
-    targets = [all_targets.target(name) for name in names] or list(all_targets.targets)
+    folder, known = paths.images(), manifest.shipped()
+    targets = [known.target(name) for name in names] or list(known.targets)
     texts = {
         folder / target.name / "Dockerfile": inputs.rendered(folder, target, lock.load(folder, target))
         for target in targets
     }
-    stale = inputs.stale_dockerfiles(texts)
+    stale = {path: problem for path in texts for problem in inputs.stale_dockerfiles({path: texts[path]})}
     if check and stale:
-        raise StaleError("Dockerfiles are stale", stale, hint="launch image render")
+        raise StaleError("Dockerfiles are stale", list(stale.values()), hint="launch image render")
     if stale and not paths.is_checkout():
         raise UsageError("Dockerfiles are generated in a checkout of the project")
-    changed = [path for path in texts if inputs.stale_dockerfiles({path: texts[path]})]
-    for path in changed:
+    for path in stale:
         paths.write_atomic(path, texts[path])
-    return tuple(str(path.relative_to(folder.parent)) for path in changed)
+    return tuple(str(path.relative_to(folder.parent)) for path in stale)
 
 
 def build(
@@ -106,13 +99,13 @@ def build(
     what, client = sources(name, base), connect(timeout=600)
     inputs.require_fresh(what)
     image, done = inspect.find(client, what.reference), None
-    if image is None or no_cache:
+    if image is None or no_cache or verify:
         files = fetch.fetch(what.target, what.lock, progress=progress).folder
-        done = builds.build(client, what, files, progress=progress, no_cache=no_cache, secrets=secrets)
-    if verify:
-        files = fetch.fetch(what.target, what.lock, progress=progress).folder
-        builds.verify(client, what, files, progress=progress, secrets=secrets)
-    image = inspect.find(client, what.reference)
+        if image is None or no_cache:
+            done = builds.build(client, what, files, progress=progress, no_cache=no_cache, secrets=secrets)
+        if verify:
+            builds.verify(client, what, files, progress=progress, secrets=secrets)
+        image = inspect.find(client, what.reference)
     if image is None:
         raise ImageMissingError(f"{what.reference} vanished from the engine while it was looked at")
     cached, run = (done.cached, done.run) if done else ((), ())
@@ -156,7 +149,7 @@ def listing(*, base: str | None) -> tuple[Row, ...]:
     except EngineError:
         client = None
     rows = []
-    for target in known().targets:
+    for target in manifest.shipped().targets:
         what = sources(target.name, base)
         rows.append(
             Row(

@@ -55,7 +55,7 @@ def make(names: Sequence[str], *, upgrade: Sequence[str], progress: Progress) ->
         )
     from launcher.image import resolve  # `launch run` comes by here, and never resolves
 
-    known = manifest.load(paths.images() / "manifest.toml")
+    known = manifest.shipped()
     asked = _names(known, names)
     families = dict.fromkeys(known.family(name) for name in asked)
     changes: list[Change] = []
@@ -100,7 +100,7 @@ def check(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         LockError: all that is missing, damaged or stale.
     """
-    known = manifest.load(paths.images() / "manifest.toml")
+    known = manifest.shipped()
     asked = _names(known, names)
     problems = lock.stale(paths.images(), known, asked)
     if problems:
@@ -115,7 +115,7 @@ def bring(names: Sequence[str], *, jobs: int, progress: Progress) -> tuple[fetch
         FetchError: all files that cannot be had.
         LockError: a target's locks cannot be used.
     """
-    known = manifest.load(paths.images() / "manifest.toml")
+    known = manifest.shipped()
     targets = [known.target(name) for name in names]
     return tuple(
         fetch.fetch(target, lock.load(paths.images(), target), progress=progress, jobs=jobs)

@@ -102,8 +102,13 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     return Planned(plan=plan, engine=engine, host=machine, secrets=request.secrets, notes=tuple(notes))
 
 
-def read(text: str, source: str, secrets: Mapping[str, str], *, progress: Progress) -> Planned:
+def read(
+    text: str, source: str, secrets: Mapping[str, str], *, output: Path | None = None, progress: Progress
+) -> Planned:
     """A plan that was written before, on this machine.
+
+    Args:
+        output: where this time's result goes; None: into the run's own folder, never where the first one is.
 
     Raises:
         RecordError: not a plan, or recipe, lock or data are not what they were.
@@ -125,6 +130,7 @@ def read(text: str, source: str, secrets: Mapping[str, str], *, progress: Progre
         )
     engine = _engine_of(plan, progress)
     uid, gid = _caller(engine)
+    plan = plans.with_output(plan, output.absolute() if output else None)
     plan = replace(plan, uid=uid, gid=gid)  # whoever repeats a plan owns the result
     return Planned(plan=plan, engine=engine, host=host.facts(), secrets=secrets, notes=())
 
@@ -140,11 +146,6 @@ def _caller(engine: Engine[Any]) -> tuple[int, int]:
     return os.getuid(), os.getgid()
 
 
-def replan(planned: Planned, plan: RunPlan) -> Planned:
-    """The same engine and machine for a changed plan."""
-    return replace(planned, plan=plan)
-
-
 def reread(run: Path, environment_variables: Mapping[str, str]) -> Planned:
     """The plan of a run whose record was begun by another process; it was checked there, just now."""
     plan = plans.from_json((run / "plan.json").read_text(encoding="utf-8"), source=str(run / "plan.json"))
@@ -155,7 +156,7 @@ def reread(run: Path, environment_variables: Mapping[str, str]) -> Planned:
 def _engine_of(plan: RunPlan, progress: Progress) -> Engine[Any]:
     if plan.engine == "docker":
         return DockerEngine()
-    target = manifest.load(paths.images() / "manifest.toml").target(plan.target)
+    target = manifest.shipped().target(plan.target)
     return VenvEngine(_environment(target, progress))
 
 
@@ -165,7 +166,7 @@ def _differences(plan: RunPlan) -> list[str]:
         found.append(f"the recipe {plan.recipe_path} has changed")
     if recipe.runtime_sha256(plan.recipes) != plan.runtime_sha256:
         found.append(f"what runs beside the recipes in {plan.recipes} has changed")
-    target = manifest.load(paths.images() / "manifest.toml").target(plan.target)
+    target = manifest.shipped().target(plan.target)
     if lock.load(paths.images(), target).digest != plan.lock_digest:
         found.append(f"the lock of {plan.target} has changed")
     if plan.model is not None and not plan.model.path.is_dir():
@@ -204,7 +205,7 @@ def _refuse_overrides(request: Request, found: Recipe) -> None:
 
 
 def _target(request: Request, chosen: Settings, found: Recipe, machine: Host, notes: list[str]) -> Target:
-    known = manifest.load(paths.images() / "manifest.toml")
+    known = manifest.shipped()
     name = request.target or chosen.target.value
     if name == "auto":
         name, why = machine.best_target()

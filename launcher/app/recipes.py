@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from launcher import manifest, paths, process, recipe
+from launcher import manifest, process, recipe
 
 
 def check(file: Path) -> list[str]:
@@ -13,7 +13,7 @@ def check(file: Path) -> list[str]:
         RecipeError: the header is not valid.
     """
     found = recipe.load(file)
-    known = manifest.load(paths.images() / "manifest.toml").names()
+    known = manifest.shipped().names()
     problems = [f"targets: there is no target {name!r}" for name in found.targets if name not in known]
     syntax = process.run(["bash", "-n", str(file)], check=False)
     problems += [line.removeprefix(f"{file}: ") for line in syntax.stderr.splitlines()]

@@ -51,8 +51,7 @@ def command(folder: Path | None, engine: str | None, as_json: bool) -> None:
 def _watch(plan: "RunPlan") -> "Iterator[RunView]":
     from launcher.cli.live import LiveView
 
-    where = f"image {plan.image}" if plan.image else "embedded environment"
-    ui.note(f"{plan.recipe} ({where})")
+    ui.note(f"{plan.recipe} ({ui.where(plan.image)})")
     with LiveView(plan.recipe, output=False) as view:
         yield view
 

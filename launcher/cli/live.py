@@ -25,8 +25,7 @@ class LiveView:
 
     def __init__(self, title: str, *, output: bool) -> None:
         self._output = output
-        self._terminal = sys.stderr.isatty()
-        self._bar = _Bar(title) if self._terminal else None
+        self._bar = _Bar(title) if sys.stderr.isatty() else None
         self._began = 0.0
         self._total = 0
         self._printed = 0.0

@@ -186,7 +186,6 @@ def command(
         click.echo(context.get_help())
         return
     from launcher.app import plan as planning
-    from launcher.plan import with_output
 
     variables = _variables(env, env_file)
     try:
@@ -194,9 +193,8 @@ def command(
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--plan {plan} cannot be read", why=str(error)) from None
     with ui.TerminalProgress() as progress:
-        planned = planning.read(text, str(plan), variables.secrets, progress=progress)
-    kept = with_output(planned.plan, output.absolute() if output else None)
-    sys.exit(_execute(planning.replan(planned, kept), as_json=as_json, show_output=False))
+        planned = planning.read(text, str(plan), variables.secrets, output=output, progress=progress)
+    sys.exit(_execute(planned, as_json=as_json, show_output=False))
 
 
 def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> None:
@@ -327,8 +325,7 @@ def _watch(begun: Any, *, as_json: bool, show_output: bool) -> int:
     from launcher.cli.live import LiveView
 
     plan = begun.planned.plan
-    where = f"image {plan.image}" if plan.image else "embedded environment"
-    ui.note(f"{plan.recipe} on {plan.target} ({where}), record in {begun.place.run}")
+    ui.note(f"{plan.recipe} on {plan.target} ({ui.where(plan.image)}), record in {begun.place.run}")
     with LiveView(plan.recipe, output=show_output) as view:
         ended = execute.execute(begun, view, grace=settings.load().stop_grace.value)
     if as_json:

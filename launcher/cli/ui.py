@@ -56,6 +56,11 @@ def note(text: str) -> None:
     click.secho(text, dim=True, err=True)
 
 
+def where(image: str | None) -> str:
+    """What a plan runs in, as people call it."""
+    return f"image {image}" if image else "embedded environment"
+
+
 def print_json(value: object) -> None:
     """A result for programs, on standard output."""
     click.echo(json.dumps(value, default=str, indent=2, ensure_ascii=False))

@@ -6,7 +6,7 @@ key; what the rest of the launcher reads is a frozen :class:`Target`.
 
 from pathlib import Path
 
-from launcher import memo
+from launcher import memo, paths
 from launcher.errors import ManifestError
 from launcher.manifest.target import Base, Devices, Layer, Manifest, Target, UrlWheel, lock_inputs_digest
 
@@ -20,6 +20,7 @@ __all__ = [
     "load",
     "lock_inputs_digest",
     "parse",
+    "shipped",
 ]
 
 _CODE = [Path(__file__).with_name(name) for name in ("schema.py", "target.py")]
@@ -39,6 +40,11 @@ def load(path: Path) -> Manifest:
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not UTF-8", [str(error)]) from None
     return memo.remembered(content, _CODE, Manifest, lambda: parse(text, source=str(path)))
+
+
+def shipped() -> Manifest:
+    """The manifest that ships with the launcher; see :func:`load`."""
+    return load(paths.images() / "manifest.toml")
 
 
 def parse(text: str, *, source: str = "images/manifest.toml") -> Manifest:
