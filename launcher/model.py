@@ -125,7 +125,7 @@ def _unavailable(name: str, error: Exception) -> ModelNotFoundError:
     return ModelNotFoundError(
         f"{name} is not in the cache, or not all of it, and cannot be downloaded",
         why=(str(error).splitlines() or [type(error).__name__])[0],
-        hint="check network, HF_ENDPOINT (a mirror) and HF_HUB_OFFLINE; or give --model a local folder",
+        hint="check network, HF_ENDPOINT (a mirror) and HF_HUB_OFFLINE; or give a local folder",
     )
 
 

@@ -19,7 +19,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """The model to start from.
+    """A model that a run reads: the one to start from, or one that a parameter names.
 
     Attributes:
         name: what the user wrote: a folder or an id on the hub.
@@ -71,6 +71,7 @@ class RunPlan:
         data: every file of them, as it was when it was checked.
         output: where the result goes; None: ``output`` in the run's own folder.
         parameters: of the recipe, all of them.
+        models: (parameter, model) pairs of the parameters that name one.
         arguments: raw trainer arguments, after ``--``.
         env: variables of the target, then those of ``--env``.
         secrets: names of variables whose values are never written down.
@@ -96,6 +97,7 @@ class RunPlan:
     model: Model | None
     output: Path | None
     parameters: tuple[tuple[str, str], ...]
+    models: tuple[tuple[str, Model], ...] = ()  # plans written before there were any have no such key
     arguments: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     secrets: tuple[str, ...]
@@ -120,6 +122,7 @@ def make(
     model: Model | None,
     output: Path | None,
     parameters: tuple[tuple[str, str], ...],
+    models: tuple[tuple[str, Model], ...],
     arguments: tuple[str, ...],
     env: tuple[tuple[str, str], ...],
     secrets: tuple[str, ...],
@@ -147,6 +150,7 @@ def make(
         model=model,
         output=output,
         parameters=parameters,
+        models=models,
         arguments=arguments,
         env=tuple(sorted(merged.items())),
         secrets=tuple(sorted(secrets)),
@@ -182,12 +186,17 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where the recipe finds things: in the container, or on this machine."""
+    """Where the recipe finds things: in the container, or on this machine.
+
+    Attributes:
+        models: (parameter, folder) pairs.
+    """
 
     recipe: str
     recipes: str
     data: tuple[str, ...]
     model: str | None
+    models: tuple[tuple[str, str], ...]
     output: str
     run: str
     home: str
@@ -200,6 +209,7 @@ def on_host(plan: RunPlan, folders: Folders) -> Places:
         recipes=str(plan.recipes),
         data=tuple(str(path) for path in plan.inputs),
         model=None if plan.model is None else str(plan.model.path),
+        models=tuple((name, str(model.path)) for name, model in plan.models),
         output=str(folders.output),
         run=str(folders.run),
         home=str(folders.home),
@@ -213,17 +223,21 @@ def in_container(plan: RunPlan) -> Places:
         recipe=f"/launch/{'recipes' if shipped else 'recipe'}/{plan.recipe_path.name}",
         recipes="/launch/recipes",
         data=tuple(f"/data/{number}/{path.name}" for number, path in enumerate(plan.inputs)),
-        model=_model_inside(plan.model),
+        model=None if plan.model is None else _inside(_MODEL, plan.model),
+        models=tuple((name, _inside(_MODELS / name, model)) for name, model in plan.models),
         output="/output",
         run="/launch/run",
         home="/launch/home",
     )
 
 
-def _model_inside(model: Model | None) -> str | None:
-    if model is None:
-        return None
-    return str(PurePosixPath("/model", model.root.name, model.path.relative_to(model.root)))
+#: Where models are mounted, each under its own name. A parameter's lies below the name of the parameter, not in
+#: the first one's folder: models of one name, and one model for two parameters, stay apart.
+_MODEL, _MODELS = PurePosixPath("/model"), PurePosixPath("/models")
+
+
+def _inside(folder: PurePosixPath, model: Model) -> str:
+    return str(folder / model.root.name / model.path.relative_to(model.root))
 
 
 def mounts(plan: RunPlan, folders: Folders) -> tuple[Mount, ...]:
@@ -242,7 +256,8 @@ def mounts(plan: RunPlan, folders: Folders) -> tuple[Mount, ...]:
     # The resolved path is mounted: a link would point out of the container.
     found += [bind(source.resolve(), target) for source, target in zip(plan.inputs, inside.data, strict=True)]
     if plan.model is not None:
-        found.append(bind(plan.model.root, f"/model/{plan.model.root.name}"))
+        found.append(bind(plan.model.root, str(_MODEL / plan.model.root.name)))
+    found += [bind(model.root, str(_MODELS / name / model.root.name)) for name, model in plan.models]
     found += [
         bind(folders.output, inside.output, read_only=False),
         bind(folders.run, inside.run, read_only=False),
@@ -268,7 +283,7 @@ def environment(plan: RunPlan, places: Places) -> tuple[tuple[str, str], ...]:
         "LAUNCH_RECIPES": places.recipes,
         "LAUNCH_RUN_DIR": places.run,
         "LAUNCH_SCRATCH": f"{places.run}/scratch",
-        **{name.upper(): value for name, value in plan.parameters},
+        **{name.upper(): value for name, value in (*plan.parameters, *places.models)},
     }
     if plan.world_size:
         variables["LAUNCH_WORLD_SIZE"] = str(plan.world_size)

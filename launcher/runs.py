@@ -39,6 +39,7 @@ class Result:
         recipe_exit: the recipe's own exit code; None when it never started.
         image, image_digest: reference and digest of the image that ran; None for the venv engine.
         model: the hub's revision, or the sha256 of a folder's weights.
+        models: the same of each parameter that names a model.
         started, ended: UTC, ISO 8601; ``seconds`` is the wall time between them.
         steps: optimiser steps that were done; None for recipes that do not train.
         versions: of the launcher, Python, the engine.
@@ -59,6 +60,7 @@ class Result:
     lock_digest: str
     data: list[dict[str, Any]]
     model: dict[str, str]
+    models: dict[str, dict[str, str]]
     started: str
     ended: str
     seconds: float

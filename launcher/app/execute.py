@@ -14,7 +14,7 @@ from launcher import model, runs
 from launcher.app.plan import Planned
 from launcher.engines.base import Exit, Handle, Submission
 from launcher.errors import LaunchError, OutOfMemoryError, WorldSizeError
-from launcher.plan import Folders
+from launcher.plan import Folders, Model
 from launcher.progress import RunView
 from launcher.runs import MetricsReader, Result
 
@@ -186,23 +186,31 @@ class _Record:
     started: str = field(default_factory=runs.now)
     _clock: float = field(default_factory=time.monotonic)
     metrics: MetricsReader = field(init=False)
-    _model: dict[str, str] = field(default_factory=dict)
+    _models: dict[str, dict[str, str]] = field(default_factory=dict)
     _hashing: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         self.metrics = MetricsReader(self.begun.place)
-        start = self.begun.planned.plan.model
-        if start is None:
-            return
-        self._model = {"name": start.name, "revision": start.revision}
-        if not start.revision:
+        planned = self._planned()
+        self._models = {
+            name: {"name": item.name, "revision": item.revision} for name, item in planned.items()
+        }
+        if not all(item.revision for item in planned.values()):
             self._hashing = threading.Thread(target=self._hash, daemon=True)
             self._hashing.start()
 
+    def _planned(self) -> dict[str, Model]:
+        """The model to start from as ``model``, which no parameter may be called, and the parameters' own."""
+        plan = self.begun.planned.plan
+        return {**({} if plan.model is None else {"model": plan.model}), **dict(plan.models)}
+
     def _hash(self) -> None:
-        start = self.begun.planned.plan.model
-        if start is not None:
-            self._model["weights_sha256"] = model.weights_sha256(start)
+        known: dict[Path, str] = {}
+        for name, item in self._planned().items():
+            if not item.revision:
+                if item.path not in known:
+                    known[item.path] = model.weights_sha256(item)
+                self._models[name]["weights_sha256"] = known[item.path]
 
     def close(self, *, stage: str, exit_code: int, recipe_exit: int | None, error: str) -> Result:
         """Write result.json."""
@@ -224,7 +232,8 @@ class _Record:
             image_digest=digest,
             lock_digest=plan.lock_digest,
             data=[{**asdict(file), "path": str(file.path)} for file in plan.data],
-            model=self._model,
+            model=self._models.get("model", {}),
+            models={name: self._models[name] for name, _ in plan.models},
             started=self.started,
             ended=runs.now(),
             seconds=round(time.monotonic() - self._clock, 3),

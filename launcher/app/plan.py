@@ -14,7 +14,14 @@ from launcher.data import DataFile, Rules
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import VenvEngine
-from launcher.errors import DeviceError, EngineError, ImageMissingError, RecordError, UsageError
+from launcher.errors import (
+    DeviceError,
+    EngineError,
+    ImageMissingError,
+    ModelNotFoundError,
+    RecordError,
+    UsageError,
+)
 from launcher.host import Host
 from launcher.image import inputs, inspect
 from launcher.manifest import Target
@@ -75,6 +82,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     _refuse_overrides(request, found)
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
     base_model = _model(request, found, dry_run=dry_run, notes=notes)
+    named = _models(found, dict(values), dry_run=dry_run, notes=notes)
     engine, image = _engine(request, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
     uid, gid = _caller(engine)
     plan = plans.make(
@@ -92,6 +100,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         model=base_model,
         output=request.output.absolute() if request.output else None,
         parameters=values,
+        models=named,
         arguments=request.arguments,
         env=tuple(request.env.items()),
         secrets=tuple(request.secrets),
@@ -169,8 +178,9 @@ def _differences(plan: RunPlan) -> list[str]:
     target = manifest.shipped().target(plan.target)
     if lock.load(paths.images(), target).digest != plan.lock_digest:
         found.append(f"the lock of {plan.target} has changed")
-    if plan.model is not None and not plan.model.path.is_dir():
-        found.append(f"the model {plan.model.name} is not on this machine")
+    models = [plan.model] if plan.model is not None else []
+    models += [item for _, item in plan.models]
+    found += [f"the model {item.name} is not on this machine" for item in models if not item.path.is_dir()]
     found += [f"{file.path} has changed" for file in plan.data if data.fingerprint(file.path) != file.sha256]
     return found
 
@@ -248,6 +258,31 @@ def _model(request: Request, found: Recipe, *, dry_run: bool, notes: list[str]) 
             notes.append(f"no --model given; {found.name} needs {found.model.help.en}")
             return None
         raise UsageError(f"{found.name} needs --model", why=found.model.help.en)
+    return _resolved(name, dry_run=dry_run, notes=notes)
+
+
+def _models(
+    found: Recipe, values: Mapping[str, str], *, dry_run: bool, notes: list[str]
+) -> tuple[tuple[str, Model], ...]:
+    """The models that parameters name; an empty text names none.
+
+    Raises:
+        ModelNotFoundError: with the option whose model it is.
+    """
+    models = []
+    for item in found.parameters:
+        if item.type == "model" and values[item.name]:
+            try:
+                models.append((item.name, _resolved(values[item.name], dry_run=dry_run, notes=notes)))
+            except ModelNotFoundError as error:
+                raise ModelNotFoundError(
+                    f"{item.option}: {error.message}", why=error.why, hint=error.hint
+                ) from None
+    return tuple(models)
+
+
+def _resolved(name: str, *, dry_run: bool, notes: list[str]) -> Model:
+    """The model of a name; what is not known to be there is noted."""
     resolved = model.resolve(name, download=not dry_run)
     if not resolved.model.path.exists():
         notes.append(f"{name} is not in the cache: a start downloads it first, here and not in the container")

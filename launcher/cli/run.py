@@ -72,7 +72,8 @@ def _launcher_options() -> list[click.Parameter]:
 
 
 def _recipe_option(parameter: Parameter, language: str) -> click.RichOption:
-    metavar = "|".join(parameter.choices) if parameter.choices else parameter.type.upper()
+    kind = "ID_OR_PATH" if parameter.type == "model" else parameter.type.upper()
+    metavar = "|".join(parameter.choices) or kind
     return click.RichOption(
         (parameter.option, parameter.name),
         metavar=metavar,

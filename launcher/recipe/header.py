@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from launcher.errors import RecipeError
 from launcher.recipe.model import BLOCK, RESERVED, Input, Parameter, ParameterType, Recipe, Text, Value
 
+#: An id on the hub: owner and name.
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -158,4 +161,6 @@ def _fits(kind: ParameterType, value: Any, choices: list[str]) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     if not isinstance(value, str) or "\n" in value or "\0" in value:  # it becomes an environment variable
         return False
+    if kind == "model":  # a folder would be one of the author's machine
+        return not value or HUB_ID.fullmatch(value) is not None
     return kind != "choice" or value in choices

@@ -18,7 +18,8 @@ RESERVED = frozenset(
     " shm_size network verbose help show_output begun as_json uid euid ppid ifs pythonpath".split()
 )
 
-ParameterType = Literal["int", "float", "bool", "str", "choice"]
+#: A ``model`` is a folder or an id on the hub; the recipe's variable holds the folder that it sees.
+ParameterType = Literal["int", "float", "bool", "str", "choice", "model"]
 Value = bool | int | float | str
 
 

@@ -27,6 +27,7 @@ from launcher.errors import (
     UsageError,
 )
 from launcher.plan import Mount, RunPlan
+from tests.unit.test_plan import folder_of_model, models_recipe
 
 Golden = Callable[[str, str], None]
 
@@ -59,6 +60,24 @@ def test_golden_request_and_plan(bench: Any, golden: Golden, target: str, case: 
     line = rendered(planned.plan).printed()
     golden(f"docker/{target}-{case}.txt", bench.text(line, planned).replace(" --", " \\\n    --") + "\n")
     golden(f"plan/{target}-{case}.json", bench.text(plans.to_json(planned.plan), planned))
+    assert plans.from_json(plans.to_json(planned.plan)) == planned.plan
+
+
+def test_golden_request_of_models(bench: Any, golden: Golden) -> None:
+    snapshot, other = bench.snapshot(), folder_of_model(bench.folder / "tuned" / "tiny")
+    bench.patch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
+    planned = bench.plan(
+        recipe=str(models_recipe(bench.folder)),
+        target="cpu",
+        model=str(bench.model()),
+        parameters={"baseline": "BAAI/bge-m3", "reranker": str(other)},
+    )
+    request = rendered(planned.plan)
+    golden(
+        "docker/cpu-models.txt", bench.text(request.printed(), planned).replace(" --", " \\\n    --") + "\n"
+    )
+    golden("plan/cpu-models.json", bench.text(plans.to_json(planned.plan), planned))
+    assert all(mount.read_only for mount in request.mounts if mount.target.parts[1] in ("model", "models"))
     assert plans.from_json(plans.to_json(planned.plan)) == planned.plan
 
 

@@ -167,6 +167,7 @@ def test_success_and_its_record(bench: Any) -> None:
     assert (model["name"], len(model["weights_sha256"])) == (str(bench.folder / "models" / "tiny"), 64)
     assert found == {
         "schema": 1,
+        "models": {},
         "recipe": "bge-m3-unified",
         "target": "cpu",
         "engine": "docker",
@@ -443,6 +444,27 @@ def test_hub_models_are_recorded_by_revision(bench: Any) -> None:
     bench.patch.setattr(bench.__class__, "model", lambda self: self.folder / "models" / "tiny")
     found = record(run(bench, FakeEngine(), model=model))["model"]
     assert found == {"name": str(bench.folder / "models" / "tiny"), "revision": "5" * 40}
+
+
+def test_models_of_parameters_are_recorded_by_their_names(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    real = execute.model.weights_sha256
+    monkeypatch.setattr(
+        execute.model, "weights_sha256", lambda item: (hashed.append(item.path), real(item))[1]
+    )
+    first = planned(bench, FakeEngine()).plan.model
+    assert first is not None
+    bench.patch.setattr(bench.__class__, "model", lambda self: self.folder / "models" / "tiny")
+    of_hub = replace(first, name="org/reranker", revision="5" * 40)
+    found = record(run(bench, FakeEngine(), models=(("baseline", first), ("reranker", of_hub))))
+    assert found["models"] == {
+        "baseline": found["model"],
+        "reranker": {"name": "org/reranker", "revision": "5" * 40},
+    }
+    assert len(found["model"]["weights_sha256"]) == 64
+    assert hashed == [first.path]  # many GB are read once
 
 
 def test_engine_that_is_gone_when_it_starts(bench: Any) -> None:

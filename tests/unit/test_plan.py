@@ -29,6 +29,7 @@ folders = st.lists(texts.filter(lambda text: "\0" not in text), max_size=3).map(
 pairs = st.lists(st.tuples(names, texts), max_size=3).map(tuple)
 words = st.lists(texts, max_size=3).map(tuple)
 counts = st.integers(0, 2**40)
+models = st.builds(Model, name=texts, path=folders, root=folders, revision=texts)
 run_plans = st.builds(
     RunPlan,
     schema=st.just(plans.SCHEMA),
@@ -48,9 +49,10 @@ run_plans = st.builds(
     data=st.lists(st.builds(DataFile, path=folders, sha256=texts, size=counts, rows=counts), max_size=2).map(
         tuple
     ),
-    model=st.none() | st.builds(Model, name=texts, path=folders, root=folders, revision=texts),
+    model=st.none() | models,
     output=st.none() | folders,
     parameters=pairs,
+    models=st.lists(st.tuples(names, models), max_size=2).map(tuple),
     arguments=words,
     env=pairs,
     secrets=words,
@@ -127,11 +129,11 @@ def test_world_size_is_the_devices_of_the_target(bench: Any) -> None:
         bench.plan(target="cuda", nproc=3)
 
 
-def python_recipe(folder: Path) -> Path:
+def python_recipe(folder: Path, more: str = "") -> Path:
     text = 'summary = { en = "x", zh = "字" }\ntargets = ["cpu"]\nlaunch = "python"\n'
-    text += '[outputs]\nhelp = { en = "x", zh = "字" }\n'
+    text += '[outputs]\nhelp = { en = "x", zh = "字" }\n' + more
     path = folder / "elsewhere" / "own.sh"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text("# /// recipe\n" + "".join(f"# {line}\n" for line in text.splitlines()) + "# ///\n")
     return path
 
@@ -151,6 +153,124 @@ def test_recipe_outside_the_catalogue(bench: Any) -> None:
     for wrong, message in (({"data": (path,)}, "takes no --data"), ({"model": "x"}, "takes no --model")):
         with pytest.raises(UsageError, match=message):
             bench.plan(recipe=str(path), target="cpu", **wrong)
+
+
+# ----------------------------------------------------------------------------- models that parameters name
+def models_recipe(folder: Path, default: str = "") -> Path:
+    """A recipe with a model, and two parameters that name more of them."""
+    words = 'help = { en = "x", zh = "字" }\n'
+    parameters = [
+        f'[parameters.{name}]\ntype = "model"\ndefault = "{default}"\n{words}'
+        for name in ("baseline", "reranker")
+    ]
+    return python_recipe(folder, f"[inputs.model]\n{words}" + "".join(parameters))
+
+
+def folder_of_model(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    return path
+
+
+def seen(plan: RunPlan) -> tuple[dict[str, str], dict[str, Path]]:
+    """The three variables of a container, and its mounts of models."""
+    variables = dict(plans.environment(plan, plans.in_container(plan)))
+    mounts = plans.mounts(plan, runs.folders("ID", plan))
+    assert len({mount.target for mount in mounts}) == len(mounts)
+    return (
+        {name: variables[name] for name in ("MODEL", "BASELINE", "RERANKER")},
+        {str(m.target): m.source for m in mounts if m.target.parts[1].startswith("model")},
+    )
+
+
+def test_models_of_one_name_stay_apart(bench: Any) -> None:
+    one, two, three = (folder_of_model(bench.folder / name / "baseline") for name in "abc")
+    given_ = {"baseline": str(two), "reranker": str(three)}
+    plan = bench.plan(
+        recipe=str(models_recipe(bench.folder)), target="cpu", model=str(one), parameters=given_
+    ).plan
+    assert dict(plan.parameters) == given_
+    assert plan.models == tuple(
+        (name, Model(name=path, path=Path(path), root=Path(path))) for name, path in given_.items()
+    )
+    assert seen(plan) == (
+        {
+            "MODEL": "/model/baseline",
+            "BASELINE": "/models/baseline/baseline",
+            "RERANKER": "/models/reranker/baseline",
+        },
+        {
+            "/model/baseline": one,
+            "/models/baseline/baseline": two,
+            "/models/reranker/baseline": three,
+        },
+    )
+    on_host = dict(plans.environment(plan, plans.on_host(plan, runs.folders("ID", plan))))
+    assert [on_host[name] for name in ("MODEL", "BASELINE", "RERANKER")] == [str(one), str(two), str(three)]
+
+
+def test_one_cache_entry_for_several_models(bench: Any) -> None:
+    snapshot = bench.snapshot()
+    older = folder_of_model(snapshot.parent / ("4" * 40))
+    found = {"BAAI/bge-m3": snapshot}
+    bench.patch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(found[name]))
+    plan = bench.plan(
+        recipe=str(models_recipe(bench.folder, default="BAAI/bge-m3")),
+        target="cpu",
+        model="BAAI/bge-m3",
+        parameters={"reranker": str(older)},
+    ).plan
+    inside = f"models--BAAI--bge-m3/snapshots/{'5' * 40}"
+    variables, mounted = seen(plan)
+    assert variables == {
+        "MODEL": f"/model/{inside}",
+        "BASELINE": f"/models/baseline/{inside}",
+        "RERANKER": f"/models/reranker/models--BAAI--bge-m3/snapshots/{'4' * 40}",
+    }
+    assert set(mounted.values()) == {bench.folder / "hub" / "models--BAAI--bge-m3"}
+    assert dict(plan.models)["baseline"].revision == "5" * 40
+
+
+def test_no_model_is_an_empty_variable(bench: Any) -> None:
+    one = folder_of_model(bench.folder / "one")
+    path = str(models_recipe(bench.folder, default="org/other"))
+    empty = bench.plan(recipe=path, target="cpu", model=str(one), parameters={"baseline": "", "reranker": ""})
+    assert empty.plan.models == ()
+    assert seen(empty.plan)[0] == {"MODEL": "/model/one", "BASELINE": "", "RERANKER": ""}
+    given_ = bench.plan(recipe=path, target="cpu", model=str(one), parameters={"baseline": ""})
+    assert [name for name, _ in given_.plan.models] == ["reranker"]
+    assert given_.notes[0].split(":")[0] == "org/other is not in the cache"
+
+
+def test_a_models_parameter_names_what_is_no_model(bench: Any) -> None:
+    path, one = str(models_recipe(bench.folder)), str(folder_of_model(bench.folder / "one"))
+    for name in ("/nowhere", "a/b/c"):
+        with pytest.raises(ModelNotFoundError, match=f"--baseline: there is no model folder '{name}'"):
+            bench.plan(recipe=path, target="cpu", model=one, parameters={"baseline": name})
+    with pytest.raises(ModelNotFoundError, match=r"--baseline: .* cannot be downloaded"):
+        bench.plan(recipe=path, target="cpu", model=one, parameters={"baseline": "org/x"}, dry_run=False)
+
+
+def test_a_repeated_plan_needs_the_models_of_its_parameters(bench: Any) -> None:
+    path, one, two = (
+        str(models_recipe(bench.folder)),
+        folder_of_model(bench.folder / "one"),
+        folder_of_model(bench.folder / "two"),
+    )
+    plan = bench.plan(recipe=path, target="cpu", model=str(one), parameters={"baseline": str(two)}).plan
+    text = plans.to_json(plan)
+    assert planning.read(text, "plan.json", {}, progress=Silent()).plan == plan
+    (two / "config.json").unlink()
+    two.rmdir()
+    with pytest.raises(RecordError, match=f"the model {two} is not on this machine"):
+        planning.read(text, "plan.json", {}, progress=Silent())
+
+
+def test_a_plan_from_before_there_were_such_models(bench: Any) -> None:
+    plan = bench.plan(target="cpu").plan
+    raw = json.loads(plans.to_json(plan))
+    assert raw.pop("models") == []
+    assert plans.from_json(json.dumps(raw)) == plan
 
 
 def test_linked_data_is_mounted_where_it_is_under_the_name_that_was_given(bench: Any) -> None:

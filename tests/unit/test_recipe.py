@@ -41,6 +41,7 @@ HEADER: dict[str, Any] = {
             "default": {"cpu": "fp32", "cuda": "bf16"},
             "help": {"en": "precision", "zh": "精度"},
         },
+        "base": {"type": "model", "default": "", "help": {"en": "baseline", "zh": "基线"}},
     },
 }
 
@@ -99,14 +100,18 @@ def test_values_defaults_by_target_and_given() -> None:
         "drop": "true",
         "title": "",
         "precision": "fp32",
+        "base": "",
     }
-    values = found.values("cuda", {"rate": "2e-5", "drop": "NO", "epochs": " 3 ", "title": "a b"})
+    values = found.values(
+        "cuda", {"rate": "2e-5", "drop": "NO", "epochs": " 3 ", "title": "a b", "base": "a/b"}
+    )
     assert values == (
         ("epochs", "3"),
         ("rate", "2e-05"),
         ("drop", "false"),
         ("title", "a b"),
         ("precision", "bf16"),
+        ("base", "a/b"),
     )
 
 
@@ -143,6 +148,7 @@ def test_inputs_are_optional() -> None:
         ({"drop": "maybe"}, "--drop takes true or false, not 'maybe'"),
         ({"precision": "fp8"}, "--precision takes one of fp32, bf16, not 'fp8'"),
         ({"title": "a\nb"}, "--title takes one line"),
+        ({"base": "a\nb"}, "--base takes one line"),
         ({"nothing": "1"}, "x has no parameter 'nothing'"),
     ],
 )
@@ -182,6 +188,9 @@ def test_target_that_is_not_the_recipes() -> None:
             {"cpu": "fp32", "cuda": "bf16", "tpu": "bf16"},
             "'tpu' is not one of the targets",
         ),
+        ("parameters.base.default", "models/a/b", "default 'models/a/b' is not a model"),
+        ("parameters.base.default", "/models", "default '/models' is not a model"),
+        ("parameters.base.default", 1, "default 1 is not a model"),
         ("parameters.Rate", HEADER["parameters"]["rate"], "parameters.Rate: not a usable name"),
         ("parameters.a-b", HEADER["parameters"]["rate"], "parameters.a-b: not a usable name"),
         ("parameters.launch_x", HEADER["parameters"]["rate"], "parameters.launch_x: not a usable name"),
@@ -273,6 +282,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "float": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-1000, 1000),
     "bool": st.booleans(),
     "str": lines,
+    "model": st.sampled_from(["", "org/name", "BAAI/bge-m3.5_x"]),
 }
 
 

@@ -15,6 +15,7 @@ from launcher.engines.base import Exit
 from launcher.engines.venv import ProcessHandle, ProcessRequest, VenvEngine
 from launcher.errors import DeviceError
 from launcher.plan import RunPlan
+from tests.unit.test_plan import folder_of_model, models_recipe
 
 
 def rendered(bench: Any, plan: RunPlan) -> ProcessRequest:
@@ -45,6 +46,19 @@ def test_golden_request(bench: Any, golden: Callable[[str, str], None]) -> None:
     assert isinstance(planned.engine, VenvEngine)
     line = rendered(bench, planned.plan).printed()
     golden("venv/cpu-local.txt", bench.text(line, planned).replace(" ", " \\\n    ") + "\n")
+
+
+def test_golden_request_of_models(bench: Any, golden: Callable[[str, str], None]) -> None:
+    other = folder_of_model(bench.folder / "tuned" / "tiny")
+    planned = bench.plan(
+        recipe=str(models_recipe(bench.folder)),
+        target="cpu",
+        engine="venv",
+        model=str(bench.model()),
+        parameters={"baseline": str(other)},
+    )
+    line = rendered(bench, planned.plan).printed()
+    golden("venv/cpu-models.txt", bench.text(line, planned).replace(" ", " \\\n    ") + "\n")
 
 
 def test_only_named_variables_are_inherited(bench: Any) -> None:
