@@ -42,6 +42,10 @@ class UsageError(LaunchError):
     title = "usage"
 
 
+class RefusedError(UsageError, ProblemsError):
+    """Options that a recipe's header refuses together, each combination with its reason."""
+
+
 class ManifestError(ProblemsError):
     """images/manifest.toml is not valid."""
 

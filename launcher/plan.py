@@ -231,7 +231,7 @@ def in_container(plan: RunPlan) -> Places:
     )
 
 
-#: Where models are mounted, each under its own name. A parameter's lies below the name of the parameter, not in
+#: Where models are mounted, each under its own name. A parameter's lies below the parameter's name, not in
 #: the first one's folder: models of one name, and one model for two parameters, stay apart.
 _MODEL, _MODELS = PurePosixPath("/model"), PurePosixPath("/models")
 

@@ -28,6 +28,7 @@ from launcher.manifest import Target
 from launcher.plan import Access, Model, RunPlan
 from launcher.progress import Progress, Silent
 from launcher.recipe import Recipe
+from launcher.recipe.refusals import refuse
 from launcher.settings import Settings
 
 
@@ -39,6 +40,7 @@ class Request:
         parameters: of the recipe, as text.
         arguments: raw trainer arguments.
         env: variables that are recorded; ``secrets`` are not, only their names.
+        language: of the texts that a recipe has in both.
     """
 
     recipe: str
@@ -55,6 +57,7 @@ class Request:
     arguments: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    language: str = "en"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     target = _target(request, chosen, found, machine, notes)
     values = found.values(target.name, request.parameters)
     _refuse_overrides(request, found)
+    refuse(found, target.name, dict(values), request.arguments, language=request.language)
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
     base_model = _model(request, found, dry_run=dry_run, notes=notes)
     named = _models(found, dict(values), dry_run=dry_run, notes=notes)

@@ -218,6 +218,7 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
         arguments=arguments,
         env=variables.plain,
         secrets=variables.secrets,
+        language=ui.language(),
     )
     with ui.TerminalProgress() as progress:
         planned = planning.make(request, settings.load(), dry_run=options["dry_run"], progress=progress)

@@ -3,14 +3,25 @@
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from launcher.errors import RecipeError
-from launcher.recipe.model import BLOCK, RESERVED, Input, Parameter, ParameterType, Recipe, Text, Value
+from launcher.recipe.model import (
+    BLOCK,
+    GIVEN,
+    RESERVED,
+    Input,
+    Parameter,
+    ParameterType,
+    Recipe,
+    Refusal,
+    Text,
+    Value,
+)
 
 #: An id on the hub: owner and name.
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -61,6 +72,11 @@ class _Parameter(_Strict):
         return self
 
 
+class _Refusal(_Strict):
+    when: dict[str, Value | Annotated[list[Value], Field(min_length=1)]] = Field(min_length=1)
+    why: _Text
+
+
 class _Header(_Strict):
     summary: _Text
     targets: list[str] = Field(min_length=1)
@@ -68,6 +84,7 @@ class _Header(_Strict):
     inputs: _Inputs = _Inputs()
     outputs: _Outputs
     parameters: dict[str, _Parameter] = {}
+    refusals: list[_Refusal] = []
 
 
 def parse(text: str, *, path: Path, sha256: str = "") -> Recipe:
@@ -113,7 +130,29 @@ def _problems(header: _Header) -> list[str]:
             problems += [
                 f"parameters.{name}.default: {target!r} is not one of the targets" for target in extra
             ]
+    for number, refusal in enumerate(header.refusals):
+        for name, given in refusal.when.items():
+            problems += [
+                f"refusals.{number}.when.{name}: {problem}"
+                for problem in _condition_problems(header, name, _alternatives(given))
+            ]
     return problems
+
+
+def _alternatives(given: Value | list[Value]) -> tuple[Value, ...]:
+    return tuple(given) if isinstance(given, list) else (given,)
+
+
+def _condition_problems(header: _Header, name: str, values: Sequence[Value]) -> Iterator[str]:
+    """What can never hold; a raw argument may be anything."""
+    parameter = header.parameters.get(name)
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        yield "not the name of an argument, spelt with underscores"
+    for value in values:
+        if name == "target" and value not in header.targets:
+            yield f"{value!r} is not one of the targets"
+        elif parameter is not None and value != GIVEN and not _fits(parameter.type, value, parameter.choices):
+            yield f"{value!r} is not a {parameter.type}"
 
 
 def _recipe(header: _Header, path: Path, sha256: str) -> Recipe:
@@ -147,6 +186,13 @@ def _recipe(header: _Header, path: Path, sha256: str) -> Recipe:
                 help=text(parameter.help),
             )
             for name, parameter in header.parameters.items()
+        ),
+        refusals=tuple(
+            Refusal(
+                when=tuple((name, _alternatives(given)) for name, given in refusal.when.items()),
+                why=text(refusal.why),
+            )
+            for refusal in header.refusals
         ),
     )
 

@@ -22,6 +22,9 @@ RESERVED = frozenset(
 ParameterType = Literal["int", "float", "bool", "str", "choice", "model"]
 Value = bool | int | float | str
 
+#: In a refusal: a raw trainer argument of that name is there, whatever its value.
+GIVEN = "given"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
@@ -72,6 +75,19 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Options that would fail late together, or silently train the wrong thing.
+
+    Attributes:
+        when: (name, values) pairs, all of which must hold. A name is a parameter, a raw trainer argument or
+            ``target``; it holds when it has one of the values.
+    """
+
+    when: tuple[tuple[str, tuple[Value, ...]], ...]
+    why: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A recipe's header, checked.
 
@@ -90,6 +106,7 @@ class Recipe:
     model: Input | None
     outputs: Text
     parameters: tuple[Parameter, ...]
+    refusals: tuple[Refusal, ...]
 
     def values(self, target: str, given: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """The recipe's parameters for a target: what was given, checked, and defaults for the rest.

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from launcher import errors
-from launcher.errors import LaunchError, ProblemsError, ProgramError, RecipeFailedError
+from launcher.errors import LaunchError, ProblemsError, ProgramError, RecipeFailedError, RefusedError
 
 
 def test_codes_are_unique_and_clear_of_others() -> None:
@@ -27,7 +27,7 @@ def test_every_error_of_the_module_is_in_the_table() -> None:
     defined = {
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, LaunchError)
     }
-    without_a_code_of_their_own = {LaunchError, ProblemsError, RecipeFailedError}
+    without_a_code_of_their_own = {LaunchError, ProblemsError, RefusedError, RecipeFailedError}
     assert defined - without_a_code_of_their_own == set(errors.all_errors())
 
 
