@@ -1,22 +1,34 @@
-"""``python -m runtime -m MODULE ARGS``: run a trainer's module with the launcher's callback in it.
+"""``python -m runtime [OPTIONS] -m MODULE ARGS``: run a trainer's module with the launcher's parts in it.
 
 Like ``python -m pdb -m …``: the module sees its own name and arguments as if it had been started alone.
+The libraries are changed in this process only, by named patches; which ones are on is written into the
+run's record before the trainer starts.
 """
 
 import runpy
 import sys
 
+from runtime import options
+
 
 def main() -> None:
-    """Attach the metrics callback, then become the trainer."""
-    if len(sys.argv) < 3 or sys.argv[1] != "-m":
-        raise SystemExit("usage: python -m runtime -m MODULE [ARGS]")
-    module = sys.argv[2]
-    sys.argv = [module, *sys.argv[3:]]
+    """Attach the metrics callback, apply the patches, then become the trainer."""
+    chosen, module, arguments = options.parse(sys.argv[1:])
+    sys.argv = [module, *arguments]
+    if chosen.unsloth:
+        from runtime import unsloth_loader
 
-    from runtime import metrics
+        unsloth_loader.attach()  # Unsloth wants to be imported before transformers
+
+    from runtime import bucketing, guards, metrics, model_options, patches
 
     metrics.attach()
+    applied, off = patches.apply(module, chosen.patches)
+    guards.attach(module, applied)
+    model_options.attach(module, chosen)
+    if chosen.length_bucketing:
+        bucketing.attach(module, chosen)
+    metrics.report("runtime", patches=[patch.record() for patch in applied], off=off, options=chosen.record())
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -2,6 +2,9 @@
 
 Schema 1. Every line has ``schema``, ``event``, ``rank``, ``time`` (seconds since the epoch), and
 
+* ``runtime``: ``patches`` (name, version, library), ``off``, ``options``; rank 0 only, before the trainer
+  starts;
+* ``buckets``: the batch size of every length; rank 0 only, with length bucketing;
 * ``begin``: ``world_size``, ``device``, ``max_steps``, ``epochs``; written by every rank;
 * ``step``: ``step``, ``epoch`` and what the trainer logged (``loss``, ``learning_rate``, ``grad_norm``);
   rank 0 only;
@@ -21,6 +24,23 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 SCHEMA = 1
 
 
+def report(event: str, *, rank: int | None = None, **fields: Any) -> None:
+    """Append one event to the run's record, with one system call, so that ranks never mix.
+
+    Without a rank it is this process's, and only rank 0 writes. Without a record nothing is written.
+    """
+    own = int(os.environ.get("RANK", "0"))
+    if not os.environ.get("LAUNCH_RUN_DIR") or (rank is None and own != 0):
+        return
+    line = {"schema": SCHEMA, "event": event, "rank": own if rank is None else rank, "time": time.time()}
+    file = Path(os.environ["LAUNCH_RUN_DIR"]) / "metrics.jsonl"
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, (json.dumps({**line, **fields}) + "\n").encode())
+    finally:
+        os.close(descriptor)
+
+
 def attach() -> None:
     """Make every Trainer of this process report, however it is made."""
     if os.environ.get("LAUNCH_RUN_DIR"):
@@ -28,18 +48,15 @@ def attach() -> None:
 
 
 class MetricsCallback(TrainerCallback):
-    """Writes the events of one rank; a line is appended with one system call, so ranks never mix."""
-
-    def __init__(self) -> None:
-        self._file = Path(os.environ["LAUNCH_RUN_DIR"]) / "metrics.jsonl"
+    """Writes the events of one rank."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Say which world this rank sees, and refuse to train in another than was planned."""
-        self._write(
-            args,
+        report(
             "begin",
+            rank=args.process_index,
             world_size=args.world_size,
             device=str(args.device),
             max_steps=state.max_steps,
@@ -60,18 +77,11 @@ class MetricsCallback(TrainerCallback):
         """Pass on what the trainer logged."""
         if state.is_world_process_zero:
             numbers = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
-            self._write(args, "step", **{**numbers, "step": state.global_step, "epoch": state.epoch})
+            where = {"step": state.global_step, "epoch": state.epoch}
+            report("step", rank=args.process_index, **{**numbers, **where})
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Say how many steps were really done."""
-        self._write(args, "end", step=state.global_step)
-
-    def _write(self, args: TrainingArguments, event: str, **fields: Any) -> None:
-        line = {"schema": SCHEMA, "event": event, "rank": args.process_index, "time": time.time(), **fields}
-        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(descriptor, (json.dumps(line) + "\n").encode())
-        finally:
-            os.close(descriptor)
+        report("end", rank=args.process_index, step=state.global_step)

@@ -4,7 +4,7 @@
 : "${TARGET:=cpu}" "${NPROC:=1}" "${OUTPUT:?set OUTPUT to the folder of the result}"
 
 python="$(command -v python || command -v python3)"
-defaults="$("$python" "$here/runtime/header.py" "${BASH_SOURCE[1]}" "$TARGET")"
+defaults="$("$python" "$here/runtime/header.py" "${BASH_SOURCE[1]}" "$TARGET" "$@")"
 eval "$defaults"
 
 # DATA lists paths like PATH does.

@@ -45,7 +45,7 @@ def value(found: list[str], name: str) -> str:
 
 
 def test_plain_bash_takes_the_headers_defaults(environment: dict[str, str], tmp_path: Path) -> None:
-    found = arguments(environment, "--weight_decay", "0.01")
+    found = arguments(environment, "--lr_scheduler_type", "cosine")
     defaults = dict(recipe.load(UNIFIED).values("cpu", {}))
     for name in (
         "learning_rate",
@@ -64,13 +64,13 @@ def test_plain_bash_takes_the_headers_defaults(environment: dict[str, str], tmp_
     assert value(found, "--ddp_backend") == "gloo"
     assert "--deepspeed" not in found
     assert not {"--bf16", "--fp16", "--fp32"} & set(found)
-    assert found[-2:] == ["--weight_decay", "0.01"]
+    assert found[-2:] == ["--lr_scheduler_type", "cosine"]
     assert value(found, "--rdzv_endpoint") == "127.0.0.1:0"
     assert f"PYTHONPATH={ROOT / 'recipes'}" in found
 
 
 def test_variables_win_and_empty_ones_are_kept(environment: dict[str, str]) -> None:
-    given = {"TARGET": "cuda", "NPROC": "2", "LEARNING_RATE": "2e-5", "QUERY_INSTRUCTION": 'find: "$x" `y`'}
+    given = {"TARGET": "cuda", "NPROC": "2", "LEARNING_RATE": "2e-5", "QUERY_INSTRUCTION_FOR_RETRIEVAL": 'find: "$x" `y`'}
     found = arguments({**environment, **given, "DEEPSPEED": "stage2", "MODEL": "my model"})
     assert value(found, "--learning_rate") == "2e-5"
     assert value(found, "--query_instruction_for_retrieval") == 'find: "$x" `y`'

@@ -1,0 +1,46 @@
+"""The text ``None`` before a query or passage that has no instruction.
+
+Upstream formats ``str.format(prompt, query)``: in same-dataset mode always, in plain mode when an instruction
+is given. With no instruction, and in every row whose ``prompt`` is null (also one that merely lacks the key,
+in a file where another row has it), the prompt is ``None`` and the model learns from "Nonehow do I …".
+Here a missing prompt is the instruction, and a missing instruction is the empty text.
+"""
+
+from typing import Any
+
+from FlagEmbedding.abc.finetune.embedder.AbsDataset import (
+    AbsEmbedderSameDatasetTrainDataset,
+    AbsEmbedderTrainDataset,
+)
+
+
+def apply() -> None:
+    """Fill in what is missing before upstream formats it."""
+    AbsEmbedderSameDatasetTrainDataset._create_batch_data = _batch(
+        AbsEmbedderSameDatasetTrainDataset._create_batch_data
+    )
+    AbsEmbedderTrainDataset.__getitem__ = _item(AbsEmbedderTrainDataset.__getitem__)
+
+
+def _batch(original: Any) -> Any:
+    def _create_batch_data(self: Any, batch_raw_data: dict[str, Any]) -> Any:
+        instruction = self.args.query_instruction_for_retrieval or ""
+        prompts = batch_raw_data.get("prompt") or [None] * len(batch_raw_data["query"])
+        filled = [instruction if prompt is None else prompt for prompt in prompts]
+        return original(self, batch_raw_data={**batch_raw_data, "prompt": filled})
+
+    return _create_batch_data
+
+
+def _item(original: Any) -> Any:
+    def __getitem__(self: Any, item: Any) -> Any:  # noqa: N807 - it replaces the class's own
+        if "prompt" not in self.dataset.column_names or self.dataset[item]["prompt"] is not None:
+            return original(self, item)
+        whole = self.dataset
+        try:
+            self.dataset = whole.remove_columns("prompt")
+            return original(self, item)
+        finally:
+            self.dataset = whole
+
+    return __getitem__
