@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import launcher
-from launcher import data, host, lock, manifest, model, paths, recipe
+from launcher import data, host, lock, manifest, paths, recipe
 from launcher import plan as plans
+from launcher.app import batches, models
 from launcher.data import DataFile, Rules
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
@@ -18,17 +19,16 @@ from launcher.errors import (
     DeviceError,
     EngineError,
     ImageMissingError,
-    ModelNotFoundError,
     RecordError,
     UsageError,
 )
 from launcher.host import Host
 from launcher.image import inputs, inspect
 from launcher.manifest import Target
-from launcher.plan import Access, Model, RunPlan
+from launcher.plan import Access, RunPlan
 from launcher.progress import Progress, Silent
 from launcher.recipe import Recipe
-from launcher.recipe.refusals import refuse
+from launcher.recipe.refusals import raw_values, refuse
 from launcher.settings import Settings
 
 
@@ -85,8 +85,10 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     _refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
-    base_model = _model(request, found, dry_run=dry_run, notes=notes)
-    named = _models(found, dict(values), dry_run=dry_run, notes=notes)
+    nproc = _nproc(request, target, machine, dry_run=dry_run, notes=notes)
+    batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
+    first = models.first(request.model, found, dry_run=dry_run, notes=notes)
+    named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
     engine, image = _engine(request, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
     uid, gid = _caller(engine)
     plan = plans.make(
@@ -98,10 +100,10 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         engine="docker" if isinstance(engine, DockerEngine) else "venv",
         image=image,
         lock_digest=lock.load(paths.images(), target).digest,
-        nproc=_nproc(request, target, machine, dry_run=dry_run, notes=notes),
+        nproc=nproc,
         inputs=tuple(path.absolute() for path in request.data),
         data=files,
-        model=base_model,
+        model=first,
         output=request.output.absolute() if request.output else None,
         parameters=values,
         models=named,
@@ -182,9 +184,8 @@ def _differences(plan: RunPlan) -> list[str]:
     target = manifest.shipped().target(plan.target)
     if lock.load(paths.images(), target).digest != plan.lock_digest:
         found.append(f"the lock of {plan.target} has changed")
-    models = [plan.model] if plan.model is not None else []
-    models += [item for _, item in plan.models]
-    found += [f"the model {item.name} is not on this machine" for item in models if not item.path.is_dir()]
+    used = [*([plan.model] if plan.model else []), *(item for _, item in plan.models)]
+    found += [f"the model {item.name} is not on this machine" for item in used if not item.path.is_dir()]
     found += [f"{file.path} has changed" for file in plan.data if data.fingerprint(file.path) != file.sha256]
     return found
 
@@ -249,55 +250,6 @@ def _check_data(
             unified=values.get("unified_finetuning") == "true",
         ),
     )
-
-
-def _model(request: Request, found: Recipe, *, dry_run: bool, notes: list[str]) -> Model | None:
-    if found.model is None:
-        if request.model:
-            raise UsageError(f"{found.name} takes no --model")
-        return None
-    name = request.model or found.model.default
-    if name is None:
-        if dry_run:
-            notes.append(f"no --model given; {found.name} needs {found.model.help.en}")
-            return None
-        raise UsageError(f"{found.name} needs --model", why=found.model.help.en)
-    return _resolved(name, dry_run=dry_run, notes=notes)
-
-
-def _models(
-    found: Recipe, values: Mapping[str, str], *, dry_run: bool, notes: list[str]
-) -> tuple[tuple[str, Model], ...]:
-    """The models that parameters name; an empty text names none.
-
-    Raises:
-        ModelNotFoundError: with the option whose model it is.
-    """
-    models = []
-    for item in found.parameters:
-        if item.type == "model" and values[item.name]:
-            try:
-                models.append((item.name, _resolved(values[item.name], dry_run=dry_run, notes=notes)))
-            except ModelNotFoundError as error:
-                raise ModelNotFoundError(
-                    f"{item.option}: {error.message}", why=error.why, hint=error.hint
-                ) from None
-    return tuple(models)
-
-
-def _resolved(name: str, *, dry_run: bool, notes: list[str]) -> Model:
-    """The model of a name; what is not known to be there is noted."""
-    resolved = model.resolve(name, download=not dry_run)
-    if not resolved.model.path.exists():
-        notes.append(f"{name} is not in the cache: a start downloads it first, here and not in the container")
-    elif not resolved.complete and dry_run:
-        notes.append(f"{name} is in the cache, perhaps in part: a start asks the hub once what is missing")
-    elif not resolved.complete:
-        notes.append(
-            f"{name} is in the cache, perhaps in part: the hub, which knows, was not reached. "
-            "Weights that are missing would be random"
-        )
-    return resolved.model
 
 
 def _engine(

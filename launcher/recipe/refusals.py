@@ -56,7 +56,7 @@ def held(
 
     def holds(name: str, wanted: tuple[Value, ...]) -> bool:
         return any(
-            name in raw if value == GIVEN else name in seen and _is(value, seen[name]) for value in wanted
+            name in raw if value == GIVEN else name in seen and says(value, seen[name]) for value in wanted
         )
 
     return [refusal for refusal in refusals if all(holds(*condition) for condition in refusal.when)]
@@ -93,7 +93,7 @@ def _said(refusal: Refusal, target: str, values: Mapping[str, str], raw: Mapping
             yield f"--{name.replace('_', '-')} {values[name]}".rstrip()
 
 
-def _is(wanted: Value, text: str) -> bool:
+def says(wanted: Value, text: str) -> bool:
     """Whether a text says a value: booleans and numbers by what they mean, all else letter by letter."""
     if isinstance(wanted, bool):
         return _BOOLEANS.get(text.strip().lower()) is wanted

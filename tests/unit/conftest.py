@@ -90,11 +90,11 @@ class Bench:
         return text
 
     def data(self, name: str = "train.jsonl") -> Path:
-        """A data file of two rows with scores."""
+        """A data file of four rows with scores: a batch of two for each of two processes."""
         row = {"query": "q", "pos": ["p"], "neg": ["n"], "pos_scores": [1.0], "neg_scores": [0.5]}
         path = self.folder / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{json.dumps(row)}\n" * 2)
+        path.write_text(f"{json.dumps(row)}\n" * 4)
         return path
 
     def model(self) -> Path:

@@ -97,8 +97,9 @@ def test_both_panels_of_a_recipe(launch: Launch) -> None:
     output = launch("run", "bge-m3-unified", "--help").output
     launcher, recipes = output.index("Launcher options"), output.index("Recipe options")
     assert launcher < output.index("--dry-run") < recipes < output.index("--learning-rate")
-    assert "peak learning rate [default: (1e-05)]" in output
-    assert "cpu: fp32, cuda: bf16" in output
+    unwrapped = re.sub(r"[\s│]+", " ", output)
+    assert re.search(r"peak learning rate[^[]* \[default: \(1e-05\)\]", unwrapped)
+    assert "cpu: fp32, cuda: bf16" in unwrapped
     assert "Targets: cpu, cuda, cuda-vllm, xpu." in output
 
 
@@ -387,7 +388,7 @@ def test_recipe_list_and_show(launch: Launch) -> None:
     listed = json.loads(launch("recipe", "list", "--json").stdout)["recipes"]
     assert "bge-m3-unified" in [item["name"] for item in listed]
     found = json.loads(launch("recipe", "show", "bge-m3-unified", "--json", "--lang", "zh").stdout)
-    assert found["parameters"][0]["help"] == "每个查询的段落数：1 个正例加若干负例"
+    assert found["parameters"][0]["help"].startswith("每步中每个查询的段落数")
     shown = launch("recipe", "show", "bge-m3-unified").output
     assert "--learning-rate" in shown
     assert "BAAI/bge-m3" in shown
@@ -412,17 +413,15 @@ def test_recipe_check(launch: Launch, tmp_path: Path, monkeypatch: pytest.Monkey
     good, bad = tmp_path / "good.sh", tmp_path / "bad.sh"
     good.write_text(text)
     assert "good" in launch("recipe", "check", str(good)).stderr
+    text = re.sub(r"default = \{ cpu = ([^,]+),", r"default = { tpu = \1, cpu = \1,", text)
     for have, want in (
         ('"cpu", "cuda"', '"cpu", "tpu", "cuda"'),
-        ("default = { cpu", 'default = { tpu = "bf16", cpu'),
         ("$LEARNING_RATE", "1e-5"),
         ("set -euo pipefail", "set -u"),
         ("exec torchrun", "torchrun"),
     ):
         text = text.replace(have, want)
-    bad.write_text(text.replace('tpu = "bf16", cpu = false', "tpu = true, cpu = false").replace(
-        'tpu = "bf16", cpu = "none"', 'tpu = "none", cpu = "none"'
-    ))  # fmt: skip
+    bad.write_text(text)
     with pytest.raises(errors.RecipeError) as caught:
         launch("recipe", "check", str(bad))
     assert [problem.split(":")[0] for problem in caught.value.problems] == [

@@ -161,7 +161,7 @@ def test_success_and_its_record(bench: Any) -> None:
     assert found.pop("versions").keys() == {"launcher", "python", "docker"}
     assert found.pop("host")["nvidia"] == 2
     assert found.pop("data") == [
-        {"path": str(file), "sha256": data.fingerprint(file), "size": file.stat().st_size, "rows": 2}
+        {"path": str(file), "sha256": data.fingerprint(file), "size": file.stat().st_size, "rows": 4}
     ]
     model = found.pop("model")
     assert (model["name"], len(model["weights_sha256"])) == (str(bench.folder / "models" / "tiny"), 64)

@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
 )
 
 from launcher import model, paths, recipe
-from launcher.app import plan as planning
+from launcher.app import models
 from launcher.errors import ModelNotFoundError
 from launcher.plan import Model
 
@@ -167,9 +167,8 @@ def test_hub_model_that_is_not_in_the_cache(bench: Any) -> None:
 def test_plan_says_what_nobody_knows(bench: Any, download: bool, note: str) -> None:
     Hub(bench, "sparse_linear.pt").online = False
     notes: list[str] = []
-    request = planning.Request(recipe="bge-m3-unified", model="BAAI/bge-m3")
-    found = recipe.load(recipe.find(request.recipe, paths.recipes()))
-    assert planning._model(request, found, dry_run=not download, notes=notes) is not None
+    found = recipe.load(recipe.find("bge-m3-unified", paths.recipes()))
+    assert models.first("BAAI/bge-m3", found, dry_run=not download, notes=notes) is not None
     assert len(notes) == 1
     assert note in notes[0]
 

@@ -308,7 +308,7 @@ def test_the_launchers_and_the_recipes_variables_cannot_be_overridden(bench: Any
 def test_credentials_among_the_trainers_arguments_are_refused(bench: Any, argument: str) -> None:
     with pytest.raises(UsageError, match="credential"):
         bench.plan(target="cpu", arguments=(argument, "hf_x"))
-    assert bench.plan(target="cpu", arguments=("--max_tokens", "5", "--tokenizer_name", "x")).plan.arguments
+    assert bench.plan(target="cpu", arguments=("--max_tokens", "5", "--tokenizer_mode", "x")).plan.arguments
 
 
 def test_output_elsewhere(bench: Any) -> None:

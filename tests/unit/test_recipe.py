@@ -472,7 +472,6 @@ KNOWN_GOOD = {
     "--per_device_train_batch_size": "2",
     "--dataloader_drop_last": "true",
     "--warmup_ratio": "0.1",
-    "--gradient_checkpointing": None,
     "--logging_steps": "1",
     "--save_steps": "1000",
     "--negatives_cross_device": "true",
@@ -503,11 +502,13 @@ def test_known_good_arguments_that_depend_on_the_target() -> None:
     found = recipe.load(ROOT / "recipes" / "bge-m3-unified.sh")
     cpu, cuda, xpu = (dict(found.values(target, {})) for target in ("cpu", "cuda", "xpu"))
     assert (cpu["precision"], cuda["precision"], xpu["precision"]) == ("fp32", "bf16", "bf16")
-    assert (cpu["deepspeed"], cuda["deepspeed"], xpu["deepspeed"]) == ("none", "stage0", "none")
+    checkpointing = [values["gradient_checkpointing"] for values in (cpu, cuda, xpu)]
+    assert checkpointing == ["false", "true", "true"]
     body = found.path.read_text(encoding="utf-8")
     assert '--model_name_or_path "$MODEL"' in body
     assert '--train_data "${data[@]}"' in body
     assert '--output_dir "$OUTPUT"' in body
     assert "--use_cpu true --ddp_backend gloo" in body
-    assert '--query_instruction_for_retrieval "$QUERY_INSTRUCTION"' in body
+    assert '--query_instruction_for_retrieval "$QUERY_INSTRUCTION_FOR_RETRIEVAL"' in body
+    assert "--gradient_checkpointing true" in body
     assert "-m FlagEmbedding.finetune.embedder.encoder_only.m3" in body

@@ -78,10 +78,12 @@ def test_no_secret_is_printed(bench: Any) -> None:
 
 
 def test_printed_line_can_be_pasted(bench: Any) -> None:
-    plan = bench.plan(target="cpu", engine="venv", parameters={"query_instruction": "find: it's"}).plan
+    plan = bench.plan(
+        target="cpu", engine="venv", parameters={"query_instruction_for_retrieval": "find: it's"}
+    ).plan
     words = shlex.split(rendered(bench, plan).printed())
     assert words[:4] == ["cd", str(bench.folder / "runs" / "RUN_ID" / "output"), "&&", "env"]
-    assert "QUERY_INSTRUCTION=find: it's" in words
+    assert "QUERY_INSTRUCTION_FOR_RETRIEVAL=find: it's" in words
     assert words[-2:] == ["bash", str(plan.recipe_path)]
 
 
