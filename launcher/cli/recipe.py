@@ -1,7 +1,10 @@
 """``launch recipe``: the catalogue is a folder; list it, read it, copy from it, check a file of your own."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -10,10 +13,13 @@ from launcher.cli import ui
 from launcher.errors import OutputError, RecipeError, UsageError
 from launcher.recipe import Recipe
 
+if TYPE_CHECKING:
+    from launcher.recipe.translate import Translation
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """List, show, copy and check recipes."""
+    """List, show, copy and check recipes; translate old commands."""
 
 
 def _lang_option() -> click.Option:
@@ -95,6 +101,78 @@ def check(file: Path) -> None:
     if problems:
         raise RecipeError(f"{file} is not a good recipe", problems)
     ui.note(f"{file}: good")
+
+
+@command.command(
+    "from-command",
+    params=[
+        click.Argument(("text",), metavar="[COMMAND|-]", required=False),
+        click.RichOption(
+            ("--file",),
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="Shell script or notebook that holds the command.",
+        ),
+        _lang_option(),
+    ],
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def from_command(text: str | None, file: Path | None, lang: str | None, as_json: bool) -> None:
+    """Translate an old FlagEmbedding command into `launch run …`, and say what changed.
+
+    COMMAND is the whole command in single quotes, or - for standard input. The translation goes to standard
+    output, what is said about it to standard error. Nothing is run.
+    """
+    from launcher.recipe import translate
+
+    language = lang or ui.language()
+    found = translate.translate(_given_text(text, file), paths.recipes(), os.environ)
+    if as_json:
+        ui.print_json({"schema": 1, "commands": [item.as_data(language) for item in found]})
+        return
+    for item in found:
+        click.echo(item.printed())
+        _print_changes(item, language)
+
+
+def _given_text(text: str | None, file: Path | None) -> str:
+    """The text of the command line, of a file, or of standard input."""
+    if (text is None) == (file is None):
+        raise UsageError(
+            "one command is needed: as an argument, as - for standard input, or by --file",
+            hint="launch recipe from-command 'torchrun … -m FlagEmbedding.BGE_M3.run …'",
+        )
+    try:
+        if file is not None:
+            return file.read_bytes().decode("utf-8-sig")
+        return sys.stdin.read() if text == "-" else str(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file or 'standard input'} cannot be read", why=str(error)) from None
+
+
+def _print_changes(found: "Translation", language: str) -> None:
+    """What is not as it was, on standard error; options that only changed their dashes are counted."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "before", "now", "why"):
+        table.add_column(title, overflow="fold")
+    kept = [item for item in found.changes if item.kind == "kept"]
+    for item in (*found.changes, *found.dropped):
+        if item.kind != "kept":
+            cells = (item.kind, item.old, item.new, item.why.in_language(language))
+            table.add_row(*map(_plain, cells))
+    ui.note(f"{found.program} → {found.recipe}; {len(kept)} options keep their names")
+    ui.err.print(table)
+    for text in found.notes:
+        ui.note(f"! {text.in_language(language)}")
+    if found.unknown:
+        ui.note(f"? {', '.join(found.unknown)}")
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def _as_data(found: Recipe, language: str) -> dict[str, object]:
