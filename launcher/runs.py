@@ -42,6 +42,8 @@ class Result:
         models: the same of each parameter that names a model.
         started, ended: UTC, ISO 8601; ``seconds`` is the wall time between them.
         steps: optimiser steps that were done; None for recipes that do not train.
+        runtime: what ran beside the trainer: its patches, those that are off, its options.
+        buckets: the batch size of every length, of runs that group rows by length.
         versions: of the launcher, Python, the engine.
         host: facts of the machine.
     """
@@ -67,6 +69,8 @@ class Result:
     world_size: int | None
     steps: int | None
     final: dict[str, float] = field(default_factory=dict)
+    runtime: dict[str, Any] | None = None
+    buckets: list[Any] | None = None
     versions: dict[str, str]
     host: dict[str, Any]
 
@@ -205,6 +209,26 @@ def world_problem(events: list[dict[str, Any]], planned: int) -> str:
 def steps(events: list[dict[str, Any]]) -> int:
     """Optimiser steps that were done when the training ended."""
     return max((int(event.get("step", 0)) for event in events if event.get("event") == "end"), default=0)
+
+
+#: What every event has, beside its own keys.
+_ENVELOPE = frozenset(("schema", "event", "rank", "time"))
+
+
+def runtime(events: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the ``runtime`` event says ran beside the trainer; None without one."""
+    said = _last(events, "runtime")
+    return None if said is None else {key: value for key, value in said.items() if key not in _ENVELOPE}
+
+
+def buckets(events: list[dict[str, Any]]) -> list[Any] | None:
+    """The ``buckets`` event's table; None for rows that are not grouped by length."""
+    table = (_last(events, "buckets") or {}).get("buckets")
+    return table if isinstance(table, list) else None
+
+
+def _last(events: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
+    return next((event for event in reversed(events) if event.get("event") == kind), None)
 
 
 def final_numbers(events: list[dict[str, Any]]) -> dict[str, float]:

@@ -240,6 +240,8 @@ class _Record:
             world_size=plan.world_size or None,
             steps=runs.steps(events) if plan.world_size else None,
             final=runs.final_numbers(events),
+            runtime=runs.runtime(events),
+            buckets=runs.buckets(events),
             versions={
                 "launcher": plan.launcher,
                 "python": platform.python_version(),

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from launcher import runs
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 #: Without a terminal, two progress lines are at least this many seconds apart.
 _QUIET_SECONDS = 5.0
+
+#: Lengths with their batch sizes that fit into one line.
+_BUCKETS = 12
 
 
 class LiveView:
@@ -53,6 +58,8 @@ class LiveView:
             self._began, self._total = float(event.get("time", 0)), int(event.get("max_steps", 0))
             if self._bar is not None:
                 self._bar.update(0, self._total, "training")
+        elif kind == "buckets" and runs.buckets([event]):
+            self._say(_buckets(runs.buckets([event]) or []))
         elif kind == "step" and "loss" in event:
             self._step(event)
         elif kind == "end" and first_rank and self._bar is not None:
@@ -78,6 +85,15 @@ class LiveView:
             self._bar.say(text)
         else:
             click.echo(text, err=True)
+
+
+def _buckets(table: list[Any]) -> str:
+    """The batch size of each length, in one line; the log has all of them."""
+    sizes = [
+        f"{one.get('passage_max_len')}: {one.get('batch_size')}" for one in table if isinstance(one, dict)
+    ]
+    shown = list(dict.fromkeys(sizes))[:_BUCKETS]
+    return f"batch size by passage length: {', '.join(shown)}{', …' if len(set(sizes)) > _BUCKETS else ''}"
 
 
 class _Bar:

@@ -450,6 +450,19 @@ def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None
     assert lines[-1] == "stopping; killed in 20 s, or at once with another Ctrl-C"
 
 
+def test_batch_sizes_are_shown_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    table = [
+        {"source": at % 2, "passage_max_len": 64 * (at // 2), "batch_size": 32 - at // 2} for at in range(30)
+    ]
+    with live.LiveView("x", output=False) as view:
+        view.event({"event": "buckets", "rank": 0, "buckets": table[:4]})
+        view.event({"event": "buckets", "rank": 0, "buckets": table})
+        view.event({"event": "buckets", "rank": 0})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "batch size by passage length: 0: 32, 64: 31"
+    assert second.endswith("704: 21, …")
+
+
 def test_progress_of_work_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with ui.TerminalProgress() as progress:
         progress.start("fetch [1]", total=10, unit="bytes")

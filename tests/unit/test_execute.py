@@ -181,6 +181,8 @@ def test_success_and_its_record(bench: Any) -> None:
         "world_size": 1,
         "steps": 3,
         "final": {"loss": 1 / 3, "train_loss": 0.5},
+        "runtime": None,
+        "buckets": None,
     }
     assert engine.secrets == {"HF_TOKEN": "s3cr3t"}
 
@@ -465,6 +467,19 @@ def test_models_of_parameters_are_recorded_by_their_names(
     }
     assert len(found["model"]["weights_sha256"]) == 64
     assert hashed == [first.path]  # many GB are read once
+
+
+def test_what_ran_beside_the_trainer_is_recorded(bench: Any) -> None:
+    beside = {"patches": [{"name": "sparse-head", "version": 1}], "off": ["x"], "options": {"a": 1}}
+    table = [{"passage_max_len": 128, "rows": 100, "batch_size": 32}]
+    events: list[Event] = [
+        {"schema": 1, "event": "runtime", "rank": 0, "time": 0, **beside},
+        {"schema": 1, "event": "buckets", "rank": 0, "time": 0, "buckets": table, "batches": 4},
+        {"schema": 1, "event": "of another version", "rank": 0, "time": 0},
+        *trained(),
+    ]
+    found = record(run(bench, FakeEngine(events=events)))
+    assert (found["runtime"], found["buckets"], found["steps"]) == (beside, table, 3)
 
 
 def test_engine_that_is_gone_when_it_starts(bench: Any) -> None:

@@ -27,6 +27,15 @@ def test_ids_are_unique_and_fit_an_engine() -> None:
         assert re.fullmatch(r"\d{8}-\d{6}-[A-Za-z0-9_.-]+-[0-9a-f]{4}", found)
 
 
+def test_runtime_and_buckets() -> None:
+    assert runs.runtime([]) is None
+    assert runs.runtime([{"event": "runtime", "rank": 0, "off": ["a"]}]) == {"off": ["a"]}
+    twice = [{"event": "buckets", "buckets": [1]}, {"event": "buckets", "buckets": [2]}, {"event": "end"}]
+    assert runs.buckets(twice) == [2]
+    for none in ([], [{"event": "begin"}], [{"event": "buckets"}], [{"event": "buckets", "buckets": "x"}]):
+        assert runs.buckets(none) is None
+
+
 def test_folders(bench: Any) -> None:
     plan = bench.plan(target="cpu").plan
     place = runs.folders("ID", plan)
