@@ -211,6 +211,7 @@ set -euo pipefail
 here="${LAUNCH_RECIPES:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)}"
 # shellcheck source-path=SCRIPTDIR source=runtime/recipe.sh
 source "$here/runtime/recipe.sh" # the header's defaults and refusals, the process count, the rendezvous
+: "${DATA:?set DATA to files or folders of rows}"
 
 runtime=(
     --patches "$PATCHES"

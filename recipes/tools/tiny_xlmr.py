@@ -157,7 +157,7 @@ def save(
 def main() -> None:
     """Make the model and say what it is."""
     arguments = _arguments()
-    found = list(dict.fromkeys(text for path in arguments.data for text in texts(path)))
+    found = list(dict.fromkeys(text for path in rows.files(arguments.data) for text in texts(path)))
     if not found:
         sys.exit("there is no text in " + ", ".join(map(str, arguments.data)))
     tokenizer = train_tokenizer(found, arguments.vocab_size, arguments.max_length)

@@ -68,7 +68,7 @@ def choose(module: str, wanted: str) -> tuple[list[Patch], list[str]]:
     """
     words = [word for word in wanted.replace(",", " ").split() if word not in ("all", "none")]
     names = {patch.name for patch in PATCHES}
-    if unknown := [word for word in words if word.removeprefix("-") not in names]:
+    if unknown := [name for word in words if (name := word.removeprefix("-")) not in names]:
         raise SystemExit(f"there is no patch {', '.join(unknown)}; there are: {', '.join(sorted(names))}")
     without = {word.removeprefix("-") for word in words if word.startswith("-")}
     named = {word for word in words if not word.startswith("-")}
