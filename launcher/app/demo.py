@@ -79,11 +79,11 @@ def run(prepared: Prepared, chosen: Settings, *, watch: Watch) -> Report:
     data, steps = prepared.data, _Steps(prepared=prepared, chosen=chosen, watch=watch)
     tiny = steps.run("tiny-xlmr", (data.train,), None, "tiny", demo.TINY_PARAMETERS)
     dev = (data.dev, data.corpus)
-    before = steps.run("bge-m3-evaluate", dev, tiny.place.output, "before", demo.EVALUATION_PARAMETERS)
+    before = steps.run("evaluate", dev, tiny.place.output, "before", demo.EVALUATION_PARAMETERS)
     trained = steps.run(
         "bge-m3-unified", (data.train,), tiny.place.output, "model", demo.RECIPE_PARAMETERS, nproc=demo.NPROC
     )
-    after = steps.run("bge-m3-evaluate", dev, trained.place.output, "after", demo.EVALUATION_PARAMETERS)
+    after = steps.run("evaluate", dev, trained.place.output, "after", demo.EVALUATION_PARAMETERS)
     return Report(
         folder=prepared.folder,
         data=data,
