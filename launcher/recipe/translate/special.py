@@ -16,7 +16,7 @@ Special = Callable[["Work", str, list[str]], None]
 
 def counts(value: str) -> bool:
     """Whether a value is a number of things, or auto."""
-    return value == "auto" or (value.isascii() and value.isdecimal() and int(value) > 0)
+    return re.fullmatch(r"auto|[1-9][0-9]{0,8}", value) is not None
 
 
 def _true(values: Sequence[str]) -> bool:
@@ -128,7 +128,7 @@ def _longest(work: "Work", name: str, values: list[str]) -> None:
     """Two lengths became one: the longer."""
     value = " ".join(values)
     before = work.given.get("max_length", "0")
-    if value.isdecimal() and before.isdecimal() and int(value) < int(before):
+    if counts(value) and counts(before) and "auto" not in (value, before) and int(value) < int(before):
         value = before
     why = text("one length for queries and passages: the longer one", "查询与段落共用一个长度：取较长者")
     work.option("max_length", f"--{name} {' '.join(values)}", value, "renamed", why)

@@ -295,7 +295,8 @@ VARIABLES: dict[str, Text] = {
         "不向任何服务上报",
     ),
     **_all(
-        "HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_HOME HF_HUB_CACHE HF_ENDPOINT TRANSFORMERS_CACHE HF_DATASETS_CACHE HF_HUB_OFFLINE"
+        "HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_HOME HF_HUB_CACHE HF_ENDPOINT TRANSFORMERS_CACHE"
+        " HF_DATASETS_CACHE HF_HUB_OFFLINE"
         " TRANSFORMERS_OFFLINE HUGGINGFACE_HUB_CACHE HF_HUB_ENABLE_HF_TRANSFER",
         "models are fetched on this machine, before the run: set it in the shell that starts launch",
         "模型在运行前由本机获取：请在启动 launch 的终端中设置",
