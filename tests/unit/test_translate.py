@@ -462,6 +462,7 @@ def test_what_only_the_reader_knows(folder: Path) -> None:
         ("FlagEmbedding.llm_reranker.finetune_for_layerwise.run", "large language model"),
         ("FlagEmbedding.llm_dense_retriever.finetune.run", "large language model"),
         ("finetune.run --use_lora True", "large language model"),
+        ("hn_mine --embedder_model_class decoder-only-icl", "large language model"),
         ("FlagEmbedding.visual.run", "images"),
         ("FlagEmbedding.baai_general_embedding.retromae_pretrain.run", "RetroMAE"),
         ("FlagEmbedding.evaluation.mteb", "benchmark"),

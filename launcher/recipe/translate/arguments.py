@@ -269,7 +269,9 @@ class Work:
             "单设备不需要 DeepSpeed：没有可分摊的状态，还拖慢启动",
         )
         self.given["deepspeed"] = "none"
-        self.say("changed", "--deepspeed", "--deepspeed none", why)
+        before = [item for item in self.changes if item.new.startswith("--deepspeed ")]
+        self.changes = [item for item in self.changes if item not in before]
+        self.say("changed", before[0].old if before else "--deepspeed", "--deepspeed none", why)
 
     def argv(self) -> tuple[str, ...]:
         """The whole command."""

@@ -167,6 +167,9 @@ def find(started: Start) -> Program | Text | None:
     name = dotted(started.program)
     parts = name.split(".")
     given = {word.lstrip("-").partition("=")[0].replace("-", "_") for word in started.arguments}
+    if any(word.partition("=")[2].startswith("decoder-only") or word.startswith("decoder-only")
+           for word in started.arguments):  # fmt: skip
+        return _LLM
     for other, what in OTHERS.items():
         if other in parts:
             return what
