@@ -21,6 +21,10 @@ _LARGEST = 1e300
 
 _SUFFIXES = (".jsonl", ".json")
 
+#: BEIR's judgements are a table; recipes of the format retrieval read them beside the rows.
+_TABLE = ".tsv"
+_HEADER = [b"query-id", b"corpus-id", b"score"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
@@ -57,7 +61,8 @@ def check(given: tuple[Path, ...], rules: Rules) -> tuple[DataFile, ...]:
     """Check every row of every file.
 
     Args:
-        given: files, or folders of ``.jsonl``/``.json`` files.
+        given: files, or folders of ``.jsonl``/``.json`` files; of the format retrieval also judgements
+            (``.tsv``) and folders in BEIR's layout.
         rules: what is required of a row.
 
     Returns:
@@ -68,7 +73,7 @@ def check(given: tuple[Path, ...], rules: Rules) -> tuple[DataFile, ...]:
     """
     problems = _Problems()
     files = []
-    for path in _expand(given, problems):
+    for path in _expand(given, rules, problems):
         if rules.unified and any(part.endswith("no_in_batch_neg") for part in (path.stem, path.parent.name)):
             problems.add(f"{path}: unified fine-tuning trains on a constant loss without in-batch negatives; "
                          "rename the file or folder, or use --unified-finetuning false")  # fmt: skip
@@ -107,8 +112,9 @@ class _Problems:
             self.shown.append(problem)
 
 
-def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
+def _expand(given: tuple[Path, ...], rules: Rules, problems: _Problems) -> list[Path]:
     files: list[Path] = []
+    suffixes = (*_SUFFIXES, _TABLE) if rules.format == "retrieval" else _SUFFIXES
     for path in given:
         if ":" in str(path.absolute()):  # the recipe gets the whole path, the working folder's included
             problems.add(f"{path}: a colon separates paths, rename the file or folder")
@@ -116,6 +122,8 @@ def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
             inside = sorted(item for item in path.iterdir() if item.suffix in _SUFFIXES and item.is_file())
             if not inside:
                 problems.add(f"{path}: no .jsonl or .json file in this folder")
+            if rules.format == "retrieval":
+                inside += _judgements_of(path)
             for item in inside:
                 if path.resolve() not in item.resolve().parents:
                     problems.add(
@@ -124,11 +132,18 @@ def _expand(given: tuple[Path, ...], problems: _Problems) -> list[Path]:
             files += inside
         elif not path.is_file():
             problems.add(f"{path}: does not exist")
-        elif path.suffix not in _SUFFIXES:
-            problems.add(f"{path}: the trainer reads .jsonl and .json files only")
+        elif path.suffix not in suffixes:
+            what = " and .tsv judgements" if _TABLE in suffixes else ""
+            problems.add(f"{path}: the trainer reads .jsonl and .json files{what} only")
         else:
             files.append(path)
     return files
+
+
+def _judgements_of(folder: Path) -> list[Path]:
+    """The judgements of a folder in BEIR's layout: ``qrels/test.tsv``, or ``qrels.test.tsv`` in it."""
+    found = [*folder.glob(f"qrels.*{_TABLE}"), *folder.glob(f"qrels/*{_TABLE}")]
+    return sorted(path for path in found if path.is_file())
 
 
 def _check_file(path: Path, rules: Rules, problems: _Problems) -> DataFile:
@@ -144,6 +159,10 @@ def _check_file(path: Path, rules: Rules, problems: _Problems) -> DataFile:
                 if not line.strip():
                     continue
                 rows += 1
+                if path.suffix == _TABLE:
+                    for problem in _judge_judgement(line, header=rows == 1):
+                        problems.add(f"{path}:{number}: {problem}")
+                    continue
                 if rows == 1 and line.lstrip().startswith(b"["):
                     problems.add(f"{path}: a JSON array; one object per line: jq -c '.[]' {path.name}")
                     break
@@ -152,6 +171,8 @@ def _check_file(path: Path, rules: Rules, problems: _Problems) -> DataFile:
     except OSError as error:
         problems.add(f"{path}: cannot be read: {error.strerror}")
         return DataFile(path=path, sha256="", size=size, rows=rows)
+    if path.suffix == _TABLE:
+        rows = max(0, rows - 1)  # without the header
     if not rows:
         problems.add(f"{path}: no rows")
     return DataFile(path=path, sha256=digest.hexdigest(), size=size, rows=rows)
@@ -192,14 +213,37 @@ def _judge_pairs(row: dict[str, Any], rules: Rules) -> Iterator[str]:
 
 
 def _judge_retrieval(row: dict[str, Any], rules: Rules) -> Iterator[str]:
-    """Evaluation: a query with its right answers, or a text of the corpus."""
+    """Search: a query with its right answers, or a text (of the corpus, or of BEIR's queries)."""
     if "query" in row:
         yield from _text_problems(row, "query")
         yield from _texts_problems(row, "pos")
+        if row.get("neg") not in (None, []):  # what has no negatives yet may get them from a search
+            yield from _texts_problems(row, "neg")
     elif "text" in row:
-        yield from _text_problems(row, "text")
+        if not isinstance(row.get("title"), str | None):
+            yield f"title: a text, not {_kind(row['title'])}"
+        elif not (row.get("title") or "").strip() or not isinstance(row["text"], str):
+            yield from _text_problems(row, "text")  # some corpora have passages of nothing but a title
     else:
         yield "neither query nor text"
+    if isinstance(row.get("_id", ""), bool) or not isinstance(row.get("_id", ""), str | int):
+        yield f"_id: a text, not {_kind(row['_id'])}"
+
+
+def _judge_judgement(line: bytes, *, header: bool) -> Iterator[str]:
+    """A line of BEIR's judgements: query-id, corpus-id and score, separated by tabs, below a header."""
+    columns = [column.strip() for column in line.split(b"\t")]
+    if header:
+        if columns != _HEADER:
+            yield "the first line is query-id, corpus-id, score, separated by tabs"
+    elif len(columns) != len(_HEADER) or not all(columns):
+        yield f"{len(columns)} columns: query-id, corpus-id and score are needed, separated by tabs"
+    elif not columns[2].removeprefix(b"-").isdigit():
+        yield f"score: a whole number, not {columns[2].decode(errors='replace')!r}"
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        yield f"not UTF-8: {error.reason}"
 
 
 def _judge_texts(row: dict[str, Any], rules: Rules) -> Iterator[str]:
@@ -284,6 +328,7 @@ _JUDGES = {
 _EXPECTED = {
     "embedder": '{"query": "…", "pos": ["…"], "neg": ["…"]}, one object per line',
     "reranker": '{"query": "…", "pos": ["…"], "neg": ["…"]}, one object per line',
-    "retrieval": '{"query": "…", "pos": ["…"]} rows, and {"id": "…", "text": "…"} rows of the corpus',
+    "retrieval": '{"query": "…", "pos": ["…"]} rows, and {"id": "…", "text": "…"} rows of the corpus; '
+    "or BEIR: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv (query-id, corpus-id, score)",
     "texts": "objects that hold text, one per line",
 }

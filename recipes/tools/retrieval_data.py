@@ -184,9 +184,11 @@ class _Reader:
 
     def judgements(self, path: Path) -> None:
         """``query-id<TAB>corpus-id<TAB>score`` below a header; a score of 1 or more is right."""
+        header = True
         for number, columns in _table(path):
             place = f"{path}:{number}"
-            if number == 1:
+            if header:
+                header = False
                 if tuple(columns) != HEADER:
                     self.problems.append(f"{place}: the first line is query-id, corpus-id, score, by tabs")
                     return

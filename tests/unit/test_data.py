@@ -123,6 +123,26 @@ BAD: dict[str, tuple[Any, Rules, str]] = {
     "retrieval: neither": ({"x": "y"}, Rules(format="retrieval"), "2: neither query nor text"),
     "retrieval: no answer": ({"query": "q"}, Rules(format="retrieval"), "2: pos: missing"),
     "retrieval: empty text": ({"text": ""}, Rules(format="retrieval"), "2: text: empty"),
+    "retrieval: neg a text": (
+        {"query": "q", "pos": ["p"], "neg": "n"},
+        Rules(format="retrieval"),
+        '2: neg: a list of texts, not one text: write ["…"]',
+    ),
+    "retrieval: title a list": (
+        {"_id": "1", "title": [], "text": "t"},
+        Rules(format="retrieval"),
+        "2: title: a text, not a list",
+    ),
+    "retrieval: neither title nor text": (
+        {"_id": "1", "title": " ", "text": ""},
+        Rules(format="retrieval"),
+        "2: text: empty",
+    ),
+    "retrieval: an id that is none": (
+        {"_id": None, "text": "t"},
+        Rules(format="retrieval"),
+        "2: _id: a text, not null",
+    ),
     "texts: none": ({"n": 1, "l": []}, Rules(format="texts"), "2: holds no text"),
 }
 
@@ -148,6 +168,71 @@ def test_rows_of_other_formats(write: Callable[..., Path]) -> None:
     assert data.check((retrieval,), Rules(format="retrieval"))[0].rows == 2
     texts = write({"messages": [{"role": "user"}]}, {"text": "t"}, name="t.jsonl")
     assert data.check((texts,), Rules(format="texts"))[0].rows == 2
+
+
+RETRIEVAL = Rules(format="retrieval")
+
+
+@pytest.fixture
+def beir(tmp_path: Path) -> Path:
+    """A folder in BEIR's layout, with judgements in both places that are in use."""
+    folder = tmp_path / "set"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "d1", "title": "only a title", "text": ""}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "what"}\n{"_id": 2, "text": "why"}\n')
+    for name in ("qrels/test.tsv", "qrels.dev.tsv"):
+        (folder / name).write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\n2\td1\t0\n")
+    (folder / "notes.tsv").write_text("not judgements")
+    return folder
+
+
+def test_a_folder_in_the_layout_of_beir(beir: Path) -> None:
+    found = data.check((beir,), RETRIEVAL)
+    assert [(str(file.path.relative_to(beir)), file.rows) for file in found] == [
+        ("corpus.jsonl", 1),
+        ("queries.jsonl", 2),
+        ("qrels/test.tsv", 2),
+        ("qrels.dev.tsv", 2),
+    ]
+    assert all(file.sha256 == data.fingerprint(file.path) for file in found)
+    files = (beir / "corpus.jsonl", beir / "queries.jsonl", beir / "qrels" / "test.tsv")
+    assert [file.path for file in data.check(files, RETRIEVAL)] == list(files)
+    # judgements mean nothing to a trainer
+    assert len(data.check((beir,), Rules(format="texts"))) == 2
+    with pytest.raises(DataError, match="cannot be trained on"):
+        data.check(files, Rules(format="texts"))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"q1\td1\t1\nq2\td1\t1\n", "1: the first line is query-id, corpus-id, score"),
+        (b"query-id\tcorpus-id\tscore\nq1 d1 1\n", "2: 1 columns: query-id, corpus-id and score"),
+        (b"query-id\tcorpus-id\tscore\nq1\t0\td1\t1\n", "2: 4 columns: query-id, corpus-id and score"),
+        (b"query-id\tcorpus-id\tscore\nq1\t\t1\n", "2: 3 columns: query-id, corpus-id and score"),
+        (b"query-id\tcorpus-id\tscore\nq1\td1\tgood\n", "2: score: a whole number, not 'good'"),
+        (b"query-id\tcorpus-id\tscore\nq\xe9\td1\t1\n", "2: not UTF-8"),
+        (b"query-id\tcorpus-id\tscore\n", " no rows"),
+    ],
+)
+def test_bad_judgements_are_found_with_their_line(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "qrels.tsv"
+    path.write_bytes(content)
+    (found,) = problems_of(path, RETRIEVAL)
+    assert found.startswith(problem)
+
+
+def test_a_link_out_of_a_folder_of_judgements(beir: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    (beir / "qrels" / "train.tsv").symlink_to(tmp_path / "elsewhere.tsv")
+    with pytest.raises(DataError) as caught:
+        data.check((beir,), RETRIEVAL)
+    assert "a link out of the folder" in caught.value.problems[0]
+
+
+def test_rows_to_mine_from_need_no_negatives(write: Callable[..., Path]) -> None:
+    rows = [{"query": "q", "pos": ["p"]}, {"query": "q", "pos": ["p"], "neg": []}, GOOD]
+    assert data.check((write(*rows),), RETRIEVAL)[0].rows == 3
 
 
 def test_hash_size_and_rows(write: Callable[..., Path]) -> None:
