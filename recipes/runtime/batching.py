@@ -78,7 +78,7 @@ def into_buckets(rows: Rows, queries: Rows, passages: Rows, *, longest: int, mul
 def batches(
     sources: Iterable[Source], processes: int, generator: np.random.Generator
 ) -> list[tuple[Rows, bool]]:
-    """One epoch: row numbers of each batch of all processes together, and whether it has no in-batch negatives.
+    """One epoch: the row numbers of each batch, of all processes together, and its no_in_batch_neg.
 
     Args:
         processes: a batch's rows are a multiple of this.
@@ -122,7 +122,7 @@ def given_size(sizes: dict[int, int], passage_length: int) -> int:
 
 
 def padding_share(sources: Sequence[Source], passages: Rows) -> float:
-    """Share of padding among the passages' tokens, at most, when every batch is padded to its bucket's end."""
+    """Share of padding among the passages' tokens, if every batch is padded to its bucket's end."""
     real = sum(int(passages[bucket.rows].sum()) for source in sources for bucket in source.buckets)
     padded = sum(bucket.passage_length * len(bucket.rows) for source in sources for bucket in source.buckets)
     return 1 - real / padded if padded else 0.0

@@ -89,7 +89,9 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
             buckets = batching.into_buckets(
                 rows, queries[rows], passages[rows], longest=self.args.passage_max_len, multiple=multiple
             )
-            found.append(Source(group_size=group, largest=max(1, size), no_in_batch_neg=flag, buckets=buckets))
+            found.append(
+                Source(group_size=group, largest=max(1, size), no_in_batch_neg=flag, buckets=buckets)
+            )
         return found
 
     def _lengths(self) -> tuple[Any, Any]:

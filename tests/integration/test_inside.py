@@ -8,6 +8,7 @@ import pytest
 
 from launcher import process
 
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TESTS = Path(__file__).resolve().parents[1] / "runtime"
 
 #: pytest comes from the launcher's environment, behind everything that the tested environment has itself.
@@ -25,6 +26,7 @@ def test_the_runtime_with_the_locked_libraries(environment: Path, tmp_path: Path
     variables = {
         "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        "PYTHONPATH": f"{RECIPES}:{RECIPES / 'tools'}",
         "HF_HUB_OFFLINE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -70,7 +70,8 @@ def test_plain_bash_takes_the_headers_defaults(environment: dict[str, str], tmp_
 
 
 def test_variables_win_and_empty_ones_are_kept(environment: dict[str, str]) -> None:
-    given = {"TARGET": "cuda", "NPROC": "2", "LEARNING_RATE": "2e-5", "QUERY_INSTRUCTION_FOR_RETRIEVAL": 'find: "$x" `y`'}
+    given = {"TARGET": "cuda", "NPROC": "2", "LEARNING_RATE": "2e-5"}
+    given["QUERY_INSTRUCTION_FOR_RETRIEVAL"] = 'find: "$x" `y`'
     found = arguments({**environment, **given, "DEEPSPEED": "stage2", "MODEL": "my model"})
     assert value(found, "--learning_rate") == "2e-5"
     assert value(found, "--query_instruction_for_retrieval") == 'find: "$x" `y`'

@@ -1,22 +1,15 @@
 """Tests of recipes/runtime with the real libraries: they run inside an environment, not in the launcher's.
 
-``tests/integration/test_inside.py`` starts them there; by hand:
-``make runtime-tests``.
+``tests/integration/test_inside.py`` starts them there, with recipes/ and recipes/tools/ on the path.
 """
 
 import copy
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "recipes"))
-
 from FlagEmbedding.abc.finetune.embedder import AbsDataset
 from FlagEmbedding.abc.finetune.reranker import AbsModeling
 from FlagEmbedding.finetune.embedder.encoder_only import base, m3

@@ -1,0 +1,377 @@
+"""Real trainings of tiny models in this process: what is saved, what is refused, which batches are made."""
+
+import json
+import random
+import runpy
+import stat
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_xlmr
+import torch
+from conftest import patch
+from runtime import bucketing, guards, model_options
+from runtime.options import Options
+from transformers import AutoModel, XLMRobertaConfig
+
+M3 = "FlagEmbedding.finetune.embedder.encoder_only.m3"
+DENSE = "FlagEmbedding.finetune.embedder.encoder_only.base"
+RERANKER = "FlagEmbedding.finetune.reranker.encoder_only.base"
+WORDS = "red green blue round square small large cold warm soft hard near far old new quick slow".split()
+
+
+def rows(count: int, *, longest: int = 40, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows whose passages have very different lengths."""
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    sizes = [draw.randint(1, longest) for _ in range(count)]
+
+    def text(size: int) -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint((size + 1) // 2, size)))
+
+    return [
+        {
+            "query": f"what is {draw.choice(WORDS)} number {index}",
+            "pos": [text(size)],
+            "neg": [text(size) for _ in range(3)],
+        }
+        for index, size in enumerate(sizes)
+    ]
+
+
+def write(path: Path, content: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny XLM-R with heads and a tokenizer of its own."""
+    folder = tmp_path_factory.mktemp("start") / "model"
+    texts = [text for row in rows(60) for text in (row["query"], *row["pos"], *row["neg"])]
+    tokenizer = tiny_xlmr.train_tokenizer(texts, 200, 128)
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=140,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    tiny_xlmr.save(folder, tokenizer, *tiny_xlmr.build(config, 1))
+    return folder
+
+
+def train(module: str, model: Path, data: Path, output: Path, **more: Any) -> Any:
+    """Run a trainer's main program in this process."""
+    switches = {
+        "model_name_or_path": model,
+        "train_data": data,
+        "cache_path": output.parent / "cache",
+        "output_dir": output,
+        "max_steps": 2,
+        "per_device_train_batch_size": 2,
+        "train_group_size": 2,
+        "query_max_len": 32,
+        "passage_max_len": 64,
+        "learning_rate": 1e-3,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        **({"query_instruction_for_retrieval": ""} if module != RERANKER else {}),
+        **more,
+    }
+    words = [part for key, value in switches.items() for part in (f"--{key}", str(value))]
+    before, sys.argv = sys.argv, [module, *words]
+    try:
+        return runpy.run_module(module, run_name="__main__", alter_sys=False)
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write(tmp_path / "rows.jsonl", rows(12))
+
+
+class TestSaved:
+    def test_sentence_transformers_pools_as_was_trained(
+        self, model: Path, data: Path, tmp_path: Path
+    ) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        train(M3, model, data, tmp_path / "upstream", unified_finetuning=True)
+        patch("sentence-transformers")
+        train(M3, model, data, tmp_path / "patched", unified_finetuning=True)
+        texts = ["what is red", "round square small"]
+        for folder, agrees in (("upstream", False), ("patched", True)):
+            loaded = SentenceTransformer(str(tmp_path / folder), device="cpu")
+            found = torch.nn.functional.normalize(torch.tensor(loaded.encode(texts)), dim=-1)
+            encoder = AutoModel.from_pretrained(tmp_path / folder).eval()
+            with torch.no_grad():
+                states = encoder(**loaded.tokenizer(texts, padding=True, return_tensors="pt"))
+            cls = torch.nn.functional.normalize(states.last_hidden_state[:, 0], dim=-1)
+            assert torch.allclose(found, cls, atol=1e-5) == agrees, folder
+
+    def test_instructions_become_prompts(self, model: Path, data: Path, tmp_path: Path) -> None:
+        patch("sentence-transformers")
+        instructions = {
+            "query_instruction_for_retrieval": "find: ",
+            "passage_instruction_for_retrieval": "text: ",
+        }
+        train(DENSE, model, data, tmp_path / "out", sentence_pooling_method="mean", **instructions)
+        about = json.loads((tmp_path / "out" / "config_sentence_transformers.json").read_text())
+        assert about["prompts"] == {"query": "find: ", "document": "text: "}
+        assert about["similarity_fn_name"] == "cosine"
+        pooling = json.loads((tmp_path / "out" / "1_Pooling" / "config.json").read_text())
+        assert [name for name, on in pooling.items() if on is True] == ["pooling_mode_mean_tokens"]
+
+    def test_heads_are_kept(self, model: Path, data: Path, tmp_path: Path) -> None:
+        train(M3, model, data, tmp_path / "upstream", unified_finetuning=False)
+        assert not (tmp_path / "upstream" / "sparse_linear.pt").exists()
+        patch("keep-heads")
+        for number, module in enumerate((M3, DENSE)):
+            train(module, model, data, tmp_path / f"patched{number}")
+            for name in ("sparse_linear.pt", "colbert_linear.pt"):
+                kept = torch.load(tmp_path / f"patched{number}" / name, weights_only=True)
+                start = torch.load(model / name, weights_only=True)
+                assert all(torch.equal(kept[key], start[key]) for key in start)
+        train(M3, model, data, tmp_path / "unified", unified_finetuning=True)
+        trained = torch.load(tmp_path / "unified" / "sparse_linear.pt", weights_only=True)
+        assert not torch.equal(trained["weight"], torch.load(model / "sparse_linear.pt")["weight"])
+
+    @pytest.mark.parametrize("module", [M3, DENSE, RERANKER])
+    def test_files_can_be_read_by_others(self, model: Path, data: Path, tmp_path: Path, module: str) -> None:
+        def closed(folder: Path) -> set[str]:
+            return {f.name for f in folder.iterdir() if f.is_file() and not f.stat().st_mode & stat.S_IROTH}
+
+        train(module, model, data, tmp_path / "upstream")
+        assert closed(tmp_path / "upstream") == {"model.safetensors"}
+        patch("file-modes")
+        train(module, model, data, tmp_path / "patched", save_steps=1)
+        assert closed(tmp_path / "patched") == set()
+        assert closed(tmp_path / "patched" / "checkpoint-1") == set()
+
+    def test_a_reranker_trains_its_last_batch(self, model: Path, data: Path, tmp_path: Path) -> None:
+        patch("reranker-batch")
+        write(data, rows(3))
+        train(RERANKER, model, data, tmp_path / "out", num_train_epochs=1, max_steps=-1, save_steps=1)
+        assert (tmp_path / "out" / "checkpoint-2").is_dir()
+
+
+class TestGuards:
+    @pytest.mark.parametrize(
+        ("module", "more", "reason"),
+        [
+            (RERANKER, {"sub_batch_size": 4}, "sub_batch_size: the reranker never reads it"),
+            (RERANKER, {"max_len": 256}, "max_len: never read"),
+            (M3, {"unified_finetuning": True, "use_mrl": True, "mrl_dims": 8}, "use_mrl: BGE-M3's trainer"),
+            (DENSE, {"sub_batch_size": 4}, "without the patch sub-batch"),
+            (DENSE, {"tokenizer_name": "x"}, "tokenizer_name: never read"),
+            (DENSE, {"fp16": True}, "fp16: without effect on a CPU"),
+        ],
+    )
+    def test_refused(
+        self, model: Path, data: Path, tmp_path: Path, module: str, more: dict[str, Any], reason: str
+    ) -> None:
+        guards.attach(module, [])
+        with pytest.raises(SystemExit, match=reason):
+            train(module, model, data, tmp_path / "out", **more)
+        assert not list(tmp_path.glob("out/*"))
+
+    def test_unified_needs_in_batch_negatives(self, model: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "my_no_in_batch_neg"
+        folder.mkdir()
+        write(folder / "rows.jsonl", rows(4))
+        guards.attach(M3, [])
+        with pytest.raises(SystemExit, match="trains on a constant loss"):
+            train(M3, model, folder, tmp_path / "out", unified_finetuning=True)
+
+    def test_good_arguments_pass(self, model: Path, data: Path, tmp_path: Path) -> None:
+        guards.attach(DENSE, [])
+        train(DENSE, model, data, tmp_path / "out")
+        assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+class TestModelOptions:
+    def test_attention_dropout(self, model: Path, data: Path, tmp_path: Path) -> None:
+        encoder = AutoModel.from_pretrained(model, attention_probs_dropout_prob=0.5).train()
+        for module in encoder.modules():
+            if isinstance(module, torch.nn.Dropout) and module.p == 0.1:
+                module.p = 0.0
+        inputs = {"input_ids": torch.randint(5, 50, (2, 16))}
+
+        def twice() -> bool:
+            return torch.equal(encoder(**inputs).last_hidden_state, encoder(**inputs).last_hidden_state)
+
+        assert not twice()
+        model_options.set_attention_dropout(encoder, 0.0)
+        assert twice()
+        with pytest.raises(SystemExit, match="Linear has no layer"):
+            model_options.set_attention_dropout(torch.nn.Linear(2, 2), 0.0)
+
+    def test_frozen_word_embeddings(self, model: Path, data: Path, tmp_path: Path) -> None:
+        model_options.attach(DENSE, Options(freeze_word_embeddings=True, attention_dropout=0.0))
+        train(DENSE, model, data, tmp_path / "out")
+        before, after = (AutoModel.from_pretrained(folder) for folder in (model, tmp_path / "out"))
+        changed = {
+            name
+            for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True)
+            if not torch.equal(old, new)
+        }
+        assert "embeddings.word_embeddings.weight" not in changed
+        assert "encoder.layer.0.attention.self.query.weight" in changed
+        assert after.config.attention_probs_dropout_prob == 0.0
+
+    def test_an_unknown_trainer_is_refused(self) -> None:
+        with pytest.raises(SystemExit, match=r"my\.trainer is not known"):
+            model_options.attach("my.trainer", Options(attention_dropout=0.0))
+        model_options.attach("my.trainer", Options())
+
+
+class TestBucketing:
+    def runner(self, model: Path, data: list[Path], tmp_path: Path, **more: Any) -> Any:
+        """A runner whose training never starts; it holds the data set."""
+        from FlagEmbedding.finetune.embedder.encoder_only.m3 import (
+            EncoderOnlyEmbedderM3DataArguments,
+            EncoderOnlyEmbedderM3ModelArguments,
+            EncoderOnlyEmbedderM3Runner,
+            EncoderOnlyEmbedderM3TrainingArguments,
+        )
+
+        bucketing.attach(M3, Options(length_bucketing=True, **more.pop("options", {})))
+        return EncoderOnlyEmbedderM3Runner(
+            model_args=EncoderOnlyEmbedderM3ModelArguments(model_name_or_path=str(model)),
+            data_args=EncoderOnlyEmbedderM3DataArguments(
+                train_data=[str(path) for path in data],
+                cache_path=str(tmp_path / "cache"),
+                train_group_size=3,
+                query_max_len=32,
+                passage_max_len=100,
+                pad_to_multiple_of=8,
+                **more,
+            ),
+            training_args=EncoderOnlyEmbedderM3TrainingArguments(
+                output_dir=str(tmp_path / "out"), unified_finetuning=True, use_cpu=True, report_to="none"
+            ),
+        )
+
+    def epoch(self, runner: Any) -> list[dict[str, Any]]:
+        dataset = runner.train_dataset
+        return [runner.data_collator([dataset[0]]) for _ in range(len(dataset))]
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_every_row_is_used_in_a_batch_of_its_length(
+        self, model: Path, tmp_path: Path, together: bool
+    ) -> None:
+        first = write(tmp_path / "a.jsonl", rows(37, longest=60))
+        second = write(tmp_path / "b.jsonl", rows(5, longest=8, seed=1))
+        runner = self.runner(
+            model,
+            [first, second],
+            tmp_path,
+            same_dataset_within_batch=together,
+            options={"bucket_batch_sizes": "32:8,64:4,104:2"},
+        )
+        dataset = runner.train_dataset
+        assert sum(len(source.buckets) > 0 for source in dataset.sources) == (2 if together else 1)
+        used = Counter(int(row) for batch, _ in dataset.batch_datas for row in batch)
+        assert used == Counter(range(42))
+        lengths = []
+        for batch in self.epoch(runner):
+            queries = len(batch["queries"]["input_ids"])
+            padded = batch["passages"]["input_ids"].shape
+            assert padded[0] == 3 * queries
+            assert queries <= {True: 8, False: 4 if padded[1] <= 64 else 2}[padded[1] <= 32]
+            lengths.append(padded[1])
+        assert len(set(lengths)) > 2
+        order = [list(batch) for batch, _ in dataset.batch_datas]
+        dataset.refresh_epoch()
+        assert [list(batch) for batch, _ in dataset.batch_datas] != order
+
+    def test_sizes_are_measured(self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a device of which a token takes 1 KB the sizes follow from what is free."""
+
+        class Device:
+            def free(self) -> int:
+                return 700_000
+
+            def reset(self) -> None:
+                pass
+
+            def peak(self) -> int:
+                return 50_000 + 1_000 * seen[-1]
+
+        seen: list[int] = []
+        original = bucketing._Sizer._measure
+
+        def measure(self: Any, shape: Any) -> int | None:
+            seen.append(shape.tokens)
+            return original(self, shape)
+
+        monkeypatch.setattr(bucketing._Sizer, "_measure", measure)
+        monkeypatch.setattr(bucketing._Sizer, "_budget", lambda self: self._memory.free() * 0.9)
+        monkeypatch.setattr(bucketing.probe, "of", lambda device: Device())
+        data = write(tmp_path / "a.jsonl", rows(60, longest=90))
+        torch.manual_seed(3)
+        state = torch.random.get_rng_state()
+        runner = self.runner(model, [data], tmp_path)
+        assert len(seen) >= 2
+        (source,) = runner.train_dataset.sources
+        for bucket in source.buckets:
+            tokens = bucket.query_length + 3 * bucket.passage_length
+            assert 50_000 + 1_000 * tokens * bucket.batch_size <= 630_000
+            assert (
+                bucket.batch_size == 64 or 50_000 + 1_000 * tokens * (bucket.batch_size + 2) > 0.7 * 630_000
+            )
+        sizes = [bucket.batch_size for bucket in source.buckets]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(set(sizes)) > 1
+        assert runner.model.step == 0
+        assert not runner.model.negatives_cross_device
+        assert all(p.grad is None for p in runner.model.parameters())
+        assert state is not None
+
+    def test_what_does_not_fit_is_said_before_the_training(
+        self, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bucketing._Sizer, "_budget", lambda self: -1.0)
+        with pytest.raises(SystemExit, match=r"OutOfMemoryError: one query with 3 passages"):
+            self.runner(model, [data], tmp_path)
+
+    @pytest.mark.parametrize("sizes", ["8:4", "x", "8"])
+    def test_wrong_sizes(self, model: Path, data: Path, tmp_path: Path, sizes: str) -> None:
+        with pytest.raises(SystemExit, match="bucket batch sizes"):
+            self.runner(model, [data], tmp_path, options={"bucket_batch_sizes": sizes})
+
+    def test_a_training(self, model: Path, data: Path, tmp_path: Path) -> None:
+        patch("sparse-head", "sub-batch")
+        for module in (M3, DENSE):
+            bucketing.attach(module, Options(length_bucketing=True, max_batch_size=4))
+            more = {"num_train_epochs": 1, "max_steps": -1, "sub_batch_size": 2, "logging_steps": 1}
+            train(module, model, data, tmp_path / module, **more)
+            states = sorted((tmp_path / module).glob("checkpoint-*/trainer_state.json"))
+            history = json.loads(states[-1].read_text())["log_history"]
+            assert np.isfinite([entry["loss"] for entry in history if "loss" in entry]).all()
+            assert history[0]["loss"] > 0
+
+    def test_only_embedders(self) -> None:
+        with pytest.raises(SystemExit, match="is not one of the embedders"):
+            bucketing.attach(RERANKER, Options())
+
+
+def test_the_probe_sees_ram() -> None:
+    from runtime import probe
+
+    memory = probe.of(torch.device("cpu"))
+    assert memory.free() > 0
+    memory.reset()
+    block = torch.ones(64 << 20, dtype=torch.uint8)
+    del block
+    assert 60 << 20 < memory.peak() < 120 << 20
