@@ -1,4 +1,4 @@
-"""recipes/runtime: the reader of defaults, and the module runner (the metrics need the trainer)."""
+"""recipes/runtime/header.py: the reader of defaults. What needs the trainers is in tests/runtime."""
 
 import importlib.util
 import runpy
@@ -62,40 +62,7 @@ def test_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 
 def test_it_needs_the_standard_library_alone() -> None:
-    for name in ("header.py", "__init__.py", "__main__.py"):
+    for name in ("header.py", "__init__.py", "__main__.py", "options.py"):
         lines = (RUNTIME / name).read_text().splitlines()
         imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
-        assert imported <= sys.stdlib_module_names
-
-
-@pytest.fixture
-def attached(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """A stand-in for the metrics, which would import the trainer."""
-    calls: list[bool] = []
-    package, metrics = ModuleType("runtime"), ModuleType("runtime.metrics")
-    metrics.attach = lambda: calls.append(True)  # type: ignore[attr-defined]
-    package.metrics = metrics  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "runtime", package)
-    monkeypatch.setitem(sys.modules, "runtime.metrics", metrics)
-    return calls
-
-
-def test_the_trainer_is_run_as_if_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attached: list[bool], capsys: pytest.CaptureFixture[str]
-) -> None:
-    package = tmp_path / "trainer_of_tests"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "main.py").write_text("import sys\nprint(__name__, sys.argv[0], sys.argv[1:])\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["runtime", "-m", "trainer_of_tests.main", "--x", "a b", "-m", "y"])
-    load("__main__").main()
-    assert attached == [True]
-    assert capsys.readouterr().out == f"__main__ {package / 'main.py'} ['--x', 'a b', '-m', 'y']\n"
-
-
-@pytest.mark.parametrize("argv", [["runtime"], ["runtime", "-m"], ["runtime", "trainer.py", "x"]])
-def test_usage(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
-    monkeypatch.setattr(sys, "argv", argv)
-    with pytest.raises(SystemExit, match="usage: python -m runtime -m MODULE"):
-        load("__main__").main()
+        assert imported <= {*sys.stdlib_module_names, "runtime"}
