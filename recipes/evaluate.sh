@@ -94,8 +94,8 @@ exec "$python" "$here/tools/evaluate_retrieval.py" \
     --k "$K" \
     --queries "$QUERIES" \
     --colbert "$COLBERT" \
-    --query-instruction "$QUERY_INSTRUCTION_FOR_RETRIEVAL" \
-    --passage-instruction "$PASSAGE_INSTRUCTION_FOR_RETRIEVAL" \
+    --query-instruction="$QUERY_INSTRUCTION_FOR_RETRIEVAL" \
+    --passage-instruction="$PASSAGE_INSTRUCTION_FOR_RETRIEVAL" \
     --pooling "$POOLING" \
     --batch-size "$BATCH_SIZE" \
     --max-length "$MAX_LENGTH" \

@@ -90,7 +90,7 @@ def rank(
     given: argparse.Namespace, folders: Mapping[str, Path], collection: Collection, *, cross: bool
 ) -> tuple[dict[str, list[Ranking]], dict[str, list[Ranking]]]:
     """The rankings of each head, after and before (empty without a baseline)."""
-    chosen = models.options(given)
+    chosen = models.options(given, colbert=given.colbert)
     after: dict[str, list[Ranking]] = {}
     before: dict[str, list[Ranking]] = {}
     if cross:

@@ -38,7 +38,7 @@ class Options:
         max_length: longest text in tokens; for rerankers query and passage together.
         query_instruction, passage_instruction: put in front of every text; empty: what the model itself says.
         pooling: auto, cls, mean or last_token.
-        colbert: compute the ColBERT head too.
+        sparse, colbert: compute these heads of BGE-M3 too.
     """
 
     target: str
@@ -49,6 +49,7 @@ class Options:
     query_instruction: str = ""
     passage_instruction: str = ""
     pooling: str = "auto"
+    sparse: bool = True
     colbert: bool = True
 
     @property
@@ -89,8 +90,12 @@ def arguments(parser: argparse.ArgumentParser, *, embeds: bool = True) -> None:
         parser.add_argument("--pooling", choices=["auto", *_POOLING], default="auto")
 
 
-def options(given: argparse.Namespace) -> Options:
+def options(given: argparse.Namespace, **heads: bool) -> Options:
     """The options of a command line.
+
+    Args:
+        given: the parsed command line.
+        heads: heads of BGE-M3 that the program does without (or asks for by an option of its own).
 
     Raises:
         SystemExit: a precision that the target does not have.
@@ -106,7 +111,7 @@ def options(given: argparse.Namespace) -> Options:
         query_instruction=getattr(given, "query_instruction", ""),
         passage_instruction=getattr(given, "passage_instruction", ""),
         pooling=getattr(given, "pooling", "auto"),
-        colbert=getattr(given, "colbert", True),
+        **heads,
     )
 
 
@@ -209,7 +214,7 @@ def _m3(folder: Path, chosen: Options) -> Embedder:
         query_max_length=length,
         passage_max_length=length,
         pooling_method=pooling(folder, chosen.pooling),
-        return_sparse=True,
+        return_sparse=chosen.sparse,
         return_colbert_vecs=chosen.colbert,
     )
     # Not by its own arguments: FlagEmbedding 1.3.5 knows no bf16 and would silently compute in 32 bit.
@@ -218,13 +223,15 @@ def _m3(folder: Path, chosen: Options) -> Embedder:
 
     def encode(texts: Sequence[str]) -> Encoded:
         raw = loaded.encode(list(texts))
-        weights = raw["lexical_weights"]
+        weights = raw["lexical_weights"] or []
         row = np.repeat(np.arange(len(weights)), [len(weight) for weight in weights])
         column = [int(token) for weight in weights for token in weight]
         value = np.array([v for weight in weights for v in weight.values()], np.float32)
         return Encoded(
             dense=np.asarray(raw["dense_vecs"], np.float32),
-            sparse=sparse.csr_matrix((value, (row, column)), (len(texts), vocabulary), np.float32),
+            sparse=sparse.csr_matrix((value, (row, column)), (len(texts), vocabulary), np.float32)
+            if chosen.sparse
+            else None,
             tokens=[np.asarray(vectors, np.float32) for vectors in raw["colbert_vecs"] or []],
         )
 

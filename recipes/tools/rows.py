@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 SUFFIXES = (".jsonl", ".json")
+ALONE = "no_in_batch_neg"  # FlagEmbedding: rows of such files and folders see no other rows' passages
 SHOWN = 20  # problems that are listed in full; the rest is counted
 
 
@@ -36,8 +37,38 @@ def files(given: Iterable[Path]) -> list[Path]:
     return found
 
 
+def outputs(given: Iterable[Path]) -> list[tuple[Path, str]]:
+    """The files of :func:`files`, and for each the name of the file that is made from it.
+
+    The name stays, because trainers take a file for a data set; what a folder's name says (its end
+    ``no_in_batch_neg``) goes into the name, since the results of all folders lie side by side.
+
+    Raises:
+        SystemExit: two files of one name in folders of one name.
+    """
+    result: list[tuple[Path, str]] = []
+    names: set[str] = set()
+    for path in files(given):
+        stem = path.stem
+        if path.parent.name.endswith(ALONE) and not stem.endswith(ALONE):
+            stem += f"_{ALONE}"
+        if f"{stem}.jsonl" in names:
+            stem = f"{path.parent.name}_{stem}"
+        if f"{stem}.jsonl" in names:
+            raise stop(f"{path}: another file has this name, and their results would have one name too")
+        names.add(f"{stem}.jsonl")
+        result.append((path, f"{stem}.jsonl"))
+    return result
+
+
 def read(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number and content of every line that is not blank.
+    """Line number and content of every line that is not blank; see :func:`raw`."""
+    for number, _, content in raw(path):
+        yield number, content
+
+
+def raw(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """Line number, text and content of every line that is not blank.
 
     Raises:
         SystemExit: a line is not UTF-8 or not JSON; the message names it.
@@ -47,18 +78,11 @@ def read(path: Path) -> Iterator[tuple[int, Any]]:
         try:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield number, json.loads(line)
+                    yield number, line, json.loads(line)
         except json.JSONDecodeError as error:
             sys.exit(f"{path}:{number}: not JSON: {error}")
         except UnicodeDecodeError as error:
             sys.exit(f"{path}:{number + 1}: not UTF-8: {error.reason}")
-
-
-def pairs(given: Sequence[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-    """File, line number and row of training rows, without looking at them; see :func:`check_pairs`."""
-    for path in given:
-        for number, row in read(path):
-            yield path, number, row
 
 
 def check_pairs(given: Sequence[Path]) -> int:
@@ -72,9 +96,10 @@ def check_pairs(given: Sequence[Path]) -> int:
     """
     problems: list[str] = []
     count = 0
-    for path, number, row in pairs(given):
-        count += 1
-        problems += [f"{path}:{number}: {problem}" for problem in pair_problems(row)]
+    for path in given:
+        for number, row in read(path):
+            count += 1
+            problems += [f"{path}:{number}: {problem}" for problem in pair_problems(row)]
     if not count:
         problems.append(f"there is no row in {', '.join(map(str, given))}")
     refuse(problems)
