@@ -70,7 +70,7 @@
 # type = "choice"
 # choices = ["fp32", "bf16", "fp16"]
 # default = { cpu = "fp32", cuda = "bf16", cuda-vllm = "bf16", xpu = "bf16" }
-# help = { en = "number format of the model; scores are always 32 bit. 16 bits halve the memory and move figures in the third decimal; BGE-M3 on a CPU is computed in fp32", zh = "模型的数值格式；打分始终为 32 位。16 位省一半显存，指标约在第三位小数变化；BGE-M3 在 CPU 上以 fp32 计算" }
+# help = { en = "number format of the model; scores are always 32 bit. 16 bits halve the memory and change the figures a little; BGE-M3 on a CPU is computed in fp32", zh = "模型的数值格式；打分始终为 32 位。16 位省一半显存，指标略有变化；BGE-M3 在 CPU 上以 fp32 计算" }
 # ///
 #
 # Runs by itself too: DATA=dev.jsonl:corpus.jsonl MODEL=out BASELINE=BAAI/bge-m3 OUTPUT=metrics bash evaluate.sh
