@@ -6,6 +6,7 @@ import runpy
 import stat
 import sys
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,8 @@ class TestGuards:
     def test_refused(
         self, model: Path, data: Path, tmp_path: Path, module: str, more: dict[str, Any], reason: str
     ) -> None:
+        if "use_mrl" in more and version("FlagEmbedding").startswith("1.3."):
+            pytest.skip("FlagEmbedding 1.3 has no such argument: its parser refuses it")
         guards.attach(module, [])
         with pytest.raises(SystemExit, match=reason):
             train(module, model, data, tmp_path / "out", **more)
