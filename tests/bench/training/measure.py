@@ -74,7 +74,7 @@ def main() -> None:
     out, module = Path(sys.argv[1]), sys.argv[3]
     sys.argv = [module, *sys.argv[4:]]
     steps = Steps()
-    trainer.DEFAULT_CALLBACKS.append(lambda: steps)
+    trainer.DEFAULT_CALLBACKS.append(steps)
     original = Trainer.training_step
 
     def training_step(self: Any, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
