@@ -18,7 +18,7 @@ def main() -> None:
     if chosen.unsloth:
         from runtime import unsloth_loader
 
-        unsloth_loader.attach()  # Unsloth wants to be imported before transformers
+        unsloth_loader.attach(module)  # Unsloth wants to be imported before transformers
 
     from runtime import bucketing, guards, metrics, model_options, patches
 

@@ -6,8 +6,10 @@ import runpy
 import stat
 import sys
 from collections import Counter
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 import tiny_xlmr
 import torch
 from conftest import patch
-from runtime import bucketing, guards, model_options
+from runtime import bucketing, guards, model_options, unsloth_loader
 from runtime.options import Options
 from transformers import AutoModel, XLMRobertaConfig
 
@@ -236,6 +238,41 @@ class TestModelOptions:
         with pytest.raises(SystemExit, match=r"my\.trainer is not known"):
             model_options.attach("my.trainer", Options(attention_dropout=0.0))
         model_options.attach("my.trainer", Options())
+
+
+class TestUnsloth:
+    def test_where_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(unsloth_loader, "find_spec", lambda name: None)
+        with pytest.raises(SystemExit, match="it is not in this environment"):
+            unsloth_loader.attach(RERANKER)
+
+    def test_embedders_are_refused(self) -> None:
+        with pytest.raises(SystemExit, match=r"only FlagEmbedding\.finetune\.reranker"):
+            unsloth_loader.attach(DENSE)
+
+    def test_what_it_is_asked_for(
+        self, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The request alone, with a stand-in: Unsloth itself needs a GPU."""
+        asked: dict[str, Any] = {}
+
+        class FastModel:
+            @staticmethod
+            def from_pretrained(model_name: str, auto_model: Any, num_labels: int, **more: Any) -> Any:
+                asked.update(more)
+                return auto_model.from_pretrained(model_name, num_labels=num_labels), None
+
+        runner = import_module(f"{RERANKER}.runner")
+        monkeypatch.setattr(
+            runner, "AutoModelForSequenceClassification", runner.AutoModelForSequenceClassification
+        )
+        monkeypatch.setattr(unsloth_loader, "find_spec", lambda name: True)
+        monkeypatch.setitem(sys.modules, "unsloth", SimpleNamespace(FastModel=FastModel))
+        unsloth_loader.attach(RERANKER)
+        train(RERANKER, model, data, tmp_path / "out")
+        assert asked["full_finetuning"] is True
+        assert asked["load_in_4bit"] is False
+        assert (tmp_path / "out" / "model.safetensors").exists()
 
 
 class TestBucketing:
