@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 IMAGES := $(addprefix image-,cpu cuda cuda-vllm xpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test check unit integration bench lock render docs format $(IMAGES)
+.PHONY: help setup tools demo test check unit integration bench bench-train lock render docs format $(IMAGES)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
@@ -56,6 +56,10 @@ integration: tools ## the real parts: engine, image, environment, training
 
 bench: tools ## figures as ratios, measured side by side
 	@for program in tests/bench/*.py; do echo "== $$program"; $(VENV)/bin/python $$program || exit 1; done
+
+bench-train: tools ## memory and speed of training, beside upstream's plain arguments
+	@python="$$($(VENV)/bin/python tests/bench/training/environment.py)" && \
+	for program in head compare; do "$$python" -W ignore tests/bench/training/$$program.py || exit 1; done
 
 lock: setup ## resolve the locks of all targets again
 	$(LAUNCH) image lock

@@ -140,7 +140,12 @@ def recipe_section(found: Recipe) -> str:
         kind = "|".join(each.choices) or each.type.upper()
         default = f"`{each.default_text()}`" if each.default_text() else ""
         rows.append([f"`{each.option} {kind}`", default, each.help.en])
-    return "\n".join([*lines, table(["option", "default", "what it does"], rows)])
+    lines.append(table(["option", "default", "what it does"], rows))
+    if found.refusals:
+        lines.append("Refused:\n")
+        lines += [f"* `{each.condition()}`: {each.why.en}" for each in found.refusals]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def exit_code_page() -> str:

@@ -51,7 +51,8 @@ def list_(lang: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, lang: str | None, as_json: bool) -> None:
     """What a recipe reads, writes and can be told."""
-    from rich.table import Table
+    from rich.padding import Padding
+    from rich.text import Text
 
     language = lang or ui.language()
     found = recipe.load(recipe.find(name, paths.recipes()))
@@ -65,13 +66,15 @@ def show(name: str, lang: str | None, as_json: bool) -> None:
             default = f" [{given.default}]" if given.default else ""
             ui.out.print(f"{title:<8} {given.help.in_language(language)}{default}", markup=False)
     ui.out.print(f"--output {found.outputs.in_language(language)}\n", markup=False)
-    table = Table(box=None, pad_edge=False)
-    for title in ("parameter", "type", "default", "help"):
-        table.add_column(title)
     for item in found.parameters:
-        kind = "|".join(item.choices) or item.type
-        table.add_row(item.option, kind, item.default_text(), item.help.in_language(language))
-    ui.out.print(table)
+        kind, default = "|".join(item.choices) or item.type, item.default_text()
+        said = f" [dim]\\[{default}][/]" if default else ""
+        ui.out.print(f"[bold]{item.option}[/] {kind}{said}", highlight=False)
+        ui.out.print(Padding(Text(item.help.in_language(language)), (0, 0, 0, 4), expand=False))
+    if found.refusals:
+        ui.out.print("\n[bold]refused[/]")
+    for refusal in found.refusals:
+        ui.out.print(f"{refusal.condition()}: {refusal.why.in_language(language)}", markup=False)
 
 
 @command.command("copy")
@@ -185,6 +188,9 @@ def _as_data(found: Recipe, language: str) -> dict[str, object]:
         "launch": found.launch,
         "data": found.data.format if found.data else None,
         "model": found.model.default if found.model else None,
+        "refusals": [
+            {"when": item.condition(), "why": item.why.in_language(language)} for item in found.refusals
+        ],
         "parameters": [
             {
                 "name": item.name,

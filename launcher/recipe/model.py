@@ -86,6 +86,14 @@ class Refusal:
     when: tuple[tuple[str, tuple[Value, ...]], ...]
     why: Text
 
+    def condition(self) -> str:
+        """The options that do not go together, as people write them: ``--target cpu --precision fp16``."""
+        words = []
+        for name, values in self.when:
+            words.append(f"--{name}")
+            words += [] if values == (GIVEN,) else ["|".join(as_text(value) for value in values)]
+        return " ".join(words)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
