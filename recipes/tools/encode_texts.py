@@ -157,9 +157,9 @@ def main() -> None:
     chosen = models.options(given, colbert=given.colbert and bool(given.query))
     data = rows.files(given.data)
     total = count(data)
-    loaded = models.embedder(folder, chosen)
-    query = loaded.queries([given.query]) if given.query else None
-    best, width = write(given.output, data, total, loaded, query, given.top)
+    with models.embedder(folder, chosen) as loaded:
+        query = loaded.queries([given.query]) if given.query else None
+        best, width = write(given.output, data, total, loaded, query, given.top)
     print(f"{total} texts, vectors of {width} numbers, {os.fspath(given.output / 'dense.npy')}")
     if given.query:
         rows.write_json(given.output / "search.json", show(given.output, given.query, best))

@@ -25,17 +25,16 @@ def by_embedder(
     folder: Path, chosen: models.Options, collection: Collection, depth: int
 ) -> dict[str, list[Ranking]]:
     """The best passages of each query by each head of an embedder; the model is gone afterwards."""
-    loaded = models.embedder(folder, chosen)
-    found = block_search.search(
-        loaded.queries(collection.queries),
-        collection.passages,
-        loaded.passages,
-        apart=collection.grades,
-        depth=depth,
-        block=loaded.block,
-        device=loaded.device,
-    )
-    loaded.close()
+    with models.embedder(folder, chosen) as loaded:
+        found = block_search.search(
+            loaded.queries(collection.queries),
+            collection.passages,
+            loaded.passages,
+            apart=collection.grades,
+            depth=depth,
+            block=loaded.block,
+            device=loaded.device,
+        )
     return block_search.cut(found)
 
 
@@ -96,8 +95,8 @@ def rank(
     if cross:
         for name, found in (("model", after), ("baseline", before)):
             if name in folders:
-                predict = models.reranker(folders[name], chosen)
-                found["reranked"] = by_reranker(predict, collection, collection.candidates)
+                with models.reranker(folders[name], chosen) as predict:
+                    found["reranked"] = by_reranker(predict, collection, collection.candidates)
         return after, before
     depth = max(*given.k, given.rerank_top if "reranker" in folders else 1)
     after |= by_embedder(folders["model"], chosen, collection, depth)
@@ -106,7 +105,8 @@ def rank(
     first = [[passage for passage, _ in found[: given.rerank_top]] for found in after["dense"]]
     for name, found in (("reranker", after), ("reranker_baseline", before)):
         if name in folders:
-            found["reranked"] = by_reranker(models.reranker(folders[name], chosen), collection, first)
+            with models.reranker(folders[name], chosen) as predict:
+                found["reranked"] = by_reranker(predict, collection, first)
     return after, before
 
 

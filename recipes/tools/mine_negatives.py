@@ -165,16 +165,15 @@ def main() -> None:
     chosen = models.options(given, sparse=False, colbert=False)
     collection = retrieval_data.read(given.data, split=given.split)
     known = Known(collection)
-    loaded = models.embedder(folder, chosen)
-    found = block_search.search(
-        loaded.queries(collection.queries),
-        collection.passages,
-        loaded.passages,
-        apart=[known.numbers(query) for query in collection.queries],
-        depth=last,
-        block=loaded.block,
-    )
-    loaded.close()
+    with models.embedder(folder, chosen) as loaded:
+        found = block_search.search(
+            loaded.queries(collection.queries),
+            collection.passages,
+            loaded.passages,
+            apart=[known.numbers(query) for query in collection.queries],
+            depth=last,
+            block=loaded.block,
+        )
     excluded: Counter[str] = Counter()
     guards = Guards(
         max_score=given.max_score,

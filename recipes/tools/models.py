@@ -6,9 +6,12 @@ training does. torch and the libraries are imported when a model is loaded.
 """
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -19,6 +22,7 @@ from block_search import Encoded
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 Kind: TypeAlias = Literal["m3", "embedder", "reranker"]
 #: Scores pairs of query and passage; a higher one is better.
@@ -66,14 +70,12 @@ class Embedder:
     Attributes:
         block: passages to encode at a time: enough to fill the devices, few enough for the memory.
         device: where its vectors are compared best.
-        close: frees the model, so that another one has room.
     """
 
     queries: Callable[[Sequence[str]], Encoded]
     passages: Callable[[Sequence[str]], Encoded]
     block: int
     device: str
-    close: Callable[[], None]
 
 
 def arguments(parser: argparse.ArgumentParser, *, embeds: bool = True) -> None:
@@ -191,19 +193,21 @@ def longest(folder: Path, wanted: int) -> int:
     return min(wanted, positions)
 
 
-def embedder(folder: Path, chosen: Options) -> Embedder:
-    """Load an embedder of either kind."""
+@contextmanager
+def embedder(folder: Path, chosen: Options) -> Iterator[Embedder]:
+    """Load an embedder of either kind; afterwards its memory and its processes are free for another one."""
     _threads(chosen)
-    return (_m3 if kind(folder) == "m3" else _sentence_transformer)(folder, chosen)
+    with (_m3 if kind(folder) == "m3" else _sentence_transformer)(folder, chosen) as loaded:
+        yield loaded
 
 
-def _m3(folder: Path, chosen: Options) -> Embedder:
+@contextmanager
+def _m3(folder: Path, chosen: Options) -> Iterator[Embedder]:
     """FlagEmbedding's BGE-M3, one process per device."""
     from FlagEmbedding import BGEM3FlagModel
-    from FlagEmbedding.inference.embedder.encoder_only import m3
     from scipy import sparse
 
-    _silence(m3)
+    _silence()
     length = longest(folder, chosen.max_length)
     loaded = BGEM3FlagModel(
         str(folder),
@@ -235,13 +239,15 @@ def _m3(folder: Path, chosen: Options) -> Embedder:
             tokens=[np.asarray(vectors, np.float32) for vectors in raw["colbert_vecs"] or []],
         )
 
-    return Embedder(
-        queries=_prefixed(encode, chosen.query_instruction),
-        passages=_prefixed(encode, chosen.passage_instruction),
-        block=8 * chosen.batch_size * len(chosen.devices),
-        device=chosen.devices[0],
-        close=loaded.stop_self_pool,
-    )
+    try:
+        yield Embedder(
+            queries=_prefixed(encode, chosen.query_instruction),
+            passages=_prefixed(encode, chosen.passage_instruction),
+            block=8 * chosen.batch_size * len(chosen.devices),
+            device=chosen.devices[0],
+        )
+    finally:
+        loaded.stop_self_pool()
 
 
 def as_float(module: object, inputs: object, outputs: dict[str, Any]) -> dict[str, Any]:
@@ -249,7 +255,8 @@ def as_float(module: object, inputs: object, outputs: dict[str, Any]) -> dict[st
     return {name: value.float() if hasattr(value, "float") else value for name, value in outputs.items()}
 
 
-def _sentence_transformer(folder: Path, chosen: Options) -> Embedder:
+@contextmanager
+def _sentence_transformer(folder: Path, chosen: Options) -> Iterator[Embedder]:
     """Any other embedder by sentence-transformers: its own modules, or its encoder and a pooling."""
     from sentence_transformers import SentenceTransformer
 
@@ -284,27 +291,26 @@ def _sentence_transformer(folder: Path, chosen: Options) -> Embedder:
 
         return encode
 
-    def close() -> None:
+    try:
+        yield Embedder(
+            queries=encoder_of(loaded.encode_query, chosen.query_instruction),
+            passages=encoder_of(loaded.encode_document, chosen.passage_instruction),
+            block=64 * chosen.batch_size * len(chosen.devices),
+            device=chosen.devices[0],
+        )
+    finally:
         if pool is not None:
             loaded.stop_multi_process_pool(pool)
         loaded.to("cpu")
 
-    return Embedder(
-        queries=encoder_of(loaded.encode_query, chosen.query_instruction),
-        passages=encoder_of(loaded.encode_document, chosen.passage_instruction),
-        block=64 * chosen.batch_size * len(chosen.devices),
-        device=chosen.devices[0],
-        close=close,
-    )
 
-
-def reranker(folder: Path, chosen: Options) -> Reranker:
+@contextmanager
+def reranker(folder: Path, chosen: Options) -> Iterator[Reranker]:
     """Load a cross-encoder; its scores are raw logits, without a sigmoid."""
     from FlagEmbedding import FlagReranker
-    from FlagEmbedding.inference.reranker.encoder_only import base
 
     _threads(chosen)
-    _silence(base)
+    _silence()
     loaded = FlagReranker(
         str(folder),
         use_fp16=False,
@@ -321,7 +327,10 @@ def reranker(folder: Path, chosen: Options) -> Reranker:
     def predict(pairs: Sequence[tuple[str, str]]) -> list[float]:
         return [float(value) for value in loaded.compute_score(list(pairs))] if pairs else []
 
-    return predict
+    try:
+        yield predict
+    finally:
+        loaded.stop_self_pool()
 
 
 def _dtype(chosen: Options) -> Any:
@@ -338,12 +347,20 @@ def _threads(chosen: Options) -> None:
         torch.set_num_threads(torch.get_num_threads() * chosen.nproc)
 
 
-def _silence(module: Any) -> None:
-    """Take FlagEmbedding's bars away: they tear a log to pieces, and no argument reaches them."""
-    module.tqdm, module.trange = lambda batches, **_: batches, lambda *bounds, **_: range(*bounds)
+def _silence() -> None:
+    """Take FlagEmbedding's bars away: they tear a log to pieces, and no argument does it."""
+    for name in ("embedder.encoder_only.m3", "reranker.encoder_only.base"):
+        module: Any = importlib.import_module(f"FlagEmbedding.inference.{name}")
+        module.tqdm, module.trange = lambda batches, **_: batches, lambda *bounds, **_: range(*bounds)
 
 
 def _prefixed(
     encode: Callable[[Sequence[str]], Encoded], instruction: str
 ) -> Callable[[Sequence[str]], Encoded]:
     return lambda texts: encode([instruction + text for text in texts] if instruction else texts)
+
+
+# One process of several devices imports the program anew, and with it this module; at that time only its name
+# tells what it is.
+if multiprocessing.current_process().name != "MainProcess":
+    _silence()

@@ -6,6 +6,7 @@ a few thousand pairs at a time, so memory does not grow with the data.
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,28 @@ def main() -> None:
     chosen = models.options(given, sparse=False, colbert=False)
     named = rows.outputs(given.data)
     total = rows.check_pairs([path for path, _ in named])
-    if kind == "reranker":
-        predict = models.reranker(folder, chosen)
-    else:
-        predict = by_vectors(models.embedder(folder, chosen))
     what = "logits" if kind == "reranker" else "cosine similarities"
     print(f"{total} rows, teacher {given.model}: {what} times {given.scale:g}")
+    with ExitStack() as stack:
+        if kind == "reranker":
+            predict = stack.enter_context(models.reranker(folder, chosen))
+        else:
+            predict = by_vectors(stack.enter_context(models.embedder(folder, chosen)))
+        ranges, better = write(given, named, predict, total)
+    print(f"mean range of a row's scores {ranges / total:.3f}")
+    print(f"rows with every positive above every negative: {better / total:.1%}")
+    if ranges < total:
+        print("the scores of a row are so near to each other that their softmax is flat: raise --scale")
+
+
+def write(
+    given: argparse.Namespace, named: Sequence[tuple[Path, str]], predict: models.Reranker, total: int
+) -> tuple[float, int]:
+    """Write a file per file.
+
+    Returns:
+        The ranges of the rows' scores, summed, and the rows with every positive above every negative.
+    """
     progress, finished = Progress(total, "rows scored"), 0
 
     def done(count: int) -> None:
@@ -100,10 +117,7 @@ def main() -> None:
                 both = [*row["pos_scores"], *row["neg_scores"]]
                 ranges += max(both) - min(both)
                 better += min(row["pos_scores"]) > max(row["neg_scores"])
-    print(f"mean range of a row's scores {ranges / total:.3f}")
-    print(f"rows with every positive above every negative: {better / total:.1%}")
-    if ranges < total:
-        print("the scores of a row are so near to each other that their softmax is flat: raise --scale")
+    return ranges, better
 
 
 def _arguments() -> argparse.Namespace:
