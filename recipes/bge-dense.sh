@@ -30,10 +30,10 @@
 # why = { en = "the trainer parses it and never reads it; the tokenizer comes from --model", zh = "训练器只解析、从不读取；分词器取自 --model" }
 # [[refusals]]
 # when = { use_slow_tokenizer = "given" }
-# why = { en = "the trainer never reads it", zh = "训练器从不读取该参数" }
+# why = { en = "only the trainers of large language models parse it, and they never read it", zh = "只有大语言模型的训练器解析该参数，且从不读取" }
 # [[refusals]]
 # when = { peft_model_path = "given" }
-# why = { en = "the trainer never reads it", zh = "训练器从不读取该参数" }
+# why = { en = "only the trainers of large language models parse it, and they never read it", zh = "只有大语言模型的训练器解析该参数，且从不读取" }
 # [[refusals]]
 # when = { overwrite_output_dir = "given" }
 # why = { en = "an output folder is never overwritten; give another --output", zh = "输出文件夹不会被覆盖；请另给 --output" }
@@ -134,7 +134,7 @@
 # [parameters.bucket_batch_sizes]
 # type = "str"
 # default = ""
-# help = { en = "batch sizes for length_bucketing instead of measured ones, as longest passage in tokens:queries, e.g. 128:32,512:8; empty: measure. A record's sizes here repeat its run exactly", zh = "手动给出 length_bucketing 的批大小（段落最大词元数:查询数，如 128:32,512:8）；留空则实测。填入记录中的值可精确重复该次训练" }
+# help = { en = "batch sizes for length_bucketing instead of measured ones, as longest passage in tokens:queries, e.g. 128:32,512:8, for one source (a record numbers them) as 1/128:16; empty: measure. A record's sizes, given here, repeat its batches; max_batch_size does not apply", zh = "手动给出 length_bucketing 的批大小（段落最大词元数:查询数，如 128:32,512:8；只对某个数据源则写 1/128:16，编号见记录）；留空则实测。填入记录中的值可重复该次的批次；此时 max_batch_size 不起作用" }
 # [parameters.dataloader_drop_last]
 # type = "bool"
 # default = true

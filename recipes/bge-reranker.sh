@@ -30,10 +30,10 @@
 # why = { en = "the trainer parses it and never reads it; the tokenizer comes from --model", zh = "训练器只解析、从不读取；分词器取自 --model" }
 # [[refusals]]
 # when = { use_slow_tokenizer = "given" }
-# why = { en = "the trainer never reads it", zh = "训练器从不读取该参数" }
+# why = { en = "only the trainers of large language models parse it, and they never read it", zh = "只有大语言模型的训练器解析该参数，且从不读取" }
 # [[refusals]]
 # when = { peft_model_path = "given" }
-# why = { en = "the trainer never reads it", zh = "训练器从不读取该参数" }
+# why = { en = "only the trainers of large language models parse it, and they never read it", zh = "只有大语言模型的训练器解析该参数，且从不读取" }
 # [[refusals]]
 # when = { overwrite_output_dir = "given" }
 # why = { en = "an output folder is never overwritten; give another --output", zh = "输出文件夹不会被覆盖；请另给 --output" }

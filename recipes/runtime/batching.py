@@ -6,6 +6,7 @@ the next longer bucket, where it fits as well. Nothing is left out but, per epoc
 there are processes.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows: TypeAlias = NDArray[np.int64]
+
+_SIZE = re.compile(r"(?:(\d+)/)?(\d+):0*([1-9]\d*)")
 
 #: Upper ends of the buckets, in tokens of the longest passage: about 1.4 apart, so that padding within a
 #: bucket wastes at most a third.
@@ -99,26 +102,38 @@ def batches(
     return [found[index] for index in generator.permutation(len(found))]
 
 
-def parse_sizes(text: str) -> dict[int, int]:
-    """``"128:32,512:8"`` as {128: 32, 512: 8}: tokens of a bucket's longest passage to its batch size.
+def parse_sizes(text: str) -> dict[tuple[int | None, int], int]:
+    """``"128:32,1/512:8"`` as {(None, 128): 32, (1, 512): 8}: source and longest passage to batch size.
+
+    Without a source a size is for every source.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: it is not of that form, or a batch size is below 1.
     """
-    pairs = [word.split(":") for word in text.replace(" ", "").split(",") if word]
-    return {int(length): int(size) for length, size in pairs}
+    found: dict[tuple[int | None, int], int] = {}
+    for word in text.replace(" ", "").split(","):
+        if not word:
+            continue
+        match = _SIZE.fullmatch(word)
+        if match is None:
+            raise ValueError(f"{word!r} is not of the form 128:32 or 1/128:32")
+        found[match[1] and int(match[1]), int(match[2])] = int(match[3])
+    return found
 
 
-def given_size(sizes: dict[int, int], passage_length: int) -> int:
+def given_size(sizes: dict[tuple[int | None, int], int], source: int, passage_length: int) -> int:
     """The batch size that was given for a length: that of the shortest named length that holds it.
+
+    Sizes of the source itself come before those of every source.
 
     Raises:
         ValueError: every named length is shorter.
     """
-    holding = [length for length in sizes if length >= passage_length]
-    if not holding:
-        raise ValueError(f"no batch size was given for passages of {passage_length} tokens")
-    return sizes[min(holding)]
+    for owner in (source, None):
+        holding = [length for of, length in sizes if of == owner and length >= passage_length]
+        if holding:
+            return sizes[owner, min(holding)]
+    raise ValueError(f"no batch size was given for passages of {passage_length} tokens")
 
 
 def padding_share(sources: Sequence[Source], passages: Rows) -> float:

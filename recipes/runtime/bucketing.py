@@ -188,9 +188,9 @@ class _Sizer:
     def _given(self, sources: list[Source]) -> dict[str, Any]:
         try:
             sizes = batching.parse_sizes(self._options.bucket_batch_sizes)
-            for source in sources:
+            for number, source in enumerate(sources):
                 for bucket in source.buckets:
-                    bucket.batch_size = batching.given_size(sizes, bucket.passage_length)
+                    bucket.batch_size = batching.given_size(sizes, number, bucket.passage_length)
         except ValueError as error:
             raise SystemExit(f"bucket batch sizes {self._options.bucket_batch_sizes!r}: {error}") from None
         return {}

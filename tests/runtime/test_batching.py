@@ -53,10 +53,17 @@ def test_sources_do_not_mix() -> None:
 
 
 def test_given_sizes() -> None:
-    sizes = batching.parse_sizes("512:8, 128:32,")
-    assert [batching.given_size(sizes, length) for length in (1, 128, 129, 512)] == [32, 32, 8, 8]
+    sizes = batching.parse_sizes("512:8, 128:32,1/256:5,")
+    assert [batching.given_size(sizes, 0, length) for length in (1, 128, 129, 512)] == [32, 32, 8, 8]
+    assert [batching.given_size(sizes, 1, length) for length in (1, 256, 257)] == [5, 5, 8]
     with pytest.raises(ValueError, match="no batch size was given for passages of 513 tokens"):
-        batching.given_size(sizes, 513)
+        batching.given_size(sizes, 0, 513)
+
+
+@pytest.mark.parametrize("text", ["8", "x:1", "128:0", "-1:2", "/128:2", "1:2:3"])
+def test_sizes_of_another_form(text: str) -> None:
+    with pytest.raises(ValueError, match="is not of the form"):
+        batching.parse_sizes(text)
 
 
 @given(st.floats(0, 1e9), st.floats(1, 1e6), st.sampled_from([0.0, 6.0, 12.0]), st.integers(2, 8))
