@@ -208,8 +208,9 @@ def _judge_pairs(row: dict[str, Any], rules: Rules) -> Iterator[str]:
         yield from _texts_problems(row, field)
     for field in ("pos", "neg"):
         yield from _scores_problems(row, field, required=rules.scores)
-    if "prompt" in row and not isinstance(row["prompt"], str | None):
-        yield f"prompt: a text, not {_kind(row['prompt'])}"
+    for key in ("prompt", "query_prompt", "passage_prompt"):
+        if key in row and not isinstance(row[key], str | None):
+            yield f"{key}: a text, not {_kind(row[key])}"
 
 
 def _judge_retrieval(row: dict[str, Any], rules: Rules) -> Iterator[str]:

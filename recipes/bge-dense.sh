@@ -23,6 +23,15 @@
 # when = { target = ["cpu", "xpu"], deepspeed = ["stage0", "stage1", "stage2", "stage3", "stage3-offload"] }
 # why = { en = "this image has no DeepSpeed", zh = "该镜像没有 DeepSpeed" }
 # [[refusals]]
+# when = { deepspeed = ["stage3", "stage3-offload"] }
+# why = { en = "FlagEmbedding's trainers throw the gathered weights away when they save: the result would be empty tensors; use stage1 or stage2", zh = "FlagEmbedding 的训练器保存时丢弃已汇集的权重，结果将是空张量；请用 stage1 或 stage2" }
+# [[refusals]]
+# when = { deepspeed = ["stage0", "stage1", "stage2"], optim = ["adamw_bnb_8bit", "adamw_torch_fused"] }
+# why = { en = "DeepSpeed's configuration brings its own optimiser, and --optim would be ignored", zh = "DeepSpeed 配置自带优化器，--optim 会被忽略" }
+# [[refusals]]
+# when = { deepspeed = ["stage0", "stage1", "stage2"], length_bucketing = true, bucket_batch_sizes = "" }
+# why = { en = "memory is measured before DeepSpeed shares it out: give --bucket-batch-sizes, or --deepspeed none", zh = "显存在 DeepSpeed 分摊之前测量：请给出 --bucket-batch-sizes，或用 --deepspeed none" }
+# [[refusals]]
 # when = { group_by_length = "given" }
 # why = { en = "transformers' sampler cannot read these rows; use --length-bucketing true", zh = "transformers 的采样器读不了这种数据；请用 --length-bucketing true" }
 # [[refusals]]
@@ -138,7 +147,7 @@
 # [parameters.dataloader_drop_last]
 # type = "bool"
 # default = true
-# help = { en = "leave out the last, smaller batch of an epoch; false trains it too (with same_dataset_within_batch it is always left out)", zh = "丢弃每轮最后不满的批次；false 则也训练（same_dataset_within_batch 时总是丢弃）" }
+# help = { en = "leave out the last, smaller batch of an epoch; false trains it too (with same_dataset_within_batch it is always left out, with length_bucketing never)", zh = "丢弃每轮最后不满的批次；false 则也训练（same_dataset_within_batch 时总是丢弃，length_bucketing 时从不丢弃）" }
 # [parameters.precision]
 # type = "choice"
 # choices = ["fp32", "bf16", "fp16"]
@@ -152,7 +161,7 @@
 # type = "choice"
 # choices = ["none", "stage0", "stage1", "stage2", "stage3", "stage3-offload"]
 # default = "none"
-# help = { en = "a configuration of ds_configs/, only in images that have DeepSpeed. On one device it saves nothing; stage1 to stage3 share optimiser states, gradients, parameters between devices", zh = "ds_configs/ 中的配置，仅限带 DeepSpeed 的镜像。单卡上不省显存；stage1 至 stage3 在多卡间分摊优化器状态、梯度、参数" }
+# help = { en = "a configuration of ds_configs/, only in images that have DeepSpeed. On one device it saves nothing; stage1 and stage2 share optimiser states and gradients between devices", zh = "ds_configs/ 中的配置，仅限带 DeepSpeed 的镜像。单卡上不省显存；stage1 与 stage2 在多卡间分摊优化器状态与梯度" }
 # [parameters.optim]
 # type = "choice"
 # choices = ["adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit"]
@@ -165,7 +174,7 @@
 # [parameters.attention_dropout]
 # type = "float"
 # default = { cpu = 0, cuda = -1, cuda-vllm = -1, xpu = 0 }
-# help = { en = "dropout probability of the attention weights; negative: the model's own. 0 keeps attention fused on CPU and Intel GPUs, at a third of the activation memory", zh = "注意力权重的 dropout 概率；负数表示沿用模型自身。0 使 CPU 与 Intel 显卡保持融合注意力，激活内存约为三分之一" }
+# help = { en = "dropout probability of the attention weights; negative: the model's own. 0 keeps attention fused on CPU and Intel GPUs, at a third of the activation memory; models with attention of another kind are left as they are", zh = "注意力权重的 dropout 概率；负数表示沿用模型自身。0 使 CPU 与 Intel 显卡保持融合注意力，激活内存约为三分之一" }
 # [parameters.negatives_cross_device]
 # type = "bool"
 # default = true

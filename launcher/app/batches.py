@@ -111,19 +111,18 @@ def refuse_unused(
         given: files and folders, as the command line has them.
         files: every file of them.
         values: of the recipe's parameters, raw trainer arguments included. A recipe without
-            ``same_dataset_within_batch`` has no such files; nor has one that groups rows by length, which
-            makes batches in its own way.
+            ``same_dataset_within_batch`` has no such files. One that groups rows by length trains partial
+            batches too, but still needs a row for every process.
         processes: the world size.
 
     Raises:
         DataError: all such files.
     """
-    if not says(True, values.get("same_dataset_within_batch", "")):
-        return
-    if says(True, values.get("length_bucketing", "")):
+    by_length = says(True, values.get("length_bucketing", ""))
+    if not (by_length or says(True, values.get("same_dataset_within_batch", ""))):
         return
     try:
-        batch_size = int(values["per_device_train_batch_size"])
+        batch_size = 1 if by_length else int(values["per_device_train_batch_size"])
         most = int(values.get("max_example_num_per_dataset", _MOST))
         limits = Limits(
             small=int(values.get("small_threshold", 0)),
@@ -136,7 +135,7 @@ def refuse_unused(
         file.path: Rows(
             path=file.path,
             count=min(file.rows, most),
-            batch_size=file_batch_size(_first_row(file.path), batch_size),
+            batch_size=1 if by_length else file_batch_size(_first_row(file.path), batch_size),
         )
         for file in files
     }
@@ -149,7 +148,7 @@ def refuse_unused(
         listed = problems[:SHOWN]
         if len(problems) > len(listed):
             listed.append(f"… and {len(problems) - len(listed)} more")
-        bucketing = ["--length-bucketing true"] if "length_bucketing" in values else []
+        bucketing = ["--length-bucketing true"] if "length_bucketing" in values and not by_length else []
         ways = [
             "a smaller --per-device-train-batch-size",
             *bucketing,

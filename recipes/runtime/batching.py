@@ -29,7 +29,8 @@ class Bucket:
 
     Attributes:
         rows: numbers of the rows.
-        query_length, passage_length: tokens of the longest of them, padding included.
+        passage_length: tokens of the longest of them, padding included.
+        query_length: the same of the queries, those of shorter buckets included.
         batch_size: queries per device; found later.
     """
 
@@ -67,15 +68,20 @@ def into_buckets(rows: Rows, queries: Rows, passages: Rows, *, longest: int, mul
     """
     edges = [edge for edge in EDGES if edge < longest] + [max(longest, 1)]
     place = np.searchsorted(edges, passages)
-    return [
-        Bucket(
-            rows=rows[inside],
-            query_length=_padded(int(queries[inside].max()), multiple),
-            passage_length=_padded(int(passages[inside].max()), multiple),
-        )
-        for index in range(len(edges))
-        if (inside := place == index).any()
-    ]
+    buckets: list[Bucket] = []
+    longest_query = 0  # of this bucket and all shorter ones, whose left-over rows move up
+    for index in range(len(edges)):
+        inside = place == index
+        if inside.any():
+            longest_query = max(longest_query, int(queries[inside].max()))
+            buckets.append(
+                Bucket(
+                    rows=rows[inside],
+                    query_length=_padded(longest_query, multiple),
+                    passage_length=_padded(int(passages[inside].max()), multiple),
+                )
+            )
+    return buckets
 
 
 def batches(

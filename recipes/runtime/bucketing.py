@@ -7,6 +7,7 @@ the training starts.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -28,6 +29,8 @@ _SURE = 0.5
 _SMALLER = 0.85
 #: Adam keeps two moments per trained parameter, in 32 bit; bitsandbytes' 8-bit Adam in one byte each.
 _ADAM_BYTES = {"adamw_bnb_8bit": 2}
+#: What torch says when memory ends; only CUDA has an error class of its own for it.
+_NO_MEMORY = re.compile(r"out.of.(device.|host.)?memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
 #: Copies of the late interaction's scores that live at once: forward, its maximum's gradient, one to add up.
 _COPIES = 3
 
@@ -68,6 +71,8 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
         )
         queries, passages = self._lengths()
         self.sources = self._sources(queries, passages)
+        if any(sum(len(b.rows) for b in source.buckets) < self.num_processes for source in self.sources):
+            raise SystemExit(f"a file has fewer rows than there are processes ({self.num_processes})")
         memory = _Sizer(runner, options).find(self.sources)
         self.refresh_epoch()
         self._report(passages, memory)
@@ -78,14 +83,18 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
         self.step = 0
 
     def _sources(self, queries: Any, passages: Any) -> list[Source]:
-        """One source per file, or one for all, as same_dataset_within_batch says."""
+        """One source per file, or one for all, as same_dataset_within_batch says.
+
+        Files whose rows have a type or a group size of their own stay apart: a batch can have only one.
+        """
         each, flags, sizes = self.each_data_idxs, self.no_in_batch_neg_flags, self.batch_size_idxs
-        if not self.args.same_dataset_within_batch and not any(flags):
+        alike = not any(flags) and not {"type", "train_group_size"} & set(self.dataset.column_names)
+        if not self.args.same_dataset_within_batch and alike:
             each, flags, sizes = [np.concatenate(each)], [False], [min(sizes)]
         multiple = self.args.pad_to_multiple_of or 1
         found = []
         for rows, flag, size in zip(each, flags, sizes, strict=True):
-            group, _ = self._get_train_group_size(self.dataset[rows[:1]])
+            group = self._largest_group(rows)
             buckets = batching.into_buckets(
                 rows, queries[rows], passages[rows], longest=self.args.passage_max_len, multiple=multiple
             )
@@ -93,6 +102,14 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
                 Source(group_size=group, largest=max(1, size), no_in_batch_neg=flag, buckets=buckets)
             )
         return found
+
+    def _largest_group(self, rows: Any) -> int:
+        """Most passages per query in any batch of a source; upstream asks each batch's first row."""
+        block = self.dataset[rows]
+        if "type" in block:
+            return 2 if set(block["type"]) == {"only_1neg"} else int(self.args.train_group_size)
+        own = [size for size in block.get("train_group_size", []) if isinstance(size, int) and size > 0]
+        return max(own) if len(own) == len(rows) else max([*own, int(self.args.train_group_size)])
 
     def _lengths(self) -> tuple[Any, Any]:
         """Tokens of every row's query and longest passage; the processes share the work."""
@@ -119,7 +136,9 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
         ]
         groups = [[*pos, *neg] for pos, neg in zip(block["pos"], block["neg"], strict=True)]
         texts = [text for group in groups for text in group]
-        if args.passage_instruction_for_retrieval is not None:
+        if set(block.get("type") or []) & {"symmetric_sts", "symmetric_clustering"}:
+            texts = [args.query_instruction_format.format(instruction, text) for text in texts]
+        elif args.passage_instruction_for_retrieval is not None:
             before = args.passage_instruction_for_retrieval
             texts = [args.passage_instruction_format.format(before, text) for text in texts]
         starts = np.cumsum([0, *map(len, groups[:-1])])
@@ -199,8 +218,10 @@ class _Sizer:
         """Bytes that one step's activations may take, beside gradients and the optimiser's states."""
         trained = sum(p.numel() for p in self._runner.model.parameters() if p.requires_grad)
         states = trained * _ADAM_BYTES.get(str(self._training.optim.value), 8)
-        buckets = trained * 4 if self._training.world_size > 1 else 0  # DDP's copy of the gradients
-        return (self._memory.free() - states - buckets) * self._options.memory_fraction
+        # A measured step makes its gradients itself. DDP keeps a copy of them, and with accumulation they lie
+        # there before the step begins.
+        copies = (self._training.world_size > 1) + (self._training.gradient_accumulation_steps > 1)
+        return (self._memory.free() - states - 4 * trained * copies) * self._options.memory_fraction
 
     def _formula(self, source: Source, bucket: Any, budget: float) -> Cost:
         """Measure one and a few queries of the longest bucket."""
@@ -250,7 +271,9 @@ class _Sizer:
                 loss = model(queries=queries, passages=passages).loss
             loss.backward()
             return self._memory.peak()
-        except (torch.OutOfMemoryError, MemoryError):
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError) and not _NO_MEMORY.search(str(error)):
+                raise
             return None
         finally:
             model.zero_grad(set_to_none=True)

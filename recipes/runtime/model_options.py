@@ -57,7 +57,7 @@ def set_attention_dropout(model: nn.Module, probability: float) -> None:
         probability: from 0 to below 1.
 
     Raises:
-        SystemExit: the model has no attention that is known here.
+        SystemExit: dropout is asked for, and the model has no attention that is known here.
     """
     found = 0
     for module in model.modules():
@@ -67,7 +67,11 @@ def set_attention_dropout(model: nn.Module, probability: float) -> None:
             if hasattr(module, "dropout_prob"):  # what fused attention reads
                 module.dropout_prob = probability
     if not found:
-        raise SystemExit(f"attention dropout: {type(model).__name__} has no layer …SelfAttention")
+        message = f"attention dropout: {type(model).__name__} has no layer …SelfAttention"
+        if probability:
+            raise SystemExit(message)
+        print(f"{message}; it keeps its own")
+        return
     model.config.attention_probs_dropout_prob = probability
 
 

@@ -1,6 +1,7 @@
 """How much memory a training step takes: measured by one forward and backward pass, on any device."""
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Memory(Protocol):
         """Forget the peak so far."""
 
     def peak(self) -> int:
-        """Bytes that were taken at most since the reset, beside what was taken then."""
+        """Bytes that were taken at most since the reset, beside what was taken before."""
 
 
 class Accelerator:
@@ -67,10 +68,16 @@ class Ram:
         return min([psutil.virtual_memory().available, *_cgroup_left()]) // self._processes
 
     def reset(self) -> None:
-        """Start counting; writing 5 resets the peak (proc(5), clear_refs)."""
+        """Start counting; writing 5 resets the peak (proc(5), clear_refs).
+
+        What the allocator kept of the step before would be used again unseen: it is given back first, and the
+        first measurement's start counts for all.
+        """
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)  # glibc
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        self._before = psutil.Process().memory_info().rss
+        self._before = self._before or psutil.Process().memory_info().rss
 
     def peak(self) -> int:
         """``VmHWM``: the peak of the resident set."""

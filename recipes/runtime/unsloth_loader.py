@@ -33,6 +33,8 @@ def _loader(fast: Any, original: Any) -> Any:
         @staticmethod
         def from_pretrained(path: str, *, config: Any, trust_remote_code: bool = False, **_: Any) -> Any:
             """The model with one score per pair, all weights to be trained."""
+            import torch
+
             model, _tokenizer = fast.from_pretrained(
                 model_name=path,
                 auto_model=original,
@@ -40,6 +42,7 @@ def _loader(fast: Any, original: Any) -> Any:
                 max_seq_length=config.max_position_embeddings,
                 load_in_4bit=False,
                 full_finetuning=True,
+                dtype=torch.float32,  # small updates are lost in 16 bit; autocast makes the activations small
                 trust_remote_code=trust_remote_code,
             )
             return model

@@ -243,7 +243,8 @@ def _m3(folder: Path, chosen: Options) -> Iterator[Embedder]:
         yield Embedder(
             queries=_prefixed(encode, chosen.query_instruction),
             passages=_prefixed(encode, chosen.passage_instruction),
-            block=8 * chosen.batch_size * len(chosen.devices),
+            # token vectors of long texts fill the memory, so fewer of them at a time
+            block=max(1, 8 * 512 // max(512, chosen.max_length)) * chosen.batch_size * len(chosen.devices),
             device=chosen.devices[0],
         )
     finally:

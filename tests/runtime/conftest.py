@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from FlagEmbedding.abc.finetune.embedder import AbsDataset
+from FlagEmbedding.abc.finetune.reranker import AbsDataset as RerankerDataset
 from FlagEmbedding.abc.finetune.reranker import AbsModeling
 from FlagEmbedding.finetune.embedder.encoder_only import base, m3
 from FlagEmbedding.finetune.reranker.encoder_only import base as reranker
@@ -20,6 +21,7 @@ from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification, 
 PATCHED = (
     AbsDataset.AbsEmbedderTrainDataset,
     AbsDataset.AbsEmbedderSameDatasetTrainDataset,
+    RerankerDataset.AbsRerankerTrainDataset,
     AbsModeling.AbsRerankerModel,
     m3.EncoderOnlyEmbedderM3Model,
     m3.EncoderOnlyEmbedderM3Runner,

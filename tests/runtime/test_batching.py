@@ -35,6 +35,8 @@ def test_nothing_is_lost_and_everything_fits(
         # a batch is no larger than its longest row's bucket allows
         bucket = next(b for b in buckets if b.passage_length >= passages[batch].max())
         assert len(batch) <= bucket.batch_size * processes
+        # nor are its queries longer than those that the bucket was measured with
+        assert queries[batch].max() <= bucket.query_length
     again = batching.batches([source], processes, np.random.default_rng(seed))
     assert [list(batch) for batch, _ in again] == [list(batch) for batch, _ in found]
     assert 0 <= batching.padding_share([source], passages) < 1

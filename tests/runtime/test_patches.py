@@ -11,6 +11,7 @@ from FlagEmbedding.abc.finetune.embedder.AbsDataset import (
     AbsEmbedderSameDatasetTrainDataset,
     AbsEmbedderTrainDataset,
 )
+from FlagEmbedding.abc.finetune.reranker.AbsDataset import AbsRerankerTrainDataset
 from runtime.patches import PATCHES, choose, registry
 
 M3 = "FlagEmbedding.finetune.embedder.encoder_only.m3"
@@ -135,6 +136,21 @@ class TestPrompts:
         assert made[1][0] == "seek: who"
         assert "prompt" in made.dataset.column_names
 
+    def test_rerankers(self) -> None:
+        from datasets import Dataset
+
+        made, _ = self.rows(AbsRerankerTrainDataset)
+        made.args.query_instruction_for_rerank, made.args.shuffle_ratio = "find: ", 0.0
+        made.args.passage_instruction_for_rerank, made.args.passage_instruction_format = "", "{}{}"
+        made.create_one_example = lambda query, passage: f"{query}|{passage}"
+        columns = {"query_prompt": [None, "seek: "], "passage_prompt": [None, "text: "]}
+        texts = {"query": ["where", "who"], "pos": [["here"]] * 2, "neg": [["there"]] * 2}
+        made.dataset = Dataset.from_dict({**columns, **texts})
+        assert made[0][0][0] == "Nonewhere|Nonehere"
+        patch("prompts")
+        assert made[0][0][0] == "find: where|here"
+        assert made[1][0][0] == "seek: who|text: here"
+
 
 class TestSubBatch:
     def test_upstream_stops_at_unequal_lengths(self, m3_model: Any) -> None:
@@ -227,7 +243,11 @@ class TestRegistry:
         assert "sparse-head" not in {item.name for item in some}
         assert off == ["sparse-head"]
         assert [item.name for item in choose(M3, "sparse-head")[0]] == ["sparse-head"]
-        assert {item.name for item in choose(RERANKER, "all")[0]} == {"reranker-batch", "file-modes"}
+        assert {item.name for item in choose(RERANKER, "all")[0]} == {
+            "prompts",
+            "reranker-batch",
+            "file-modes",
+        }
         assert choose("my.trainer", "all") == ([], [])
         with pytest.raises(SystemExit, match="there is no patch sparse, coffee"):
             choose(M3, "sparse -coffee")

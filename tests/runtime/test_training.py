@@ -219,7 +219,8 @@ class TestModelOptions:
         model_options.set_attention_dropout(encoder, 0.0)
         assert twice()
         with pytest.raises(SystemExit, match="Linear has no layer"):
-            model_options.set_attention_dropout(torch.nn.Linear(2, 2), 0.0)
+            model_options.set_attention_dropout(torch.nn.Linear(2, 2), 0.1)
+        model_options.set_attention_dropout(torch.nn.Linear(2, 2), 0.0)  # the default stops nobody
 
     def test_frozen_word_embeddings(self, model: Path, data: Path, tmp_path: Path) -> None:
         model_options.attach(DENSE, Options(freeze_word_embeddings=True, attention_dropout=0.0))
@@ -407,11 +408,13 @@ class TestBucketing:
 
 
 def test_the_probe_sees_ram() -> None:
+    """Time and again: what the allocator kept of the last step must not hide the next one."""
     from runtime import probe
 
     memory = probe.of(torch.device("cpu"))
     assert memory.free() > 0
-    memory.reset()
-    block = torch.ones(64 << 20, dtype=torch.uint8)
-    del block
-    assert 60 << 20 < memory.peak() < 120 << 20
+    for _ in range(3):
+        memory.reset()
+        blocks = [torch.ones(1 << 18) for _ in range(64)]  # 1 MiB each: small ones, which the allocator keeps
+        del blocks
+        assert 60 << 20 < memory.peak() < 90 << 20

@@ -200,6 +200,18 @@ def test_nothing_is_left_out(tmp_path: Path, more: dict[str, str]) -> None:
     assert refused((written(tmp_path / "a.jsonl", 3),), {**ON, **more}) is None
 
 
+def test_with_length_bucketing_every_process_needs_a_row(tmp_path: Path) -> None:
+    given_ = (written(tmp_path / "a.jsonl", 3),)
+    by_length = {**ON, "length_bucketing": "true"}
+    assert refused(given_, by_length, processes=3) is None
+    error = refused(given_, by_length, processes=4)
+    assert error is not None
+    assert error.hint is not None
+    assert "--length-bucketing" not in error.hint
+    # thresholds leave files out in this mode too
+    assert refused(given_, {**by_length, "small_threshold": "5"}) is not None
+
+
 def test_recipes_that_batch_otherwise(tmp_path: Path) -> None:
     given_ = (written(tmp_path / "a.jsonl", 1),)
     assert refused(given_, {}) is None

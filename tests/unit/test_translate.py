@@ -383,7 +383,7 @@ def test_spellings(folder: Path, spelling: str, expected: str) -> None:
         ("--group_by_length", "gone", "length_bucketing"),
         ("--logging_dir x", "gone", "metrics.jsonl"),
         ("--save_safetensors False", "gone", "safetensors"),
-        ("--enable_sub_batch True", "gone", "sub_batch_size"),
+        ("--enable_sub_batch True", "gone", "--sub-batch-size 8"),
         ("--resume_from_checkpoint x", "gone", "--model"),
         ("--token hf_s3cr3t", "gone", "HF_TOKEN"),
         ("--deepspeed own.json", "gone", "does not tell the stage"),

@@ -66,9 +66,9 @@ def _deepspeed(work: "Work", name: str, values: list[str]) -> None:
 def _sub_batch(work: "Work", name: str, values: list[str]) -> None:
     shown = f"--{name} {' '.join(values)}".rstrip()
     why = text(
-        "the old trainer chose sub-batches by length; today that is a number, sub_batch_size, and unified"
-        " fine-tuning refuses it",
-        "旧训练器按长度自动拆分；现在是数字 sub_batch_size，且三头统一训练不支持",
+        "the old trainer chose sub-batches by length; today that is a number: --sub-batch-size 8, say, where"
+        " memory does not suffice",
+        "旧训练器按长度自动拆分；现在是一个数：显存不足时用例如 --sub-batch-size 8",
     )
     work.drop("gone", shown, why if _true(values) else text("it was off", "原本就是关闭的"))
 

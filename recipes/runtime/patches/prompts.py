@@ -1,9 +1,10 @@
 """The text ``None`` before a query or passage that has no instruction.
 
-Upstream formats ``str.format(prompt, query)``: in same-dataset mode always, in plain mode when an instruction
-is given. With no instruction, and in every row whose ``prompt`` is null (also one that merely lacks the key,
-in a file where another row has it), the prompt is ``None`` and the model learns from "Nonehow do I …".
-Here a missing prompt is the instruction, and a missing instruction is the empty text.
+Upstream formats ``str.format(prompt, query)``: in same-dataset mode always, in plain mode when an
+instruction is given. With no instruction, and in every row whose ``prompt`` is null (also one that merely
+lacks the key, in a file where another row has it), the prompt is ``None`` and the model learns from
+"Nonehow do I …". A reranker's ``query_prompt`` and ``passage_prompt`` are formatted in the same way. Here a
+missing prompt is the instruction, and a missing instruction is the empty text.
 """
 
 from typing import Any
@@ -12,6 +13,7 @@ from FlagEmbedding.abc.finetune.embedder.AbsDataset import (
     AbsEmbedderSameDatasetTrainDataset,
     AbsEmbedderTrainDataset,
 )
+from FlagEmbedding.abc.finetune.reranker.AbsDataset import AbsRerankerTrainDataset
 
 
 def apply() -> None:
@@ -19,7 +21,10 @@ def apply() -> None:
     AbsEmbedderSameDatasetTrainDataset._create_batch_data = _batch(
         AbsEmbedderSameDatasetTrainDataset._create_batch_data
     )
-    AbsEmbedderTrainDataset.__getitem__ = _item(AbsEmbedderTrainDataset.__getitem__)
+    AbsEmbedderTrainDataset.__getitem__ = _item(AbsEmbedderTrainDataset.__getitem__, ("prompt",))
+    AbsRerankerTrainDataset.__getitem__ = _item(
+        AbsRerankerTrainDataset.__getitem__, ("query_prompt", "passage_prompt")
+    )
 
 
 def _batch(original: Any) -> Any:
@@ -32,13 +37,12 @@ def _batch(original: Any) -> Any:
     return _create_batch_data
 
 
-def _item(original: Any) -> Any:
+def _item(original: Any, keys: tuple[str, ...]) -> Any:
     def __getitem__(self: Any, item: Any) -> Any:  # noqa: N807 - it replaces the class's own
-        if "prompt" not in self.dataset.column_names or self.dataset[item]["prompt"] is not None:
-            return original(self, item)
-        whole = self.dataset
+        whole, row = self.dataset, self.dataset[item]
+        missing = [key for key in keys if key in whole.column_names and row[key] is None]
         try:
-            self.dataset = whole.remove_columns("prompt")
+            self.dataset = whole.remove_columns(missing) if missing else whole
             return original(self, item)
         finally:
             self.dataset = whole

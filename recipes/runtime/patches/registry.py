@@ -45,7 +45,7 @@ class Patch:
 
 #: In the order in which they are applied.
 PATCHES = (
-    Patch(name="prompts", version=1, modules=(_M3, _DENSE)),
+    Patch(name="prompts", version=1, modules=(_M3, _DENSE, _RERANKER)),
     Patch(name="sparse-head", version=1, modules=(_M3,)),
     Patch(name="colbert-padding", version=1, modules=(_M3,)),
     Patch(name="sub-batch", version=1, modules=(_M3, _DENSE)),
