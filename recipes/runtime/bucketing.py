@@ -9,7 +9,6 @@ the training starts.
 import contextlib
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,8 @@ import torch
 import torch.distributed as dist
 from FlagEmbedding.abc.finetune.embedder.AbsDataset import AbsEmbedderSameDatasetTrainDataset
 
-from runtime import batching, metrics, probe
+from runtime import batching, metrics, probe, trainers
 from runtime.batching import Source
-from runtime.model_options import RUNNERS
 from runtime.options import Options
 from runtime.probe import Cost, Memory, Shape
 
@@ -41,9 +39,9 @@ def attach(module: str, options: Options) -> None:
     Raises:
         SystemExit: the trainer is not one of the embedders.
     """
-    if module not in RUNNERS or ".embedder." not in module:
+    if module not in trainers.EMBEDDERS:
         raise SystemExit(f"length bucketing: {module} is not one of the embedders")
-    runner = getattr(import_module(module), RUNNERS[module])
+    runner = trainers.runner(module)
 
     def load_train_dataset(self: Any) -> BucketedDataset:
         dataset = BucketedDataset(self, options)
@@ -105,7 +103,9 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
 
     def _largest_group(self, rows: Any) -> int:
         """Most passages per query in any batch of a source; upstream asks each batch's first row."""
-        block = self.dataset[rows]
+        keys = [key for key in ("type", "train_group_size") if key in self.dataset.column_names]
+        # These columns alone: the texts of a whole file do not belong into memory.
+        block = self.dataset.select_columns(keys)[rows] if keys else {}
         if "type" in block:
             return 2 if set(block["type"]) == {"only_1neg"} else int(self.args.train_group_size)
         own = [size for size in block.get("train_group_size", []) if isinstance(size, int) and size > 0]

@@ -5,19 +5,18 @@ arguments are judged, whoever gave them.
 """
 
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from runtime.model_options import RUNNERS
+from runtime import trainers
 from runtime.patches import Patch
 
 
 def attach(module: str, applied: Iterable[Patch]) -> None:
     """Judge the arguments of a known trainer when its runner gets them."""
-    if module not in RUNNERS:
+    if module not in trainers.RUNNERS:
         return
-    runner = getattr(import_module(module), RUNNERS[module])
+    runner = trainers.runner(module)
     on = {patch.name for patch in applied}
     original = runner.__init__
 

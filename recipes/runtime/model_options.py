@@ -1,20 +1,12 @@
 """Options that change the loaded model, not the library: attention dropout, frozen word embeddings."""
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
-import torch
 from torch import nn
 
+from runtime import trainers
 from runtime.options import Options
-
-#: The runner of each trainer, which loads the model.
-RUNNERS = {
-    "FlagEmbedding.finetune.embedder.encoder_only.m3": "EncoderOnlyEmbedderM3Runner",
-    "FlagEmbedding.finetune.embedder.encoder_only.base": "EncoderOnlyEmbedderRunner",
-    "FlagEmbedding.finetune.reranker.encoder_only.base": "EncoderOnlyRerankerRunner",
-}
 
 
 def attach(module: str, options: Options) -> None:
@@ -30,9 +22,9 @@ def attach(module: str, options: Options) -> None:
         changes.append(freeze_word_embeddings)
     if not changes:
         return
-    if module not in RUNNERS:
+    if module not in trainers.RUNNERS:
         raise SystemExit(f"attention dropout and frozen embeddings: {module} is not known")
-    runner = getattr(import_module(module), RUNNERS[module])
+    runner = trainers.runner(module)
     runner.load_tokenizer_and_model = _followed(runner.load_tokenizer_and_model, changes)
 
 
@@ -81,6 +73,4 @@ def freeze_word_embeddings(model: nn.Module) -> None:
     Of bge-m3's 568M parameters 256M are word embeddings; without their gradient and Adam's two moments a
     training in 32 bit needs 3.1 GB less.
     """
-    with torch.no_grad():
-        for parameter in model.get_input_embeddings().parameters():
-            parameter.requires_grad_(False)
+    model.get_input_embeddings().requires_grad_(False)

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -157,13 +157,8 @@ def largest(cost: Cost, shape: Shape, budget: float, limit: int) -> int:
     low, high = 1, limit
     while low < high:
         middle = (low + high + 1) // 2
-        sized = Shape(
-            batch_size=middle,
-            group_size=shape.group_size,
-            query_length=shape.query_length,
-            passage_length=shape.passage_length,
-        )
-        low, high = (middle, high) if cost.of(sized) <= budget else (low, middle - 1)
+        fits = cost.of(replace(shape, batch_size=middle)) <= budget
+        low, high = (middle, high) if fits else (low, middle - 1)
     return low
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-RERANKER = "FlagEmbedding.finetune.reranker.encoder_only.base"
+from runtime.trainers import RERANKER
 
 
 def attach(module: str) -> None:

@@ -124,10 +124,7 @@ def main() -> None:
         raise rows.stop("a cross-encoder sorts the pos and neg of rows: there is no row with neg in the data")
     after, before = rank(given, folders, collection, cross=cross)
     measured = {
-        when: {
-            head: retrieval_metrics.figures(one, collection.grades, given.k) for head, one in found.items()
-        }
-        for when, found in (("after", after), ("before", before))
+        when: _figures(found, collection, given.k) for when, found in (("after", after), ("before", before))
     }
     counts = {"queries": len(collection.queries), "passages": len(collection.passages)}
     report: dict[str, Any] = {"schema": SCHEMA, "model": given.model, **counts, "heads": measured["after"]}

@@ -159,10 +159,7 @@ class _Reader:
         """Rows and corpus lines, told apart by their keys."""
         for number, row in rows.read(path):
             if isinstance(row, dict) and "query" in row:
-                found = [f"{path}:{number}: {p}" for p in rows.pair_problems(row, negatives=False)]
-                self.problems += found
-                if not found:
-                    self.pending.append(row)
+                self._pair(f"{path}:{number}", row)
             elif isinstance(row, dict) and "text" in row:
                 self._corpus_line(f"{path}:{number}", row)
             else:
@@ -173,10 +170,7 @@ class _Reader:
         for number, row in rows.read(path):
             place = f"{path}:{number}"
             if isinstance(row, dict) and "query" in row:
-                found = [f"{place}: {problem}" for problem in rows.pair_problems(row, negatives=False)]
-                self.problems += found
-                if not found:
-                    self.pending.append(row)
+                self._pair(place, row)
             elif not isinstance(row, dict) or not rows.is_text(row.get("text")) or "_id" not in row:
                 self.problems.append(f"{place}: a query has _id and text")
             elif str(row["_id"]) in self.asked:
@@ -237,6 +231,12 @@ class _Reader:
         self.result.query_ids.append(name)
         self.result.grades.append(grades)
         self.result.rows.append(row)
+
+    def _pair(self, place: str, row: dict[str, Any]) -> None:
+        found = [f"{place}: {problem}" for problem in rows.pair_problems(row, negatives=False)]
+        self.problems += found
+        if not found:
+            self.pending.append(row)
 
     def _corpus_line(self, place: str, row: dict[str, Any]) -> None:
         title, text = row.get("title") or "", row["text"]

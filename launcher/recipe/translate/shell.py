@@ -153,24 +153,18 @@ class _Reader:
                 if kind == "hole":
                     unknown.append(text)
                 current = (current or "") + text
-            elif kind == "bare-variable" and split:
+            else:
                 value = self._value(text, default, unknown)
-                pieces = (" ".join(value) if isinstance(value, list) else value).split()
+                pieces = value if isinstance(value, list) else [value]
+                if not split:
+                    pieces = [" ".join(pieces)]
+                elif kind == "bare-variable":
+                    pieces = " ".join(pieces).split()
                 for number, piece in enumerate(pieces):
                     if number:
                         done.append(current or "")
                         current = ""
                     current = (current or "") + piece
-            else:
-                value = self._value(text, default, unknown)
-                if isinstance(value, list) and split:
-                    for number, piece in enumerate(value):
-                        if number:
-                            done.append(current or "")
-                            current = ""
-                        current = (current or "") + piece
-                else:
-                    current = (current or "") + (" ".join(value) if isinstance(value, list) else value)
             if len(current or "") + len(done) > _LONGEST:
                 raise UsageError("a variable grows without end", why="it is set from itself again and again")
         return done if current is None else [*done, current]

@@ -39,8 +39,10 @@ def _batch(original: Any) -> Any:
 
 def _item(original: Any, keys: tuple[str, ...]) -> Any:
     def __getitem__(self: Any, item: Any) -> Any:  # noqa: N807 - it replaces the class's own
-        whole, row = self.dataset, self.dataset[item]
-        missing = [key for key in keys if key in whole.column_names and row[key] is None]
+        whole = self.dataset
+        present = [key for key in keys if key in whole.column_names]
+        row = whole[item] if present else {}  # most data has no prompts: no row is read twice
+        missing = [key for key in present if row[key] is None]
         try:
             self.dataset = whole.remove_columns(missing) if missing else whole
             return original(self, item)

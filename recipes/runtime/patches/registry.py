@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-_M3 = "FlagEmbedding.finetune.embedder.encoder_only.m3"
-_DENSE = "FlagEmbedding.finetune.embedder.encoder_only.base"
-_RERANKER = "FlagEmbedding.finetune.reranker.encoder_only.base"
+from runtime.trainers import EMBEDDERS, M3, RERANKER
 
 #: Versions of the locks: cpu and cuda have the first, xpu the second.
 _KNOWN = ("1.4.2", "1.3.5")
@@ -45,14 +43,14 @@ class Patch:
 
 #: In the order in which they are applied.
 PATCHES = (
-    Patch(name="prompts", version=1, modules=(_M3, _DENSE, _RERANKER)),
-    Patch(name="sparse-head", version=1, modules=(_M3,)),
-    Patch(name="colbert-padding", version=1, modules=(_M3,)),
-    Patch(name="sub-batch", version=1, modules=(_M3, _DENSE)),
-    Patch(name="reranker-batch", version=1, modules=(_RERANKER,)),
-    Patch(name="keep-heads", version=1, modules=(_M3, _DENSE)),
-    Patch(name="sentence-transformers", version=1, modules=(_M3, _DENSE)),
-    Patch(name="file-modes", version=1, modules=(_M3, _DENSE, _RERANKER)),
+    Patch(name="prompts", version=1, modules=(*EMBEDDERS, RERANKER)),
+    Patch(name="sparse-head", version=1, modules=(M3,)),
+    Patch(name="colbert-padding", version=1, modules=(M3,)),
+    Patch(name="sub-batch", version=1, modules=EMBEDDERS),
+    Patch(name="reranker-batch", version=1, modules=(RERANKER,)),
+    Patch(name="keep-heads", version=1, modules=EMBEDDERS),
+    Patch(name="sentence-transformers", version=1, modules=EMBEDDERS),
+    Patch(name="file-modes", version=1, modules=(*EMBEDDERS, RERANKER)),
 )
 
 
