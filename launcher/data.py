@@ -6,7 +6,7 @@ Streaming: a line is read, judged, hashed and forgotten; a data set is never hel
 import codecs
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,16 +79,23 @@ def check(given: tuple[Path, ...], rules: Rules) -> tuple[DataFile, ...]:
                          "rename the file or folder, or use --unified-finetuning false")  # fmt: skip
         files.append(_check_file(path, rules, problems))
     if problems.count:
-        listed = problems.shown
-        if problems.count > len(listed):
-            listed = [*listed, f"… and {problems.count - len(listed)} more"]
         raise DataError(
             f"the data cannot be trained on ({problems.count} problem{'s' if problems.count > 1 else ''})",
-            listed,
+            listed(problems.shown, problems.count),
             why="the trainer would stop at these rows in the middle of the run, or learn from wrong text",
             hint=f"format {rules.format!r}: {_EXPECTED[rules.format]}",
         )
     return tuple(files)
+
+
+def listed(problems: Sequence[str], count: int) -> list[str]:
+    """The first :data:`SHOWN` problems, and how many more of them there are.
+
+    Args:
+        count: of all problems, those included that nobody kept.
+    """
+    shown = list(problems[:SHOWN])
+    return shown if count <= len(shown) else [*shown, f"… and {count - len(shown)} more"]
 
 
 def fingerprint(path: Path) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.data import SHOWN, DataFile
+from launcher.data import DataFile, listed
 from launcher.errors import DataError
 from launcher.recipe.refusals import says
 
@@ -145,9 +145,6 @@ def refuse_unused(
         limits,
     )
     if problems:
-        listed = problems[:SHOWN]
-        if len(problems) > len(listed):
-            listed.append(f"… and {len(problems) - len(listed)} more")
         bucketing = ["--length-bucketing true"] if "length_bucketing" in values and not by_length else []
         ways = [
             "a smaller --per-device-train-batch-size",
@@ -157,7 +154,7 @@ def refuse_unused(
         ]
         raise DataError(
             "some of the data would never be trained on",
-            listed,
+            listed(problems, len(problems)),
             why="each batch comes from one file, and the trainer leaves out what does not fill its last one",
             hint=", or ".join(ways),
         )

@@ -105,6 +105,30 @@ def _settled(vocabulary: Sequence[tuple[str, float]]) -> models.Unigram:
     return models.Unigram([*((token, 0.0) for token in _SPECIAL), *learned], unk_id=_SPECIAL.index("<unk>"))
 
 
+def configuration(
+    *, vocabulary: int, layers: int, hidden_size: int, heads: int, max_length: int
+) -> XLMRobertaConfig:
+    """The shape of an XLM-R for texts of up to ``max_length`` tokens, without dropout.
+
+    Models so small do not need it, and SDPA is several times slower with dropout on a CPU.
+    """
+    return XLMRobertaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden_size,
+        max_position_embeddings=max_length + 2,  # positions start behind the padding id
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+
+
 def build(config: XLMRobertaConfig, seed: int) -> tuple[XLMRobertaModel, torch.nn.Linear, torch.nn.Linear]:
     """The random encoder, sparse head and colbert head of one seed.
 
@@ -161,21 +185,12 @@ def main() -> None:
     if not found:
         sys.exit("there is no text in " + ", ".join(map(str, arguments.data)))
     tokenizer = train_tokenizer(found, arguments.vocab_size, arguments.max_length)
-    config = XLMRobertaConfig(
-        vocab_size=len(tokenizer),
+    config = configuration(
+        vocabulary=len(tokenizer),
+        layers=arguments.layers,
         hidden_size=arguments.hidden_size,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=arguments.heads,
-        intermediate_size=4 * arguments.hidden_size,
-        max_position_embeddings=arguments.max_length + 2,  # positions start behind the padding id
-        type_vocab_size=1,
-        layer_norm_eps=1e-5,
-        # far too small to need it, and SDPA is several times slower with dropout on a CPU
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
+        heads=arguments.heads,
+        max_length=arguments.max_length,
     )
     encoder, sparse, colbert = build(config, arguments.seed)
     save(arguments.output, tokenizer, encoder, sparse, colbert)

@@ -4,6 +4,7 @@ Everything is made once per session, by the launcher's own commands; what cannot
 reason, and under CI fails instead, because there the reason would be a broken set-up.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -156,6 +157,19 @@ def minilm() -> Path:
             except OSError:  # another test session was faster
                 shutil.rmtree(partial)
     return model
+
+
+@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.engine), "venv"])
+def on(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Options that choose an engine whose environment exists."""
+    request.getfixturevalue("image" if request.param == "docker" else "environment")
+    return ("--target", "cpu", "--engine", request.param)
+
+
+def result_of(workspace: Path) -> dict[str, Any]:
+    """The result of the only run in a workspace."""
+    (run,) = (workspace / "runs").iterdir()
+    return dict(json.loads((run / "result.json").read_text()))
 
 
 PROBE = """#!/usr/bin/env bash

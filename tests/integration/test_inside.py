@@ -1,4 +1,4 @@
-"""tests/runtime, run by the embedded environment's own Python: the patches meet the locked libraries."""
+"""tests/runtime and tests/tools, run by the embedded environment's own Python, with the locked libraries."""
 
 import os
 import sysconfig
@@ -9,7 +9,7 @@ import pytest
 from launcher import process
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-TESTS = Path(__file__).resolve().parents[1] / "runtime"
+TESTS = Path(__file__).resolve().parents[1]
 
 #: pytest comes from the launcher's environment, behind everything that the tested environment has itself.
 RUN = """
@@ -21,7 +21,8 @@ sys.exit(pytest.main([*sys.argv[2:], "-v", "-ra", "-p", "no:cacheprovider", "-c"
 
 
 @pytest.mark.environment
-def test_the_runtime_with_the_locked_libraries(environment: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["runtime", "tools"])
+def test_with_the_locked_libraries(environment: Path, tmp_path: Path, folder: str) -> None:
     packages = sysconfig.get_path("purelib")
     variables = {
         "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
@@ -33,7 +34,7 @@ def test_the_runtime_with_the_locked_libraries(environment: Path, tmp_path: Path
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    command = [str(environment / "bin" / "python"), "-c", RUN, packages, str(TESTS)]
+    command = [str(environment / "bin" / "python"), "-c", RUN, packages, str(TESTS / folder)]
     child = process.Child([*command, f"--basetemp={tmp_path / 'tests'}"], env=variables)
     lines = list(child.lines())
     print("\n".join(lines[-200:]))

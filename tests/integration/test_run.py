@@ -7,21 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Launch, start_launch, wait_for_log
+from tests.integration.conftest import Launch, result_of, start_launch, wait_for_log
 
 SMALL = ("--passage-max-len", "128", "--query-max-len", "64", "--num-train-epochs", "1")
-
-
-def _result(workspace: Path) -> dict:
-    (run,) = (workspace / "runs").iterdir()
-    return json.loads((run / "result.json").read_text())
-
-
-@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.engine), "venv"])
-def on(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Options that choose an engine whose environment exists."""
-    request.getfixturevalue("image" if request.param == "docker" else "environment")
-    return ("--target", "cpu", "--engine", request.param)
 
 
 #: train_loss by (distillation, processes), filled by whichever engine comes first.
@@ -46,7 +34,7 @@ def test_real_rows(
         *("--knowledge-distillation", distillation, *SMALL),
     )
     assert done.code == 0, done.err
-    result = _result(workspace)
+    result = result_of(workspace)
     assert result["stage"] == "done"
     assert result["world_size"] == processes
     # 10 rows in each of two files; each file drops its last partial batch of 2 x processes
@@ -79,7 +67,7 @@ def test_processes_that_train_alone_are_an_error(
     )
     assert done.code == 80, done.err
     assert "world size 1" in done.err
-    assert _result(workspace)["stage"] == "verify"
+    assert result_of(workspace)["stage"] == "verify"
 
 
 @pytest.mark.environment
@@ -169,4 +157,4 @@ def test_a_signal_stops_the_whole_process_group(
     child = log.split("child=")[1].split()[0]
     status = Path("/proc", child, "status")  # a zombie is dead too: not every PID 1 reaps
     assert not status.exists() or "State:\tZ" in status.read_text()
-    assert _result(workspace)["error"] == f"stopped by {number.name}"
+    assert result_of(workspace)["error"] == f"stopped by {number.name}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher import process, recipe
-from tests.integration.conftest import Launch
+from tests.integration.conftest import Launch, result_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--passage-max-len", "128", "--query-max-len", "64", "--num-train-epochs", "1")
@@ -22,21 +22,9 @@ TRAINERS = {
 SPELLED = {"precision": {"bf16", "fp16"}}
 
 
-def _result(workspace: Path) -> dict:
-    (run,) = (workspace / "runs").iterdir()
-    return json.loads((run / "result.json").read_text())
-
-
 def _output(workspace: Path) -> Path:
     (output,) = (workspace / "runs").glob("*/output")
     return output
-
-
-@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.engine), "venv"])
-def on(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Options that choose an engine whose environment exists."""
-    request.getfixturevalue("image" if request.param == "docker" else "environment")
-    return ("--target", "cpu", "--engine", request.param)
 
 
 @pytest.mark.environment
@@ -50,7 +38,7 @@ def test_dense_in_buckets_and_parts(
         *("--gradient-checkpointing", "true", "--freeze-word-embeddings", "true"),
     )
     assert done.code == 0, done.err
-    result = _result(workspace)
+    result = result_of(workspace)
     assert {patch["name"] for patch in result["runtime"]["patches"]} >= {"sub-batch", "prompts"}
     assert result["runtime"]["options"]["freeze_word_embeddings"] is True
     assert sum(bucket["rows"] for bucket in result["buckets"]) == 20
@@ -73,7 +61,7 @@ def test_reranker_with_teacher_scores(
         *("--nproc", 2, "--per-device-train-batch-size", 3, "--knowledge-distillation", "true", *SMALL),
     )
     assert done.code == 0, done.err
-    result = _result(workspace)
+    result = result_of(workspace)
     assert result["world_size"] == 2
     assert result["steps"] == 2  # 6 rows, then the last 4, which upstream would mis-group
     assert "reranker-batch" in {patch["name"] for patch in result["runtime"]["patches"]}
@@ -93,7 +81,7 @@ def test_measured_buckets_of_all_heads(
     )
     done = launch(*arguments, "--gradient-checkpointing", "true", "--patches", "all,-colbert-padding")
     assert done.code == 0, done.err
-    result = _result(workspace)
+    result = result_of(workspace)
     assert result["runtime"]["off"] == ["colbert-padding"]
     assert result["buckets"]
     assert {bucket["batch_size"] for bucket in result["buckets"]} == {3}

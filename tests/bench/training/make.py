@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import XLMRobertaConfig, XLMRobertaModel
+from transformers import XLMRobertaModel
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "recipes" / "tools"))
@@ -36,20 +36,12 @@ def main() -> None:
             }
             file.write(json.dumps(row) + "\n")
     tokenizer = tiny_xlmr.train_tokenizer([" ".join(words)] * 10, 4000, 512)
-    config = XLMRobertaConfig(
-        vocab_size=VOCABULARY,
+    config = tiny_xlmr.configuration(
+        vocabulary=VOCABULARY,
+        layers=shape["layers"],
         hidden_size=shape["hidden"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        intermediate_size=4 * shape["hidden"],
-        max_position_embeddings=514,
-        type_vocab_size=1,
-        layer_norm_eps=1e-5,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
+        heads=shape["heads"],
+        max_length=512,
     )
     torch.manual_seed(1)
     encoder = XLMRobertaModel(config)
