@@ -7,6 +7,7 @@ run's record before the trainer starts.
 
 import runpy
 import sys
+from typing import Any
 
 from runtime import options
 
@@ -30,6 +31,19 @@ def main() -> None:
         bucketing.attach(module, chosen)
     metrics.report("runtime", patches=[patch.record() for patch in applied], off=off, options=chosen.record())
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+    leave_group()
+
+
+def leave_group() -> None:
+    """End this process's part in the process group, which trainers leave to the interpreter's end.
+
+    There Gloo's threads may still hold tensors: freeing one takes the interpreter's lock, which is gone by
+    then, and the finished training ends with SIGABRT (https://github.com/pytorch/pytorch/pull/179291; seen
+    once in some hundred runs of two processes).
+    """
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

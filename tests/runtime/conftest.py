@@ -47,13 +47,14 @@ def as_upstream() -> Iterator[None]:
                 setattr(cls, name, value)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def process_group() -> Iterator[None]:
     """A world of one, as torchrun makes it; FlagEmbedding 1.3 asks for its rank."""
-    store = tmp_path_factory.mktemp("group") / "store"
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
-    torch.distributed.destroy_process_group()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def patch(*names: str) -> None:

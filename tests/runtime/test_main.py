@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import distributed
 from transformers import trainer
 
 
@@ -53,3 +54,10 @@ def test_an_option_that_a_trainer_cannot_follow(module: Path, monkeypatch: pytes
 def test_usage(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit, match="usage: python -m runtime"):
         run(monkeypatch, *words)
+
+
+def test_the_process_group_ends_with_the_trainer(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left to the interpreter's end, a thread of Gloo that still holds a tensor aborts the process."""
+    assert distributed.is_initialized()
+    run(monkeypatch, "-m", "trainer_of_tests.main")
+    assert not distributed.is_initialized()
