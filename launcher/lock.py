@@ -89,11 +89,16 @@ class Lock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLock:
-    """All that a target installs: its layers from the lowest up, and what its sources are built with."""
+    """All that a target installs: its layers from the lowest up, and what its sources are built with.
+
+    Attributes:
+        left_out: names of optional packages that the layers named before :meth:`without`.
+    """
 
     target: str
     layers: tuple[Lock, ...]
     build: Lock | None
+    left_out: tuple[str, ...] = ()
 
     @property
     def locks(self) -> tuple[Lock, ...]:
@@ -116,6 +121,17 @@ class TargetLock:
             for lock in self.locks
         ]
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+    def without(self, names: Collection[str]) -> "TargetLock":
+        """The same lock with these packages left out; their dependencies stay. Its digest is another one."""
+        found = tuple(sorted(package.name for package in self.packages if package.name in names))
+        if not found:
+            return self
+        layers = tuple(
+            replace(layer, packages=tuple(each for each in layer.packages if each.name not in found))
+            for layer in self.layers
+        )
+        return replace(self, layers=layers, left_out=tuple(sorted({*self.left_out, *found})))
 
     def package(self, name: str) -> LockedPackage | None:
         """The installed package of that name, if any."""

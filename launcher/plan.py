@@ -76,7 +76,8 @@ class RunPlan:
         env: variables of the target, then those of ``--env``.
         secrets: names of variables whose values are never written down.
         image: reference of the image; None for the venv engine.
-        lock_digest: sha256 over the target's locks.
+        lock_digest: sha256 over the target's locks, as far as they are installed.
+        without: optional packages that the image or environment was made without.
     """
 
     schema: int = SCHEMA
@@ -90,6 +91,7 @@ class RunPlan:
     engine: Literal["docker", "venv"]
     image: str | None
     lock_digest: str
+    without: tuple[str, ...] = ()
     world_size: int
     nproc: int
     inputs: tuple[Path, ...]
@@ -116,6 +118,7 @@ def make(
     engine: Literal["docker", "venv"],
     image: str | None,
     lock_digest: str,
+    without: tuple[str, ...],
     nproc: int,
     inputs: tuple[Path, ...],
     data: tuple[DataFile, ...],
@@ -143,6 +146,7 @@ def make(
         engine=engine,
         image=image if engine == "docker" else None,
         lock_digest=lock_digest,
+        without=without,
         world_size=nproc if recipe.launch == "torchrun" else 0,
         nproc=nproc,
         inputs=inputs,

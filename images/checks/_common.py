@@ -2,7 +2,8 @@
 
 Each prints one JSON line {"check", "status", "detail"} and exits 0, or 1 when it failed:
 ``ok``, ``failed``, ``needs-gpu`` (not decided: the device is not there) or ``left-out`` (not in this image).
-The environment says what is checked: TARGET, and LOCKS, the paths of the target's lock files, by colons.
+The environment says what is checked: TARGET; LOCKS, the paths of the target's lock files, by colons; WITHOUT,
+the optional packages that this image was built without.
 """
 
 import json
@@ -54,16 +55,23 @@ def canonical(name: str) -> str:
 
 
 def locked() -> dict[str, str]:
-    """Name -> version of everything that the locks name."""
+    """Name -> version of everything that the locks name and this image is meant to have."""
     found: dict[str, str] = {}
     for path in os.environ["LOCKS"].split(":"):
         text = Path(path).read_text(encoding="utf-8")
         found |= {canonical(n): v for n, v in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.M)}
-    return found
+    return {name: version for name, version in found.items() if name not in left_out()}
+
+
+def left_out() -> list[str]:
+    """The optional packages that this image was built without."""
+    return os.environ.get("WITHOUT", "").split()
 
 
 def require(name: str) -> str:
     """The version of a distribution that this target locks; left out where it does not."""
+    if canonical(name) in left_out():
+        raise LeftOut(f"this image is partial: it was built without {name}")
     if canonical(name) not in locked():
         raise LeftOut(f"{name} is not part of this target")
     return metadata.version(name)

@@ -102,7 +102,13 @@ def _engine(engine: str | None, chosen: Settings, progress: Progress) -> str:
     try:
         connect().close()
         images.build(
-            "cpu", base=chosen.base.value, no_cache=False, verify=False, secrets=(), progress=progress
+            "cpu",
+            base=chosen.base.value,
+            without=(),
+            no_cache=False,
+            verify=False,
+            secrets=(),
+            progress=progress,
         )
     except (BuildError, EngineError) as error:
         if wanted == "docker":

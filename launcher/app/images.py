@@ -49,9 +49,11 @@ class Row:
     known: bool
 
 
-def sources(name: str, base: str | None) -> Inputs:
+def sources(name: str, base: str | None, without: Sequence[str]) -> Inputs:
     """What the image of a target is made of; see :func:`launcher.image.inputs.load`."""
-    return inputs.load(paths.images(), manifest.shipped().target(name), base=base)
+    known = manifest.shipped()
+    target = known.target(name)
+    return inputs.load(paths.images(), target, base=base, without=known.left_out(target, without))
 
 
 def render(names: Sequence[str], *, check: bool) -> tuple[str, ...]:
@@ -84,6 +86,7 @@ def build(
     name: str,
     *,
     base: str | None,
+    without: Sequence[str],
     no_cache: bool,
     verify: bool,
     secrets: Sequence[str],
@@ -96,7 +99,7 @@ def build(
         EngineError: no engine answers.
         FetchError: files that cannot be had.
     """
-    what, client = sources(name, base), connect(timeout=600)
+    what, client = sources(name, base, without), connect(timeout=600)
     inputs.require_fresh(what)
     image, done = inspect.find(client, what.reference), None
     if image is None or no_cache or verify:
@@ -112,14 +115,16 @@ def build(
     return BuildReport(image=image, built=done is not None, cached=cached, run=run, verified=verify)
 
 
-def check(name: str, *, base: str | None, only: Sequence[str], progress: Progress) -> tuple[Outcome, ...]:
-    """Run the target's checks inside its image.
+def check(
+    name: str, *, base: str | None, without: Sequence[str], only: Sequence[str], progress: Progress
+) -> tuple[Outcome, ...]:
+    """Run the target's checks inside its image; what a partial image lacks is reported as left out.
 
     Raises:
         ImageMissingError: it is not built.
         UsageError: ``only`` names a check that the target does not have.
     """
-    what, client = sources(name, base), connect(timeout=600)
+    what, client = sources(name, base, without), connect(timeout=600)
     image = inspect.find_for(client, what)
     if image is None:
         raise ImageMissingError(f"{what.reference} is not built", hint=f"launch image build {name}")
@@ -128,7 +133,7 @@ def check(name: str, *, base: str | None, only: Sequence[str], progress: Progres
         raise UsageError(
             f"{name} has no check {', '.join(unknown)}", hint=f"it has: {', '.join(what.target.checks)}"
         )
-    return checks.run(client, image.reference, what, only or what.target.checks, progress=progress)
+    return checks.run(client, image, what, only or what.target.checks, progress=progress)
 
 
 def judge(outcomes: Sequence[Outcome]) -> None:
@@ -142,7 +147,7 @@ def judge(outcomes: Sequence[Outcome]) -> None:
         raise CheckError(f"{len(failed)} of {len(outcomes)} checks failed", failed)
 
 
-def listing(*, base: str | None) -> tuple[Row, ...]:
+def listing(*, base: str | None, without: Sequence[str]) -> tuple[Row, ...]:
     """All targets, each with its image where an engine has it."""
     try:
         client = connect()
@@ -150,7 +155,7 @@ def listing(*, base: str | None) -> tuple[Row, ...]:
         client = None
     rows = []
     for target in manifest.shipped().targets:
-        what = sources(target.name, base)
+        what = sources(target.name, base, without)
         rows.append(
             Row(
                 target=target.name,

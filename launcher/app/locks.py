@@ -108,8 +108,16 @@ def check(names: Sequence[str]) -> tuple[str, ...]:
     return asked
 
 
-def bring(names: Sequence[str], *, jobs: int, progress: Progress) -> tuple[fetch.View, ...]:
+def bring(
+    names: Sequence[str], *, without: Sequence[str], jobs: int, progress: Progress
+) -> tuple[fetch.View, ...]:
     """Download all files of the targets into the cache, verified.
+
+    Args:
+        names: of the targets.
+        without: optional packages whose files are not wanted.
+        jobs: downloads at once.
+        progress: told the bytes.
 
     Raises:
         FetchError: all files that cannot be had.
@@ -118,6 +126,11 @@ def bring(names: Sequence[str], *, jobs: int, progress: Progress) -> tuple[fetch
     known = manifest.shipped()
     targets = [known.target(name) for name in names]
     return tuple(
-        fetch.fetch(target, lock.load(paths.images(), target), progress=progress, jobs=jobs)
+        fetch.fetch(
+            target,
+            lock.load(paths.images(), target).without(known.left_out(target, without)),
+            progress=progress,
+            jobs=jobs,
+        )
         for target in targets
     )

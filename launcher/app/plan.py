@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import launcher
-from launcher import data, host, lock, manifest, paths, recipe
+from launcher import data, host, manifest, paths, recipe
 from launcher import plan as plans
-from launcher.app import batches, models
+from launcher.app import batches, models, place
 from launcher.data import DataFile, Rules
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
-from launcher.engines.venv import VenvEngine
 from launcher.errors import (
     DeviceError,
-    EngineError,
-    ImageMissingError,
     RecordError,
     UsageError,
 )
 from launcher.host import Host
-from launcher.image import inputs, inspect
 from launcher.manifest import Target
 from launcher.plan import Access, RunPlan
 from launcher.progress import Progress, Silent
@@ -89,17 +85,18 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
     named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
-    engine, image = _engine(request, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
-    uid, gid = _caller(engine)
+    where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
+    uid, gid = _caller(where.engine)
     plan = plans.make(
         launcher=launcher.version(),
         recipe=found,
         recipes=paths.recipes(),
         runtime_sha256=recipe.runtime_sha256(paths.recipes()),
         target=target,
-        engine="docker" if isinstance(engine, DockerEngine) else "venv",
-        image=image,
-        lock_digest=lock.load(paths.images(), target).digest,
+        engine="docker" if isinstance(where.engine, DockerEngine) else "venv",
+        image=where.image,
+        lock_digest=where.lock.digest,
+        without=where.lock.left_out,
         nproc=nproc,
         inputs=tuple(path.absolute() for path in request.data),
         data=files,
@@ -114,7 +111,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         gid=gid,
         access=_access(request, chosen, target, machine, notes),
     )
-    return Planned(plan=plan, engine=engine, host=machine, secrets=request.secrets, notes=tuple(notes))
+    return Planned(plan=plan, engine=where.engine, host=machine, secrets=request.secrets, notes=tuple(notes))
 
 
 def read(
@@ -143,7 +140,7 @@ def read(
             why="the same plan must be the same run",
             hint="plan a new run instead",
         )
-    engine = _engine_of(plan, progress)
+    engine = place.of(plan, progress)
     uid, gid = _caller(engine)
     plan = plans.with_output(plan, output.absolute() if output else None)
     plan = replace(plan, uid=uid, gid=gid)  # whoever repeats a plan owns the result
@@ -165,14 +162,7 @@ def reread(run: Path, environment_variables: Mapping[str, str]) -> Planned:
     """The plan of a run whose record was begun by another process; it was checked there, just now."""
     plan = plans.from_json((run / "plan.json").read_text(encoding="utf-8"), source=str(run / "plan.json"))
     secrets = {name: environment_variables[name] for name in plan.secrets}
-    return Planned(plan=plan, engine=_engine_of(plan, Silent()), host=host.facts(), secrets=secrets, notes=())
-
-
-def _engine_of(plan: RunPlan, progress: Progress) -> Engine[Any]:
-    if plan.engine == "docker":
-        return DockerEngine()
-    target = manifest.shipped().target(plan.target)
-    return VenvEngine(_environment(target, progress))
+    return Planned(plan=plan, engine=place.of(plan, Silent()), host=host.facts(), secrets=secrets, notes=())
 
 
 def _differences(plan: RunPlan) -> list[str]:
@@ -181,8 +171,7 @@ def _differences(plan: RunPlan) -> list[str]:
         found.append(f"the recipe {plan.recipe_path} has changed")
     if recipe.runtime_sha256(plan.recipes) != plan.runtime_sha256:
         found.append(f"what runs beside the recipes in {plan.recipes} has changed")
-    target = manifest.shipped().target(plan.target)
-    if lock.load(paths.images(), target).digest != plan.lock_digest:
+    if place.lock_of(plan).digest != plan.lock_digest:
         found.append(f"the lock of {plan.target} has changed")
     used = [*([plan.model] if plan.model else []), *(item for _, item in plan.models)]
     found += [f"the model {item.name} is not on this machine" for item in used if not item.path.is_dir()]
@@ -250,58 +239,6 @@ def _check_data(
             unified=values.get("unified_finetuning") == "true",
         ),
     )
-
-
-def _engine(
-    request: Request,
-    chosen: Settings,
-    target: Target,
-    *,
-    dry_run: bool,
-    notes: list[str],
-    progress: Progress,
-) -> tuple[Engine[Any], str | None]:
-    """The engine, and the image that it has for the target."""
-    name = request.engine or chosen.engine.value
-    docker = DockerEngine()
-    if name in ("auto", "docker"):
-        wanted = inputs.load(paths.images(), target, base=chosen.base.value)
-        try:
-            found = inspect.find_for(docker.connect(), wanted)
-        except EngineError as error:
-            if name == "docker" and not dry_run:
-                raise
-            if name == "docker" or dry_run:
-                notes.append(
-                    f"{error.message}: this is the container's request"
-                    + ("; a start here would use the embedded environment" if name == "auto" else "")
-                )
-                return docker, wanted.reference
-            notes.append(f"{error.message}: running without a container, from the same lock")
-        else:
-            if found is None and not dry_run:
-                raise _no_image(target)
-            return docker, found.reference if found else wanted.reference
-    return VenvEngine(_environment(target, progress, dry_run=dry_run)), None
-
-
-def _no_image(target: Target) -> ImageMissingError:
-    return ImageMissingError(
-        f"the image of {target.name} is not on this engine",
-        why="it was not built from this lock yet",
-        hint=f"launch image build {target.name}   (or run without a container: --engine venv)",
-    )
-
-
-def _environment(target: Target, progress: Progress, *, dry_run: bool = False) -> Path:
-    """The embedded environment's folder; only a dry run leaves it unmade."""
-    # Imported here: a container needs none of it.
-    from launcher.image import environment
-
-    locked = lock.load(paths.images(), target)
-    if dry_run:
-        return environment.folder(locked)
-    return environment.ensure(target, locked, progress=progress).folder
 
 
 def _nproc(request: Request, target: Target, machine: Host, *, dry_run: bool, notes: list[str]) -> int:

@@ -198,6 +198,7 @@ def _buildx(job: _Job, name: str, *, revision: str, no_cache: bool, progress: Pr
         *("--file", str(inputs.dockerfile), "--tag", name, "--platform", inputs.target.platform),
         *("--build-context", f"wheels={job.wheels}", "--build-context", f"uv={_uv_folder(job.folder)}"),
         *("--build-arg", f"BASE={inputs.base}"),
+        *(["--build-arg", f"WITHOUT={' '.join(inputs.lock.left_out)}"] if inputs.lock.left_out else []),
         # The build's own record holds the moment and the machine: neither belongs into a reproducible digest.
         *("--provenance=false", "--sbom=false"),
         *(part for label in _labels(job, revision) for part in ("--label", label)),

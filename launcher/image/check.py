@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.errors import EngineError
 from launcher.image.inputs import Inputs
+from launcher.image.inspect import ImageInfo
 from launcher.manifest import Devices
 from launcher.progress import Progress
 
@@ -40,14 +41,14 @@ class Outcome:
 
 
 def run(
-    client: "DockerClient", image: str, inputs: Inputs, names: Sequence[str], *, progress: Progress
+    client: "DockerClient", image: ImageInfo, inputs: Inputs, names: Sequence[str], *, progress: Progress
 ) -> tuple[Outcome, ...]:
     """Run the named checks one after the other; all are run, whatever one says.
 
     Raises:
         EngineError: the engine refused to run a container of the image.
     """
-    task = f"checking {image}"
+    task = f"checking {image.reference}"
     progress.start(task, total=len(names))
     outcomes = []
     for name in names:
@@ -57,7 +58,7 @@ def run(
     return tuple(outcomes)
 
 
-def _one(client: "DockerClient", image: str, inputs: Inputs, name: str) -> Outcome:
+def _one(client: "DockerClient", image: ImageInfo, inputs: Inputs, name: str) -> Outcome:
     import time
 
     import requests
@@ -65,9 +66,9 @@ def _one(client: "DockerClient", image: str, inputs: Inputs, name: str) -> Outco
 
     begin = time.monotonic()
     try:
-        container = client.containers.create(image, **request(inputs, name))
+        container = client.containers.create(image.reference, **request(inputs, name, image.left_out))
     except APIError as error:
-        raise EngineError(f"the engine refused a container of {image}", why=str(error)) from None
+        raise EngineError(f"the engine refused a container of {image.reference}", why=str(error)) from None
     try:
         container.start()
         try:
@@ -77,7 +78,7 @@ def _one(client: "DockerClient", image: str, inputs: Inputs, name: str) -> Outco
         text = container.logs(stdout=True, stderr=True).decode(errors="replace")
         verdict = container.logs(stdout=True, stderr=False).decode(errors="replace")
     except APIError as error:
-        raise EngineError(f"check {name} could not be started in {image}", why=str(error)) from None
+        raise EngineError(f"check {name} could not be started in {image.reference}", why=str(error)) from None
     finally:
         container.remove(force=True, v=True)
     status, detail = judge(code, verdict, text)
@@ -105,14 +106,14 @@ def judge(code: int, verdict: str, text: str) -> tuple[str, str]:
     return "failed", f"exited with code {code} and gave no verdict\n{tail}"
 
 
-def request(inputs: Inputs, name: str) -> dict[str, Any]:
+def request(inputs: Inputs, name: str, left_out: Sequence[str]) -> dict[str, Any]:
     """The SDK's arguments for the container of one check: the least that it needs."""
     locks = ":".join(f"/launch/locks/{part.file_name}" for part in inputs.lock.layers)
     return {
         "command": ["python", f"/launch/checks/{name}.py"],
         "environment": {
             **{"HOME": "/tmp/home", "USER": "launch", "LOGNAME": "launch", "TMPDIR": "/tmp"},  # noqa: S108
-            **{"TARGET": inputs.target.name, "LOCKS": locks},
+            **{"TARGET": inputs.target.name, "LOCKS": locks, "WITHOUT": " ".join(left_out)},
         },
         "user": f"{os.getuid()}:{os.getgid()}",
         "network_mode": "none",

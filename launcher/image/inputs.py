@@ -1,6 +1,6 @@
 """What a target's image is made of, read from images/: decides its name before anything is built."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +45,14 @@ class Inputs:
         return dockerfile.reference(self.target.name, self.digest)
 
 
-def load(folder: Path, target: Target, *, base: str | None = None) -> Inputs:
+def load(folder: Path, target: Target, *, base: str | None = None, without: Collection[str] = ()) -> Inputs:
     """Read the inputs of a target's image.
 
     Args:
         folder: images/.
         target: of the manifest.
         base: a reference that replaces the manifest's base image.
+        without: optional packages that are left out, by their names in the lock.
 
     The Dockerfile is taken as it is: a run needs the image's name, and :func:`require_fresh` is for builds.
 
@@ -59,7 +60,7 @@ def load(folder: Path, target: Target, *, base: str | None = None) -> Inputs:
         LockError: a lock is missing or damaged.
         StaleError: there is no Dockerfile.
     """
-    locked = lock.load(folder, target)
+    locked = lock.load(folder, target).without(without)
     path = folder / target.name / "Dockerfile"
     if not path.is_file():
         raise _stale(target, f"{target.name}/Dockerfile: missing")

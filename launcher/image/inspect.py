@@ -35,6 +35,11 @@ class ImageInfo:
         return self.labels.get("launch.lock-digest", "").removeprefix("sha256:")
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The optional packages that it was built without."""
+        return tuple(self.labels.get("launch.without", "").split())
+
+    @property
     def reproducible(self) -> bool:
         """True when the engine that built it gives the same digest every time."""
         return self.labels.get("launch.reproducible") == "true"
@@ -60,13 +65,15 @@ def find_for(client: "DockerClient", inputs: Inputs) -> ImageInfo | None:
     """The image that a run of the target shall use.
 
     That is the one built from exactly these inputs; otherwise the target's last built one if it was made from
-    the same locks (on another base, say): the packages decide what a recipe computes.
+    the same locks (on another base, say): the packages decide what a recipe computes. That one may be
+    partial, which its ``left_out`` tells.
     """
     exact = find(client, inputs.reference)
     if exact is not None:
         return exact
     last = find(client, dockerfile.alias(inputs.target.name))
-    return last if last is not None and last.lock_digest == inputs.lock.digest else None
+    same = last is not None and last.lock_digest == inputs.lock.without(last.left_out).digest
+    return last if same else None
 
 
 def _info(reference: str, image: "Image") -> ImageInfo:

@@ -48,14 +48,31 @@ def offered(packages: Sequence[tuple[str, str]], target: Target) -> list[RemoteF
     """The files of these packages at all places that the user's own settings name.
 
     Args:
-        packages: pairs of name and exact version.
+        packages: pairs of name and exact version. A name may have several versions: sources are built with
+            other versions than those that are installed.
         target: whose platform and Python count.
 
     Raises:
         ProgramError: an index does not answer, or a package is not there.
     """
+    return [file for one in _one_version_each(packages) for file in _offered(one, target)]
+
+
+def _one_version_each(packages: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """The packages as few sets in which each name has one version: what a resolver can be asked for."""
+    sets: list[dict[str, str]] = []
+    for name, version in dict.fromkeys(packages):
+        free = next((one for one in sets if name not in one), None)
+        if free is None:
+            free = {}
+            sets.append(free)
+        free[name] = version
+    return sets
+
+
+def _offered(versions: dict[str, str], target: Target) -> list[RemoteFile]:
     text = uv.compile_requirements(
-        [f"{name}=={version}" for name, version in packages],
+        [f"{name}=={version}" for name, version in versions.items()],
         target,
         arguments=["--no-deps", "--format", "pylock.toml"],
     )

@@ -74,6 +74,7 @@ class _Target(_Strict):
     layers: list[_Layer] = []
     overrides: list[RequirementText] = []
     exclude: list[str] = []
+    optional: list[str] = []
     wheels: list[_Wheel] = []
     build_requires: list[RequirementText] = []
     env: dict[str, str] = {}
@@ -164,6 +165,11 @@ def _completeness_problems(model: _Manifest) -> list[str]:
                 for excluded in member.exclude
                 if canonicalize_name(excluded) in roots
             ]
+            problems += [
+                f"targets.{name}.optional: {optional} is optional, and no layer pins it"
+                for optional in member.optional
+                if canonicalize_name(optional) not in roots
+            ]
     return list(dict.fromkeys(problems))
 
 
@@ -210,6 +216,7 @@ def _flatten(name: str, model: _Manifest, done: dict[str, Target]) -> None:
         ),
         overrides=joined("overrides"),
         exclude=joined("exclude"),
+        optional=tuple(canonicalize_name(name) for name in joined("optional")),
         wheels=tuple(
             UrlWheel(
                 name=wheel.name,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -77,6 +78,7 @@ class Target:
         glibc: the newest glibc that a wheel may ask for, i.e. the base image's own.
         overrides: requirements that replace what packages ask for.
         exclude: distributions that may never enter, e.g. generic triton beside Intel's.
+        optional: distributions that an image may be built without; nothing else in it needs them.
         build_requires: what source-only packages are built with.
         build_owner: the target whose build lock it uses (it, or one that it extends); empty when
             there are no build requirements.
@@ -94,6 +96,7 @@ class Target:
     layers: tuple[Layer, ...]
     overrides: tuple[str, ...]
     exclude: tuple[str, ...]
+    optional: tuple[str, ...]
     wheels: tuple[UrlWheel, ...]
     build_requires: tuple[str, ...]
     build_owner: str
@@ -122,6 +125,26 @@ class Manifest:
             if target.name == name:
                 return target
         raise UsageError(f"there is no target {name!r}", hint=f"the manifest has: {', '.join(self.names())}")
+
+    def left_out(self, target: Target, names: Iterable[str]) -> tuple[str, ...]:
+        """The packages of a target that these names leave out of it.
+
+        A name that is optional in another target only is no mistake: this one goes without it anyway.
+
+        Raises:
+            UsageError: a package that no target can go without.
+        """
+        from packaging.utils import canonicalize_name
+
+        wanted = {canonicalize_name(name) for name in names}
+        optional = sorted({name for each in self.targets for name in each.optional})
+        unknown = sorted(wanted - set(optional))
+        if unknown:
+            raise UsageError(
+                f"{', '.join(unknown)} cannot be left out",
+                hint=f"optional: {', '.join(optional) or 'nothing'}",
+            )
+        return tuple(sorted(wanted & set(target.optional)))
 
     def family(self, name: str) -> tuple[Target, ...]:
         """The targets that share layers with this one, the extended ones first."""

@@ -37,6 +37,7 @@ class Settings:
         target: the accelerator's target, or ``auto``.
         engine: ``auto``, ``docker`` or ``venv``.
         base: an image reference that replaces the manifest's base image in builds.
+        without: optional packages that images and environments are made without, e.g. flash-attn.
         stop_grace: seconds between SIGTERM and SIGKILL when a run is stopped.
         shm_size: size of /dev/shm in containers, e.g. ``8g``; replaces the manifest's.
     """
@@ -44,6 +45,7 @@ class Settings:
     target: Setting[str]
     engine: Setting[str]
     base: Setting[str | None]
+    without: Setting[tuple[str, ...]]
     stop_grace: Setting[float]
     shm_size: Setting[str | None]
 

@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from launcher.errors import SettingsError
+
+
+def _names(value: object) -> object:
+    """A variable holds one text: names between spaces or commas."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 class _Schema(BaseModel):
@@ -17,6 +22,7 @@ class _Schema(BaseModel):
     target: str = "auto"
     engine: str = Field(default="auto", pattern="^(auto|docker|venv)$")
     base: str | None = None
+    without: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     stop_grace: float = Field(default=20.0, gt=0, le=3600)
     shm_size: str | None = Field(default=None, pattern=r"^\d+[kmgKMG]?$")
 

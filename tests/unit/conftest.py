@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 import launcher
 from launcher import host, settings
+from launcher.app import place
 from launcher.app import plan as planning
 from launcher.app.plan import Planned, Request
 from launcher.errors import EngineError
@@ -123,6 +124,15 @@ class Bench:
         return planning.make(request, settings.load(), dry_run=dry_run, progress=Silent())
 
 
+def fake_lock(digest: str = "10cc" * 16, left_out: Iterable[str] = ()) -> Any:
+    """A lock of made-up content: what is left out shows in its digest."""
+    return SimpleNamespace(
+        digest=digest,
+        left_out=tuple(left_out),
+        without=lambda names: fake_lock("0e55" * 16, names) if names else fake_lock(digest, left_out),
+    )
+
+
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Plans on a machine with two NVIDIA and one Intel GPU, without an engine and without the hub."""
@@ -135,13 +145,15 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         raise LocalEntryNotFoundError(f"{name} is not in the cache")
 
     monkeypatch.setattr(host, "facts", lambda: machine)
-    monkeypatch.setattr(planning.DockerEngine, "connect", lambda self: no_engine())
+    monkeypatch.setattr(place.DockerEngine, "connect", lambda self: no_engine())
     monkeypatch.setattr(
-        planning.inputs,
+        place.inputs,
         "load",
-        lambda folder, target, base: SimpleNamespace(reference=f"finetune:{target.name}-0123456789ab"),
+        lambda folder, target, base, without: SimpleNamespace(
+            reference=f"finetune:{target.name}-0123456789ab", lock=fake_lock().without(without)
+        ),
     )
-    monkeypatch.setattr(planning.lock, "load", lambda folder, target: SimpleNamespace(digest="10cc" * 16))
+    monkeypatch.setattr(place.lock, "load", lambda folder, target: fake_lock())
     monkeypatch.setattr(
         "launcher.image.environment.folder", lambda locked: tmp_path / "envs" / "0123456789ab"
     )

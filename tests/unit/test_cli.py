@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from launcher import cli, errors, process, recipe
 from launcher import plan as plans
-from launcher.app import execute
+from launcher.app import execute, place
 from launcher.app import plan as planning
 from launcher.cli import live, run, ui
 from launcher.engines.base import Exit
 from launcher.errors import DataError, LaunchError, OutputError, UsageError
+from tests.unit.conftest import fake_lock
 from tests.unit.test_execute import FakeEngine, trained
 
 Launch = Callable[..., Result]
@@ -328,11 +329,16 @@ def test_run_without_anything_shows_the_recipes(launch: Launch) -> None:
     assert "bge-m3-unified" in result.output
 
 
+def there(engine: FakeEngine) -> place.Place:
+    """A place with an engine of the tests and a made-up lock."""
+    return place.Place(engine=engine, image=None, lock=fake_lock())
+
+
 # ------------------------------------------------------------------------------------------------- runs
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_run_ends_with_the_recipes_code(bench: Any, launch: Launch, code: int) -> None:
     engine = FakeEngine(end=Exit(code=code), events=trained(), output=["[bold]last words"])
-    bench.patch.setattr(planning, "_engine", lambda *_, **__: (engine, None))
+    bench.patch.setattr(place, "choose", lambda *_, **__: there(engine))
     result = launch(
         *("run", "bge-m3-unified", "--target", "cpu", "--json"),
         *("--data", str(bench.data()), "--model", str(bench.model())),
@@ -345,7 +351,7 @@ def test_a_run_ends_with_the_recipes_code(bench: Any, launch: Launch, code: int)
 
 
 def test_an_error_of_the_launcher_is_said_and_its_code_returned(bench: Any, launch: Launch) -> None:
-    bench.patch.setattr(planning, "_engine", lambda *_, **__: (FakeEngine(events=[]), None))
+    bench.patch.setattr(place, "choose", lambda *_, **__: there(FakeEngine(events=[])))
     result = launch(
         *(
             "run",
@@ -365,7 +371,7 @@ def test_an_error_of_the_launcher_is_said_and_its_code_returned(bench: Any, laun
 def test_detach_starts_a_launcher_with_the_secrets_in_its_environment(bench: Any, launch: Launch) -> None:
     started: dict[str, Any] = {}
     bench.patch.setenv("HF_TOKEN", "old")
-    bench.patch.setattr(planning, "_engine", lambda *_, **__: (FakeEngine(), None))
+    bench.patch.setattr(place, "choose", lambda *_, **__: there(FakeEngine()))
     bench.patch.setattr(process, "detach", lambda argv, log: started.update(argv=argv, log=log))
     result = launch(
         *("run", "bge-m3-unified", "--target", "cpu", "--detach", "--env", "HF_TOKEN=s3cr3t"),
@@ -377,7 +383,7 @@ def test_detach_starts_a_launcher_with_the_secrets_in_its_environment(bench: Any
     assert (folder / "plan.json").is_file()
     assert not (folder / "result.json").exists()
 
-    bench.patch.setattr(planning, "_environment", lambda target, progress: bench.folder / "env")
+    bench.patch.setattr(place, "_environment", lambda *_, **__: bench.folder / "env")
     continued = planning.reread(folder, {"HF_TOKEN": "s3cr3t"})
     assert execute.resume(continued, folder).run_id == folder.name
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from launcher import plan as plans
 from launcher import runs
+from launcher.app import place
 from launcher.app import plan as planning
 from launcher.data import DataFile
 from launcher.engines.docker import DockerEngine
@@ -19,6 +20,7 @@ from launcher.engines.venv import VenvEngine
 from launcher.errors import DeviceError, EngineError, ModelNotFoundError, RecordError, UsageError
 from launcher.plan import Access, Model, RunPlan
 from launcher.progress import Silent
+from tests.unit.conftest import fake_lock
 
 # -------------------------------------------------------------------------------------- to and from JSON
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -334,7 +336,7 @@ def test_a_start_needs_what_a_dry_run_only_notes(bench: Any) -> None:
 
 
 def test_auto_engine_without_an_engine_is_the_environment(bench: Any) -> None:
-    bench.patch.setattr(planning, "_environment", lambda target, progress, **_: bench.folder / "env")
+    bench.patch.setattr(place, "_environment", lambda *_, **__: bench.folder / "env")
     planned = bench.plan(
         target="cpu", engine="auto", data=(bench.data(),), model=str(bench.model()), dry_run=False
     )
@@ -364,7 +366,8 @@ def test_no_device(bench: Any) -> None:
     planned = bench.plan(target="xpu")
     assert planned.plan.nproc == 1
     assert any("no render node" in note for note in planned.notes)
-    bench.patch.setattr(planning, "_engine", lambda *_, **__: (DockerEngine(), "finetune:cuda-0"))
+    there = place.Place(engine=DockerEngine(), image="finetune:cuda-0", lock=fake_lock())
+    bench.patch.setattr(place, "choose", lambda *_, **__: there)
     with pytest.raises(DeviceError):
         bench.plan(target="cuda", data=(bench.data(),), model=str(bench.model()), dry_run=False)
 
@@ -401,8 +404,7 @@ def test_the_plan_of_a_dry_run_needs_its_model(bench: Any) -> None:
 def test_a_plan_is_not_repeated_with_something_else(bench: Any) -> None:
     text = written(bench)
     bench.data().write_text('{"query": "other", "pos": ["p"], "neg": ["n"]}\n')
-    bench.patch.setattr(planning.lock, "load", lambda folder, target: planning.lock)
-    bench.patch.setattr(planning.lock, "digest", "other", raising=False)
+    bench.patch.setattr(place.lock, "load", lambda folder, target: fake_lock("other"))
     changed = text.replace(json.loads(text)["recipe_sha256"], "0" * 64)
     with pytest.raises(RecordError) as caught:
         planning.read(changed, "plan.json", {}, progress=Silent())

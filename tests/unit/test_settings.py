@@ -83,7 +83,7 @@ valid = st.fixed_dictionaries(
         "shm_size": st.from_regex(r"[0-9]{1,3}[kmgKMG]?", fullmatch=True),
     },
 )
-KEYS = ("target", "engine", "base", "stop_grace", "shm_size")
+KEYS = ("target", "engine", "base", "without", "stop_grace", "shm_size")
 
 
 @given(in_file=valid, in_environment=valid)

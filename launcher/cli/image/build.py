@@ -4,11 +4,13 @@ import rich_click as click
 from rich.filesize import decimal
 
 from launcher.cli import ui
+from launcher.cli.image import options
 
 
 @click.command()
 @click.argument("target")
-@click.option("--base", metavar="REF", help="Use this base image instead of the manifest's (LAUNCH_BASE).")
+@options.base
+@options.without
 @click.option("--no-cache", is_flag=True, help="Run every step anew.")
 @click.option("--verify", is_flag=True, help="Build once more without the cache and compare the digests.")
 @click.option(
@@ -22,6 +24,7 @@ from launcher.cli import ui
 def command(
     target: str,
     base: str | None,
+    without: tuple[str, ...],
     no_cache: bool,
     verify: bool,
     secrets: tuple[str, ...],
@@ -31,13 +34,13 @@ def command(
 
     Its files are fetched first; the Python packages are then installed with the network off.
     """
-    from launcher import settings
     from launcher.app import images
 
     with ui.TerminalProgress() as progress:
         report = images.build(
             target,
-            base=base or settings.load().base.value,
+            base=base,
+            without=without,
             no_cache=no_cache,
             verify=verify,
             secrets=secrets,
@@ -51,6 +54,7 @@ def command(
             "id": image.id,
             "bytes": image.size,
             "built": report.built,
+            "left_out": list(image.left_out),
             "cached": list(report.cached),
             "run": list(report.run),
             "verified": report.verified,
@@ -60,6 +64,8 @@ def command(
         return
     done = "built" if report.built else "nothing to do, the engine has"
     ui.out.print(f"{done} {image.reference}, {decimal(image.size)}, {image.id}", soft_wrap=True)
+    if image.left_out:
+        ui.err.print(f"partial: built without {', '.join(image.left_out)}")
     if report.verified:
         ui.out.print("verified: a second build without the cache gave the same digest")
     elif report.built and not image.reproducible:

@@ -7,25 +7,28 @@ from rich.markup import escape
 from rich.table import Table
 
 from launcher.cli import ui
+from launcher.cli.image import options
 
 _STYLES = {"ok": "green", "failed": "bold red", "needs-gpu": "yellow", "left-out": "dim"}
 
 
 @click.command()
 @click.argument("target")
-@click.option("--base", metavar="REF", help="As in `launch image build`.")
+@options.base
+@options.without
 @click.option("--only", multiple=True, metavar="CHECK", help="Run this check alone; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(target: str, base: str | None, only: tuple[str, ...], as_json: bool) -> None:
+def command(
+    target: str, base: str | None, without: tuple[str, ...], only: tuple[str, ...], as_json: bool
+) -> None:
     """Run the checks that the manifest names for TARGET inside its built image.
 
     Exit code 0: no check failed. A check that needs a GPU which is not there is reported as such.
     """
-    from launcher import settings
     from launcher.app import images
 
     with ui.TerminalProgress() as progress:
-        outcomes = images.check(target, base=base or settings.load().base.value, only=only, progress=progress)
+        outcomes = images.check(target, base=base, without=without, only=only, progress=progress)
     if as_json:
         result = {"schema": 1, "target": target, "checks": [asdict(outcome) for outcome in outcomes]}
         ui.print_json(result)

@@ -5,17 +5,18 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from launcher.cli import ui
+from launcher.cli.image import options
 
 
 @click.command()
-@click.option("--base", metavar="REF", help="As in `launch image build`.")
+@options.base
+@options.without
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
-def command(base: str | None, as_json: bool) -> None:
+def command(base: str | None, without: tuple[str, ...], as_json: bool) -> None:
     """Show all targets: built or not, size, lock digest."""
-    from launcher import settings
     from launcher.app import images
 
-    rows = images.listing(base=base or settings.load().base.value)
+    rows = images.listing(base=base, without=without)
     if as_json:
         result = [
             {

@@ -1,0 +1,118 @@
+"""Where a run takes place: in a container of the target's image, or in the embedded environment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher import lock, manifest, paths
+from launcher.engines.base import Engine
+from launcher.engines.docker import DockerEngine
+from launcher.engines.venv import VenvEngine
+from launcher.errors import EngineError, ImageMissingError
+from launcher.image import inputs, inspect
+from launcher.lock import TargetLock
+from launcher.manifest import Target
+from launcher.plan import RunPlan
+from launcher.progress import Progress
+from launcher.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An engine, and what it has for the target.
+
+    Attributes:
+        engine: runs the recipe.
+        image: reference of the image; None without a container.
+        lock: what is installed there; packages that were left out are named by it.
+    """
+
+    engine: Engine[Any]
+    image: str | None
+    lock: TargetLock
+
+
+def choose(
+    wanted: str | None,
+    chosen: Settings,
+    target: Target,
+    *,
+    dry_run: bool,
+    notes: list[str],
+    progress: Progress,
+) -> Place:
+    """The place of a new run.
+
+    Args:
+        wanted: ``auto``, ``docker`` or ``venv``; None: by the settings.
+        chosen: the user's settings.
+        target: of the run.
+        dry_run: nothing is started or made, and nothing that only a start needs is missed.
+        notes: receives what the user should know.
+        progress: told about an environment that is made.
+
+    Raises:
+        EngineError: no engine answers, and a container was asked for.
+        ImageMissingError: the target's image is not there.
+    """
+    name = wanted or chosen.engine.value
+    without = manifest.shipped().left_out(target, chosen.without.value)
+    if name in ("auto", "docker"):
+        docker = DockerEngine()
+        inside = inputs.load(paths.images(), target, base=chosen.base.value, without=without)
+        try:
+            found = inspect.find_for(docker.connect(), inside)
+        except EngineError as error:
+            if name == "docker" and not dry_run:
+                raise
+            if name == "docker" or dry_run:
+                notes.append(
+                    f"{error.message}: this is the container's request"
+                    + ("; a start here would use the embedded environment" if name == "auto" else "")
+                )
+                return Place(engine=docker, image=inside.reference, lock=inside.lock)
+            notes.append(f"{error.message}: running without a container, from the same lock")
+        else:
+            if found is None and not dry_run:
+                raise _no_image(target)
+            installed = inside.lock.without(found.left_out if found else ())
+            if installed.left_out:
+                notes.append(f"the image is partial: built without {', '.join(installed.left_out)}")
+            return Place(engine=docker, image=found.reference if found else inside.reference, lock=installed)
+    locked = lock.load(paths.images(), target).without(without)
+    if locked.left_out:
+        notes.append(f"the environment is partial: without {', '.join(locked.left_out)}")
+    return Place(
+        engine=VenvEngine(_environment(target, locked, progress, dry_run=dry_run)), image=None, lock=locked
+    )
+
+
+def of(plan: RunPlan, progress: Progress) -> Engine[Any]:
+    """The engine of a plan that was made before."""
+    if plan.engine == "docker":
+        return DockerEngine()
+    target = manifest.shipped().target(plan.target)
+    return VenvEngine(_environment(target, lock_of(plan), progress, dry_run=False))
+
+
+def lock_of(plan: RunPlan) -> TargetLock:
+    """What the locks say now that a plan's image or environment holds."""
+    return lock.load(paths.images(), manifest.shipped().target(plan.target)).without(plan.without)
+
+
+def _no_image(target: Target) -> ImageMissingError:
+    return ImageMissingError(
+        f"the image of {target.name} is not on this engine",
+        why="it was not built from this lock yet",
+        hint=f"launch image build {target.name}   (or run without a container: --engine venv)",
+    )
+
+
+def _environment(target: Target, locked: TargetLock, progress: Progress, *, dry_run: bool) -> Path:
+    """The embedded environment's folder; only a dry run leaves it unmade."""
+    # Imported here: a container needs none of it.
+    from launcher.image import environment
+
+    if dry_run:
+        return environment.folder(locked)
+    return environment.ensure(target, locked, progress=progress).folder
