@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from launcher import lock, manifest, paths
 from launcher.errors import CheckError, EngineError, ImageMissingError, StaleError, UsageError
 from launcher.image import build as builds
 from launcher.image import check as checks
-from launcher.image import fetch, inputs, inspect
+from launcher.image import fetch, inputs, inspect, wheelhouse
 from launcher.image.check import Outcome
 from launcher.image.client import connect
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
+from launcher.image.wheelhouse import Files
 from launcher.progress import Progress
 
 
@@ -90,29 +92,43 @@ def build(
     no_cache: bool,
     verify: bool,
     secrets: Sequence[str],
+    carried: Path | None = None,
     progress: Progress,
 ) -> BuildReport:
     """Fetch the files and build the image; nothing to do when the engine has it.
 
+    With ``carried``, a folder of wheelhouses, nothing is fetched: its files are verified and used.
+
     Raises:
         BuildError: the engine cannot, a step failed, or (with ``verify``) two builds differ.
         EngineError: no engine answers.
-        FetchError: files that cannot be had.
+        FetchError: files that cannot be had, or are not those of the lock.
     """
     what, client = sources(name, base, without), connect(timeout=600)
     inputs.require_fresh(what)
     image, done = inspect.find(client, what.reference), None
     if image is None or no_cache or verify:
-        files = fetch.fetch(what.target, what.lock, progress=progress).folder
+        files = _files(what, carried, progress)
+        wheels, system = files.wheels, files.system
         if image is None or no_cache:
-            done = builds.build(client, what, files, progress=progress, no_cache=no_cache, secrets=secrets)
+            done = builds.build(
+                client, what, wheels, system=system, no_cache=no_cache, secrets=secrets, progress=progress
+            )
         if verify:
-            builds.verify(client, what, files, progress=progress, secrets=secrets)
+            builds.verify(client, what, wheels, system=system, secrets=secrets, progress=progress)
         image = inspect.find(client, what.reference)
     if image is None:
         raise ImageMissingError(f"{what.reference} vanished from the engine while it was looked at")
     cached, run = (done.cached, done.run) if done else ((), ())
     return BuildReport(image=image, built=done is not None, cached=cached, run=run, verified=verify)
+
+
+def _files(what: Inputs, carried: Path | None, progress: Progress) -> Files:
+    """What the build installs: fetched into the cache, or carried here."""
+    if carried is None:
+        view = fetch.fetch(what.target, what.lock, progress=progress)
+        return Files(wheels=view.folder, system=None)
+    return wheelhouse.verified(carried, what.target, what.lock, progress=progress)
 
 
 def check(

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from launcher import lock, manifest, paths
 from launcher.errors import LockError, UsageError
@@ -134,3 +136,54 @@ def bring(
         )
         for target in targets
     )
+
+
+def carry(
+    names: Sequence[str],
+    *,
+    to: Path,
+    base: str | None,
+    without: Sequence[str],
+    system: bool,
+    secrets: Sequence[str],
+    jobs: int,
+    progress: Progress,
+) -> tuple[fetch.View, ...]:
+    """Make a wheelhouse of each target: all that a build without network needs, but the base image.
+
+    Args:
+        names: of the targets.
+        to: the folder that gets one folder per target.
+        base: reference of the base image instead of the manifest's.
+        without: optional packages whose files are not wanted.
+        system: the base's own packages too, which takes an engine.
+        secrets: for these packages; see :func:`launcher.image.system.download`.
+        jobs: downloads at once.
+        progress: told the bytes.
+
+    Raises:
+        EngineError: no engine answers, or it cannot have the base.
+        FetchError: all files that cannot be had.
+        LockError: a target's locks cannot be used.
+        UsageError: the folder holds something else.
+    """
+    from launcher.image import system as packages
+    from launcher.image import wheelhouse
+    from launcher.image.client import connect
+
+    wheelhouse.require_usable(to)  # before anything is downloaded
+    client, known = connect(timeout=600) if system else None, manifest.shipped()
+    made = []
+    for view in bring(names, without=without, jobs=jobs, progress=progress):
+        target = known.target(view.target)
+        locked = lock.load(paths.images(), target).without(known.left_out(target, without))
+        reference = base or target.base.reference
+        debs = (
+            partial(packages.download, client, target, reference, secrets=secrets, progress=progress)
+            if client
+            else None
+        )
+        made.append(
+            wheelhouse.make(to, view, target, locked, base=reference, download=debs, progress=progress)
+        )
+    return tuple(made)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import dockerfile, paths, process
+from launcher import dockerfile, paths, process, wheelhouse
 from launcher.errors import BuildError, ProgramError
 from launcher.image import compare, uv
 from launcher.image.buildlog import BuildLog
@@ -61,6 +61,7 @@ class _Job:
 
     inputs: Inputs
     wheels: Path
+    system: Path | None
     engine: Builder
     folder: Path
     secrets: tuple[str, ...]
@@ -104,6 +105,7 @@ def build(
     wheels: Path,
     *,
     progress: Progress,
+    system: Path | None = None,
     no_cache: bool = False,
     secrets: Sequence[str] = (),
 ) -> Built:
@@ -114,6 +116,7 @@ def build(
         inputs: what to build.
         wheels: the folder of fetched files, one subfolder per layer.
         progress: told about each step.
+        system: a folder of the system packages and their index; no step then has a network.
         no_cache: build every step anew.
         secrets: ``id=…,src=…`` of the Dockerfile's optional secrets.
 
@@ -122,7 +125,14 @@ def build(
     """
     engine = builder(client)
     with _workplace() as folder:
-        job = _Job(inputs=inputs, wheels=wheels, engine=engine, folder=folder, secrets=tuple(secrets))
+        job = _Job(
+            inputs=inputs,
+            wheels=wheels,
+            system=system,
+            engine=engine,
+            folder=folder,
+            secrets=tuple(secrets),
+        )
         result = _buildx(
             job, inputs.reference, revision=_revision(inputs), no_cache=no_cache, progress=progress
         )
@@ -139,6 +149,7 @@ def verify(
     wheels: Path,
     *,
     progress: Progress,
+    system: Path | None = None,
     secrets: Sequence[str] = (),
 ) -> str:
     """Build once more without the cache and compare with the engine's image.
@@ -163,7 +174,14 @@ def verify(
     revision = image.labels.get("org.opencontainers.image.revision", "")
     name = f"{inputs.reference}-second"
     with _workplace() as folder:
-        job = _Job(inputs=inputs, wheels=wheels, engine=engine, folder=folder, secrets=tuple(secrets))
+        job = _Job(
+            inputs=inputs,
+            wheels=wheels,
+            system=system,
+            engine=engine,
+            folder=folder,
+            secrets=tuple(secrets),
+        )
         second = _buildx(job, name, revision=revision, no_cache=True, progress=progress)
         if second.digest == first:
             return first
@@ -197,6 +215,7 @@ def _buildx(job: _Job, name: str, *, revision: str, no_cache: bool, progress: Pr
         *("docker", "buildx", "build", "--builder", job.engine.name, "--progress", "plain"),
         *("--file", str(inputs.dockerfile), "--tag", name, "--platform", inputs.target.platform),
         *("--build-context", f"wheels={job.wheels}", "--build-context", f"uv={_uv_folder(job.folder)}"),
+        *(["--build-context", f"system={job.system}", "--network", "none"] if job.system else []),
         *("--build-arg", f"BASE={inputs.base}"),
         *(["--build-arg", f"WITHOUT={' '.join(inputs.lock.left_out)}"] if inputs.lock.left_out else []),
         # The build's own record holds the moment and the machine: neither belongs into a reproducible digest.
@@ -215,7 +234,7 @@ def _buildx(job: _Job, name: str, *, revision: str, no_cache: bool, progress: Pr
         code = child.wait()
     if code != 0:
         step, tail = log.failure()
-        raise BuildError(f"{inputs.reference}: {step} failed", why=tail, hint=_advice(tail, inputs))
+        raise BuildError(f"{inputs.reference}: {step} failed", why=tail, hint=_advice(tail, job))
     log.finish()
     packed = job.folder / _PACKED
     digest = _digest(packed) if packed.exists() else ""
@@ -262,12 +281,17 @@ def _revision(inputs: Inputs) -> str:
         return ""
 
 
-def _advice(tail: str, inputs: Inputs) -> str:
+def _advice(tail: str, job: _Job) -> str:
     if "resolve source metadata" in tail or "pull access denied" in tail or "failed to do request" in tail:
-        return f"the base {inputs.base} is out of reach: name one that is here with --base or LAUNCH_BASE"
+        return f"the base {job.inputs.base} is out of reach: name one that is here with --base or LAUNCH_BASE"
     if "no space left" in tail:
         return (
             "free some disk space; `docker system df` and `docker builder prune` show and free the engine's"
+        )
+    if job.system and ("unmet dependencies" in tail or "Unable to locate package" in tail):
+        return (
+            f"{job.system.parent / wheelhouse.FILE} names the base that its packages were resolved for: "
+            "build on that one, or fetch them again for this one"
         )
     if "apt" in tail or "Temporary failure resolving" in tail:
         return "the package sources are out of reach: --secret id=apt-sources,src=FILE replaces them"

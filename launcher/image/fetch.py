@@ -89,7 +89,7 @@ def _make_view(target_lock: TargetLock) -> View:
         for lock in target_lock.locks:
             (new / lock.layer).mkdir(parents=True)
             for package in lock.packages:
-                _link(cached(package), new / lock.layer / package.filename)
+                link(cached(package), new / lock.layer / package.filename)
         if folder.exists() and view(target_lock) is None:  # somebody has taken files out of it
             folder.rename(Path(temporary) / "old")
         try:
@@ -103,8 +103,9 @@ def _make_view(target_lock: TargetLock) -> View:
     return done
 
 
-def _link(source: Path, destination: Path) -> None:
+def link(source: Path, destination: Path) -> None:
+    """Make a file appear at a second place: a hard link, or a copy where file systems do not link."""
     try:
         os.link(source, destination)
-    except OSError:  # a file system without hard links
+    except OSError:
         shutil.copy2(source, destination)

@@ -1,5 +1,7 @@
 """``launch image build``: a target's image, from fetched files, bit-reproducible."""
 
+from pathlib import Path
+
 import rich_click as click
 from rich.filesize import decimal
 
@@ -13,12 +15,13 @@ from launcher.cli.image import options
 @options.without
 @click.option("--no-cache", is_flag=True, help="Run every step anew.")
 @click.option("--verify", is_flag=True, help="Build once more without the cache and compare the digests.")
+@options.secrets
 @click.option(
-    "--secret",
-    "secrets",
-    multiple=True,
-    metavar="id=ca|apt-sources,src=FILE",
-    help="A CA bundle or a sources.list for the system packages' step; never ends up in the image.",
+    "--from",
+    "carried",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    metavar="DIR",
+    help="Take all files from a folder that `launch image fetch --to DIR` made; nothing is downloaded.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
@@ -28,6 +31,7 @@ def command(
     no_cache: bool,
     verify: bool,
     secrets: tuple[str, ...],
+    carried: Path | None,
     as_json: bool,
 ) -> None:
     """Build the image of TARGET; does nothing when the engine has it already.
@@ -44,6 +48,7 @@ def command(
             no_cache=no_cache,
             verify=verify,
             secrets=secrets,
+            carried=carried,
             progress=progress,
         )
     image = report.image

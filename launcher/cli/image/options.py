@@ -1,4 +1,4 @@
-"""Options that several of ``launch image``'s verbs share; both are settings, too."""
+"""Options that several of ``launch image``'s verbs share; --base and --without are settings, too."""
 
 import rich_click as click
 
@@ -26,4 +26,12 @@ without = click.option(
     multiple=True,
     callback=_without,
     help="Leave out an optional package, e.g. flash-attn (LAUNCH_WITHOUT); the image is labelled as partial.",
+)
+
+secrets = click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="id=ca|apt-sources,src=FILE",
+    help="A CA bundle or a sources.list for the system packages' step; never ends up in the image.",
 )
