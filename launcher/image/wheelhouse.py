@@ -72,7 +72,8 @@ def make(
             _require_same_system(folder, goal, target, base)
         with tempfile.TemporaryDirectory(dir=_made(place), prefix=".new-") as temporary:
             new = Path(temporary) / target.name
-            new.mkdir()
+            for part in target_lock.locks:  # also those whose only packages were left out
+                (new / part.layer).mkdir(parents=True)
             _link_missing(goal, folder, new, view, others=_others(place), progress=progress)
             if download is not None and goal.system is None:
                 (new / wheelhouse.SYSTEM).mkdir()
@@ -230,9 +231,7 @@ def _link_missing(
     task = f"wheelhouse {goal.target}"
     progress.start(task, total=sum(file.bytes for file in missing), unit="bytes")
     for file in missing:
-        destination = new / file.path
-        destination.parent.mkdir(exist_ok=True)
-        fetch.link(others.get(file.sha256, view.folder / file.path), destination)
+        fetch.link(others.get(file.sha256, view.folder / file.path), new / file.path)
         progress.advance(task, file.bytes)
     progress.finish(task)
 
