@@ -1,23 +1,26 @@
 """Runs inside the image build, after the packages of one lock layer were installed.
 
-    python -S seal.py LOCK SITE_PACKAGES [--keep-headers]
+    python -S seal.py LOCK SITE_PACKAGES LAYER [--keep-headers]
 
 1. Removes what no program needs at run time (PRUNED; each entry with what it saves).
 2. Removes the installer's notes about this machine, and brings RECORD in line with the files.
 3. Writes the bytecode. It is reproducible only when a fresh process compiles a fixed list of files in a fixed
    order: what a process compiled before decides which constants `marshal` writes as references. So each
    package, in fixed portions, gets a process of its own; the processes may run side by side.
+4. Writes the layer's bill of materials, share/launch/LAYER.json of the environment.
 
 Uses the standard library only. Also run outside a build by the unit tests.
 """
 
 import csv
+import json
 import os
 import py_compile
 import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import cache_from_source
 from pathlib import Path
 from shutil import rmtree
 
@@ -63,8 +66,8 @@ def main(arguments: list[str]) -> int:
     """Seal the distributions of one lock; see the module's text."""
     if arguments[:1] == ["--compile"]:
         return compile_files(sys.stdin.read().splitlines())
-    site = Path(arguments[1])
-    names = locked_names(Path(arguments[0]).read_text(encoding="utf-8"))
+    site, layer = Path(arguments[1]), arguments[2]
+    names = locked(Path(arguments[0]).read_text(encoding="utf-8"))
     sources = []
     for name, folder in sorted(distributions(site).items()):
         if name not in names:
@@ -73,10 +76,11 @@ def main(arguments: list[str]) -> int:
         if "--keep-headers" not in arguments:
             remove(site, HEADERS.get(name, ()))
         sources.append(tidy_record(site, folder))
-    missing = names - set(distributions(site))
+    missing = names.keys() - distributions(site).keys()
     if missing:
         raise SystemExit(f"locked, but not installed: {', '.join(sorted(missing))}")
     compile_all(sources)
+    write_bill(site, layer, names)
     return 0
 
 
@@ -85,9 +89,10 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def locked_names(text: str) -> set[str]:
-    """The distributions that a lock in requirements form names."""
-    return {canonical(match) for match in re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:==|@)", text, re.M)}
+def locked(text: str) -> dict[str, tuple[str, str]]:
+    """Canonical name -> version and sha256 of the file, by a lock in requirements form."""
+    entries = re.findall(r"^([A-Za-z0-9._-]+)==(\S+) \\\n +--hash=sha256:([0-9a-f]{64})$", text, re.M)
+    return {canonical(name): (version, sha256) for name, version, sha256 in entries}
 
 
 def distributions(site: Path) -> dict[str, Path]:
@@ -139,6 +144,40 @@ def compile_files(files: list[str]) -> int:
         except (py_compile.PyCompileError, UnicodeDecodeError, ValueError):
             continue
     return 0
+
+
+def write_bill(site: Path, layer: str, names: dict[str, tuple[str, str]]) -> None:
+    """Write what a layer holds, for whoever looks into the image.
+
+    The version is the lock's, because a distribution's own metadata may lack the local part. A layer's
+    position is the number of layers below it, whose bills are there already.
+    """
+    bill = site.parents[2] / "share" / "launch" / f"{layer}.json"
+    bill.parent.mkdir(parents=True, exist_ok=True)
+    folders, seen = distributions(site), set()
+    content = {
+        "schema": 1,
+        "layer": layer,
+        "position": sum(path != bill for path in bill.parent.glob("*.json")),
+        "distributions": [
+            {"name": name, "version": version, "sha256": sha256, "bytes": size(site, folders[name], seen)}
+            for name, (version, sha256) in sorted(names.items())
+        ],
+    }
+    bill.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    bill.chmod(0o644)
+
+
+def size(site: Path, folder: Path, seen: set[int]) -> int:
+    """Bytes of a distribution's files and their bytecode; each file counts under its first name alone."""
+    with (folder / "RECORD").open(encoding="utf-8", newline="") as stream:
+        files = [site / row[0] for row in csv.reader(stream) if row]
+    total = 0
+    for file in (*files, *(Path(cache_from_source(str(file))) for file in files if file.suffix == ".py")):
+        if file.is_file() and (found := file.lstat()).st_ino not in seen:
+            seen.add(found.st_ino)
+            total += found.st_size
+    return total
 
 
 if __name__ == "__main__":

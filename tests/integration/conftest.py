@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.project import Project
+
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -91,6 +93,25 @@ def image(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The cpu image, built when it is not there."""
     _launch_once("image", "build", "cpu", cwd=tmp_path_factory.mktemp("build"))
     return "cpu"
+
+
+@pytest.fixture(scope="session")
+def base(engine: Any) -> str:
+    """A base image with Debian's packages: the one that the caller's settings name, or the stand-in."""
+    from launcher.image import inspect
+
+    name = os.environ.get("LAUNCH_BASE", "finetune-base:bookworm")
+    if inspect.find(engine, name) is None:
+        pytest.skip(f"no base image {name}; tests/support/base-image.sh makes one")
+    return name
+
+
+@pytest.fixture
+def project(tmp_path: Path, checkout: Path, base: str, engine: Any) -> Iterator[Project]:
+    """Two tiny packages in two layers; their images go with it."""
+    yield Project(tmp_path, checkout, base)
+    for image in engine.images.list(filters={"label": "launch.target=tiny"}):
+        engine.images.remove(image.id, force=True)
 
 
 @pytest.fixture(scope="session")

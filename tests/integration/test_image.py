@@ -3,11 +3,7 @@
 The mechanics are shown on a target of two tiny packages made here; the cpu image is built once, and checked.
 """
 
-import base64
-import hashlib
 import json
-import os
-import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -15,104 +11,14 @@ from typing import Any
 
 import pytest
 
-from launcher import lock, manifest
 from launcher.errors import BuildError
 from launcher.image import build as builds
-from launcher.image import compare, inputs, inspect
-from launcher.lock import Lock, LockedPackage
+from launcher.image import compare, inspect
 from launcher.progress import Silent
 from tests.integration.conftest import Launch
+from tests.integration.project import Project
 
 pytestmark = pytest.mark.engine
-
-MANIFEST = """
-schema = 1
-[targets.tiny]
-summary = {{ en = "Two tiny packages", zh = "两个小包" }}
-platform = "linux/amd64"
-python = "3.11"
-glibc = "2.36"
-system_packages = ["python3"]
-checks = []
-[targets.tiny.base]
-image = "docker.io/library/debian"
-tag = "bookworm-20260824-slim"
-digest = "sha256:{zeros}"
-evidence = "made up; every test names another base"
-[[targets.tiny.layers]]
-name = "lower"
-pins = ["tiny-lower=={lower}"]
-[[targets.tiny.layers]]
-name = "upper"
-pins = ["tiny-upper=={upper}"]
-"""
-
-
-@pytest.fixture(scope="module")
-def base(engine: Any) -> str:
-    """A base image with Debian's packages: the one that the caller's settings name, or the stand-in."""
-    name = os.environ.get("LAUNCH_BASE", "finetune-base:bookworm")
-    if inspect.find(engine, name) is None:
-        pytest.skip(f"no base image {name}; tests/support/base-image.sh makes one")
-    return name
-
-
-def _wheel(folder: Path, name: str, version: str) -> LockedPackage:
-    """A wheel of one module, the same bytes every time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}/__init__.py": f'VERSION = "{version}"\nNAMES = {{"a", "b", "c"}}\n',
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-
-    def digest(text: str) -> str:
-        return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
-
-    record = "".join(f"{path},sha256={digest(text)},{len(text)}\n" for path, text in files.items())
-    files[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
-    wheel = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), text)
-    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return LockedPackage(name=name.replace("_", "-"), version=version, filename=wheel.name, sha256=sha256)
-
-
-class Project:
-    """A folder images/ of its own, with one target of two layers."""
-
-    def __init__(self, folder: Path, checkout: Path, base: str) -> None:
-        self.images, self.wheels, self.base = folder / "images", folder / "wheels", base
-        self.images.mkdir()
-        for name in (inputs.TEMPLATE, *inputs.TOOLS):
-            shutil.copyfile(checkout / "images" / name, self.images / name)
-
-    def inputs(self, *, lower: str = "1.0", upper: str = "1.0") -> inputs.Inputs:
-        """Write manifest, wheels, locks and Dockerfile for these versions."""
-        text = MANIFEST.format(lower=lower, upper=upper, zeros="0" * 64)
-        target = manifest.parse(text).target("tiny")
-        digest = manifest.lock_inputs_digest((target,))
-        (self.images / "locks").mkdir(exist_ok=True)
-        (self.images / "tiny").mkdir(exist_ok=True)
-        shutil.rmtree(self.wheels, ignore_errors=True)
-        for layer, version in (("lower", lower), ("upper", upper)):
-            package = _wheel(self.wheels / layer, f"tiny_{layer}", version)
-            made = Lock(
-                owner="tiny", layer=layer, packages=(package,), manifest_digest=digest, tool="uv 0, tests"
-            )
-            (self.images / "locks" / made.file_name).write_text(lock.render(made))
-        locked = lock.load(self.images, target)
-        (self.images / "tiny" / "Dockerfile").write_text(inputs.rendered(self.images, target, locked))
-        return inputs.load(self.images, target, base=self.base)
-
-
-@pytest.fixture
-def project(tmp_path: Path, checkout: Path, base: str, engine: Any) -> Any:
-    yield Project(tmp_path, checkout, base)
-    for image in engine.images.list(filters={"label": "launch.target=tiny"}):
-        engine.images.remove(image.id, force=True)
 
 
 def test_a_changed_pin_rebuilds_its_layer_alone(project: Project, engine: Any) -> None:

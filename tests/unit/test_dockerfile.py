@@ -379,7 +379,39 @@ def test_seal_prunes_tests_and_notes_and_keeps_record_true(seal: ModuleType, tmp
 
 def test_seal_reads_the_lock_as_it_is_written(seal: ModuleType) -> None:
     text = lock.render(_lock("low", "x", _package("ir-datasets", "1"), _package("torch", "1.0+cpu")))
-    assert seal.locked_names(text) == {"ir-datasets", "torch"}
+    plain = "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
+    assert seal.locked(text) == {"ir-datasets": ("1", "1" * 64), "torch": ("1.0+cpu", "1" * 64)}
+    assert seal.locked(plain) == seal.locked(text)  # as the build has it
+
+
+def test_seal_writes_what_the_layer_holds(seal: ModuleType, tmp_path: Path) -> None:
+    site = tmp_path / "lib" / "python3.11" / "site-packages"
+    big = _install(site, "big_one", {"big/a.py": "x = 1\n", "big/b": "123", "../../../bin/run": "12"})
+    _install(site, "other", {"other.txt": "other layer's"})
+    (site / "big" / "again").hardlink_to(site / "big" / "b")  # one file of two names counts once
+    with (big / "RECORD").open("a") as stream:
+        stream.write("big/again,,\nbig/gone,,\n")
+    seal.compile_files([str(site / "big" / "a.py")])
+    (compiled,) = (site / "big" / "__pycache__").iterdir()
+    notes = sum((big / name).stat().st_size for name in ("RECORD", "direct_url.json"))
+    for layer in ("torch", "top"):
+        seal.write_bill(site, layer, {"big-one": ("1.0+local", "1" * 64)})
+    bills = tmp_path / "share" / "launch"
+    assert json.loads((bills / "torch.json").read_text()) == {
+        "schema": 1,
+        "layer": "torch",
+        "position": 0,
+        "distributions": [
+            {
+                "name": "big-one",
+                "version": "1.0+local",
+                "sha256": "1" * 64,
+                "bytes": 6 + 3 + 2 + notes + compiled.stat().st_size,
+            }
+        ],
+    }
+    assert json.loads((bills / "top.json").read_text())["position"] == 1
+    assert {path.stat().st_mode & 0o777 for path in bills.iterdir()} == {0o644}
 
 
 def test_sealed_bytecode_is_checked_against_nothing(seal: ModuleType, tmp_path: Path) -> None:

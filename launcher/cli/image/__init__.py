@@ -10,6 +10,7 @@ VERBS = {
     "fetch": ("launcher.cli.image.fetch", "Download a target's wheels into the cache."),
     "build": ("launcher.cli.image.build", "Build a target's image, hermetic and reproducible."),
     "check": ("launcher.cli.image.check", "Run the checks inside a built image."),
+    "diff": ("launcher.cli.image.diff", "What changed between two images or locks."),
     "list": ("launcher.cli.image.list", "Targets: built or not, size, lock digest."),
 }
 
