@@ -13,6 +13,12 @@ from launcher.manifest import Target
 #: value, because a build's own clock would be in every digest; after 1980, which is where zip files begin.
 SOURCE_DATE_EPOCH = 1767225600
 
+#: Dates back what the step has changed, inside the step: layers are then packed once, and a later build packs
+#: only its new ones. Mount points are not writable, and not part of the layer.
+_DATED = (
+    f"find / -xdev -writable -newermt @{SOURCE_DATE_EPOCH} -exec touch -h -d @{SOURCE_DATE_EPOCH} {{}} +"
+)
+
 #: The repository part of every image's name.
 REPOSITORY = "finetune"
 
@@ -45,6 +51,7 @@ def render(target: Target, lock: TargetLock, template: str) -> str:
             sources=frozenset(
                 part.layer for part in lock.layers if any(package.is_source for package in part.packages)
             ),
+            dated=_DATED,
             headers=not _COMPILERS.isdisjoint(target.system_packages),
         )
     except TemplateError as error:
@@ -117,6 +124,9 @@ def labels(
         "launch.reproducible": f"false ({unreproducible})" if unreproducible else "true",
         "org.opencontainers.image.version": digest[:12],
     }
+    if target.devices.kind == "nvidia":
+        found["launch.cuda"] = target.devices.cuda
+        found["launch.architectures"] = " ".join(target.devices.architectures)
     if revision:
         found["org.opencontainers.image.revision"] = revision
     return tuple(sorted(found.items()))

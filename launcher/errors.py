@@ -123,6 +123,10 @@ class DeviceError(LaunchError):
     title = "device"
 
 
+class UnfitDeviceError(DeviceError, ProblemsError):
+    """The devices are there, and the target's programs would not run on them; each problem with its fix."""
+
+
 class DeviceRuntimeError(LaunchError):
     """The engine lacks the device's runtime, e.g. the NVIDIA container toolkit."""
 

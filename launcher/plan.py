@@ -16,6 +16,10 @@ from launcher.recipe import Recipe
 
 SCHEMA = 1
 
+#: CUDA's choice of GPUs, and all variables that choose some: the plan says which, so nobody else does.
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+GPU_VARIABLES = (VISIBLE, "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -39,7 +43,7 @@ class Access:
     """What a container gets of the machine beside files.
 
     Attributes:
-        gpus: ``all`` NVIDIA GPUs, or empty.
+        gpus: ``all`` NVIDIA GPUs, a list of numbers or uuids such as ``0,1``, or empty.
         devices: device nodes or folders.
         groups: ids of the groups that own those nodes.
         shm_size: size of /dev/shm, e.g. ``2g``.
@@ -297,6 +301,9 @@ def environment(plan: RunPlan, places: Places) -> tuple[tuple[str, str], ...]:
         variables["MODEL"] = places.model
     if plan.access.network == "bridge":
         variables["HF_HUB_OFFLINE"] = "0"
+    if plan.access.gpus not in ("", "all") and "NVIDIA_VISIBLE_DEVICES" in variables:
+        # The image's own "all" would contradict it, and an engine whose default runtime is NVIDIA's reads it.
+        variables["NVIDIA_VISIBLE_DEVICES"] = plan.access.gpus
     return tuple(sorted(variables.items()))
 
 

@@ -13,6 +13,8 @@ def check() -> str:
     nvidia = os.environ["TARGET"].startswith("cuda")
     if nvidia and torch.version.cuda is None:
         raise Failed(f"torch {torch.__version__} is not a CUDA build")
+    if nvidia:
+        recorded(torch.version.cuda, torch._C._cuda_getArchFlags() or "")
     if not nvidia and not torch.xpu._is_compiled():
         raise Failed(f"torch {torch.__version__} is not an XPU build")
     present = Path("/dev/nvidiactl").exists() if nvidia else any(Path("/dev/dri").glob("renderD*"))
@@ -28,6 +30,17 @@ def check() -> str:
     if not error < 1e-2:
         raise Failed(f"a matrix product on {found} is off by {error}")
     return f"{getattr(torch, found).get_device_name(0)}, product off by {error:.1e}"
+
+
+def recorded(cuda: str, architectures: str) -> None:
+    """Compare the manifest's record, in the variables CUDA and ARCHITECTURES, with what torch says of itself.
+
+    The launcher refuses GPUs by that record. ``torch.cuda.get_arch_list()`` says nothing without a device.
+    """
+    for name, has in (("CUDA", cuda), ("ARCHITECTURES", architectures)):
+        said = os.environ[name]
+        if said and sorted(said.split()) != sorted(has.split()):
+            raise Failed(f"the manifest says {name.lower()} {said!r}, torch has {has!r}")
 
 
 main(check)

@@ -10,15 +10,12 @@ from typing import Any, Literal
 import launcher
 from launcher import data, host, manifest, paths, recipe
 from launcher import plan as plans
-from launcher.app import batches, models, place
+from launcher.app import accelerators, batches, models, place
+from launcher.app.accelerators import Asked
 from launcher.data import DataFile, Rules
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
-from launcher.errors import (
-    DeviceError,
-    RecordError,
-    UsageError,
-)
+from launcher.errors import RecordError, UsageError
 from launcher.host import Host
 from launcher.manifest import Target
 from launcher.plan import Access, RunPlan
@@ -46,6 +43,7 @@ class Request:
     model: str | None = None
     output: Path | None = None
     nproc: int | None = None
+    gpus: str | None = None
     memory: str = ""
     shm_size: str = ""
     network: Literal["none", "bridge"] = "none"
@@ -77,11 +75,14 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     machine = host.facts()
     notes: list[str] = []
     target = _target(request, chosen, found, machine, notes)
+    machine = accelerators.look(machine, target)
     values = found.values(target.name, request.parameters)
     _refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
-    nproc = _nproc(request, target, machine, dry_run=dry_run, notes=notes)
+    asked = Asked(gpus=request.gpus, visible=request.env.get(plans.VISIBLE), nproc=request.nproc)
+    gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
+    accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
     batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
     named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
@@ -105,11 +106,11 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         parameters=values,
         models=named,
         arguments=request.arguments,
-        env=tuple(request.env.items()),
+        env=tuple(item for item in request.env.items() if item[0] != plans.VISIBLE),
         secrets=tuple(request.secrets),
         uid=uid,
         gid=gid,
-        access=_access(request, chosen, target, machine, notes),
+        access=_access(request, chosen, target, machine, gpus, notes),
     )
     return Planned(plan=plan, engine=where.engine, host=machine, secrets=request.secrets, notes=tuple(notes))
 
@@ -124,6 +125,7 @@ def read(
 
     Raises:
         RecordError: not a plan, or recipe, lock or data are not what they were.
+        DeviceError: the machine is not what it was.
     """
     plan = plans.from_json(text, source=source)
     differences = _differences(plan)
@@ -140,11 +142,14 @@ def read(
             why="the same plan must be the same run",
             hint="plan a new run instead",
         )
+    target, notes = manifest.shipped().target(plan.target), list[str]()
+    machine = accelerators.look(host.facts(), target)
+    accelerators.check_again(plan, target, machine, notes=notes)
     engine = place.of(plan, progress)
     uid, gid = _caller(engine)
     plan = plans.with_output(plan, output.absolute() if output else None)
     plan = replace(plan, uid=uid, gid=gid)  # whoever repeats a plan owns the result
-    return Planned(plan=plan, engine=engine, host=host.facts(), secrets=secrets, notes=())
+    return Planned(plan=plan, engine=engine, host=machine, secrets=secrets, notes=tuple(notes))
 
 
 def _caller(engine: Engine[Any]) -> tuple[int, int]:
@@ -162,7 +167,8 @@ def reread(run: Path, environment_variables: Mapping[str, str]) -> Planned:
     """The plan of a run whose record was begun by another process; it was checked there, just now."""
     plan = plans.from_json((run / "plan.json").read_text(encoding="utf-8"), source=str(run / "plan.json"))
     secrets = {name: environment_variables[name] for name in plan.secrets}
-    return Planned(plan=plan, engine=place.of(plan, Silent()), host=host.facts(), secrets=secrets, notes=())
+    machine = accelerators.look(host.facts(), manifest.shipped().target(plan.target))
+    return Planned(plan=plan, engine=place.of(plan, Silent()), host=machine, secrets=secrets, notes=())
 
 
 def _differences(plan: RunPlan) -> list[str]:
@@ -189,12 +195,12 @@ def _refuse_overrides(request: Request, found: Recipe) -> None:
     Raises:
         UsageError: a variable that is the launcher's or a parameter's; a credential among the raw arguments.
     """
-    owned = {"TARGET", "NPROC", "DATA", "MODEL", "OUTPUT", "HOME"} | {
-        p.name.upper() for p in found.parameters
-    }
-    taken = sorted(
-        name for name in {**request.env, **request.secrets} if name in owned or name.startswith("LAUNCH_")
-    )
+    owned = {"TARGET", "NPROC", "DATA", "MODEL", "OUTPUT", "HOME", *plans.GPU_VARIABLES}
+    owned |= {p.name.upper() for p in found.parameters}
+    given = {*request.env, *request.secrets}
+    if request.gpus is None and plans.VISIBLE in request.env:
+        given.discard(plans.VISIBLE)  # it stands for --gpus, and is not passed on
+    taken = sorted(name for name in given if name in owned or name.startswith("LAUNCH_"))
     if taken:
         raise UsageError(
             f"--env cannot set {', '.join(taken)}",
@@ -241,30 +247,13 @@ def _check_data(
     )
 
 
-def _nproc(request: Request, target: Target, machine: Host, *, dry_run: bool, notes: list[str]) -> int:
-    """Processes on this machine: one per accelerator, one on a CPU."""
-    kind = target.devices.kind
-    present = machine.accelerators(kind)
-    if request.nproc is not None:
-        if kind != "none" and present and request.nproc > present:
-            raise UsageError(f"--nproc {request.nproc}, but there are {present} devices")
-        return request.nproc
-    if not present:
-        if not dry_run:
-            raise DeviceError(
-                f"the target {target.name} needs an accelerator that this machine does not show",
-                why="no card, or its kernel driver is not loaded",
-                hint="--target cpu, or --target auto",
-            )
-        notes.append(f"no device of the target {target.name} on this machine: planned for one process")
-    return max(1, present)
-
-
 #: A size as Docker reads it, and as the settings' schema has it.
 _SIZE = re.compile(r"[0-9]+[kmgKMG]?")
 
 
-def _access(request: Request, chosen: Settings, target: Target, machine: Host, notes: list[str]) -> Access:
+def _access(
+    request: Request, chosen: Settings, target: Target, machine: Host, gpus: str, notes: list[str]
+) -> Access:
     for option, size in (("--memory", request.memory), ("--shm-size", request.shm_size)):
         if size and not _SIZE.fullmatch(size):
             raise UsageError(f"{option} takes a size such as 16g, not {size!r}")
@@ -273,7 +262,7 @@ def _access(request: Request, chosen: Settings, target: Target, machine: Host, n
     if devices.device_groups and not groups:
         notes.append("no render node in /dev/dri here: on the machine of the run, its group id is added")
     return Access(
-        gpus="all" if devices.kind == "nvidia" else "",
+        gpus=gpus,
         devices=devices.paths,
         groups=groups,
         shm_size=request.shm_size or chosen.shm_size.value or devices.shm_size,

@@ -46,6 +46,7 @@ def _launcher_options() -> list[click.Parameter]:
         option(
             "--output", type=click.Path(path_type=Path), help="Folder of the result; must be empty or new."
         ),
+        option("--gpus", metavar="auto|all|0,1", help="NVIDIA GPUs; auto: CUDA_VISIBLE_DEVICES, or all."),
         option("--nproc", metavar="N|auto", help="Processes on this machine; auto: one per accelerator."),
         option(
             "--env",
@@ -195,6 +196,8 @@ def command(
         raise UsageError(f"--plan {plan} cannot be read", why=str(error)) from None
     with ui.TerminalProgress() as progress:
         planned = planning.read(text, str(plan), variables.secrets, output=output, progress=progress)
+    for note in planned.notes:
+        ui.note(note)
     sys.exit(_execute(planned, as_json=as_json, show_output=False))
 
 
@@ -211,6 +214,7 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
         model=options["model"],
         output=options["output"],
         nproc=_nproc(options["nproc"]),
+        gpus=options["gpus"],
         memory=options["memory"],
         shm_size=options["shm_size"],
         network=options["network"],

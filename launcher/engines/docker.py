@@ -6,6 +6,7 @@ both and compares the containers.
 
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -71,7 +72,7 @@ class ContainerRequest:
         for device in self.devices:
             flags += ["--device", device]
         if self.gpus:
-            flags += ["--gpus", self.gpus]
+            flags += ["--gpus", "all" if self.gpus == "all" else _csv([f"device={self.gpus}"])]
         for mount in self.mounts:
             fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
             flags += ["--mount", _csv([*fields, "readonly"] if mount.read_only else fields)]
@@ -88,6 +89,7 @@ class ContainerRequest:
         from docker.types import DeviceRequest
         from docker.types import Mount as SdkMount
 
+        which = {"count": -1} if self.gpus == "all" else {"device_ids": self.gpus.split(",")}
         return {
             "image": self.image,
             "command": list(self.command),
@@ -100,7 +102,7 @@ class ContainerRequest:
             "user": self.user,
             "group_add": list(self.groups),
             "devices": [f"{device}:{device}:rwm" for device in self.devices],
-            "device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])] if self.gpus else [],
+            "device_requests": [DeviceRequest(**which, capabilities=[["gpu"]])] if self.gpus else [],
             "shm_size": self.shm_size,
             "mem_limit": self.memory or None,
             "memswap_limit": self.memory or None,
@@ -225,11 +227,7 @@ class DockerEngine:
                 why="udev makes these links, by which oneAPI tells cards apart",
                 hint="start udev, or make them: by-path/pci-<address>-render -> ../renderD<number>",
             )
-        if (
-            plan.access.gpus
-            and "nvidia" not in connection.info().get("Runtimes", {})
-            and not _has_cdi(connection)
-        ):
+        if plan.access.gpus and not _gives_gpus(connection.info()):
             raise _no_runtime()
 
     def describe(self, plan: RunPlan) -> tuple[str | None, str]:
@@ -305,16 +303,49 @@ def _csv(fields: list[str]) -> str:
     )
 
 
-def _has_cdi(connection: "DockerClient") -> bool:
-    """Whether the engine finds NVIDIA devices through the Container Device Interface."""
-    folders = connection.info().get("CDISpecDirs") or []
-    return any("nvidia" in file for folder in folders if os.path.isdir(folder) for file in os.listdir(folder))  # noqa: PTH112, PTH208
+#: What the engine itself looks for in its PATH, to answer ``--gpus`` by a hook or by CDI.
+_HELPERS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def _gives_gpus(info: Mapping[str, Any]) -> bool:
+    """Whether anything says that the engine can give NVIDIA GPUs to containers.
+
+    The engine does not say what answers ``--gpus``: NVIDIA's hook, if it was in the engine's PATH when it
+    started and even when no runtime is registered; since Engine 29 also CDI (moby, daemon/nvidia_linux.go and
+    its successor devices_nvidia_linux.go). One sign is enough: who is let through wrongly is refused by the
+    engine, with the same error.
+    """
+    devices = [str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ()]
+    path = f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"
+    return (
+        "nvidia" in (info.get("Runtimes") or {})
+        or any(device.startswith("nvidia.com/gpu=") for device in devices)
+        or any("nvidia" in file.name for folder in info.get("CDISpecDirs") or () for file in _files(folder))
+        or any(shutil.which(helper, path=path) for helper in _HELPERS)
+    )
+
+
+def _files(folder: str) -> list[Path]:
+    """The files of a folder of the engine's, if it is there and open to the caller."""
+    try:
+        return list(Path(folder).iterdir())
+    except OSError:
+        return []
+
+
+#: How engines say that nothing answers ``--gpus``: by the hook, by CDI, and inside of NVIDIA's tools.
+_NO_GPUS = ("could not select device driver", "GPU vendor", "unresolvable CDI devices", "nvidia-container")
 
 
 def _named(error: Any) -> LaunchError:
-    """The engine's refusal as a named error; the texts are those of Docker Engine 20.10 to 28."""
+    """The engine's refusal as a named error; the texts are those of Docker Engine 20.10 to 29."""
     text = str(error.explanation or error)
-    if "could not select device driver" in text or "nvidia-container" in text:
+    if "nvidia-container-cli" in text and "unknown device" in text:
+        return DeviceError(
+            "the engine does not know a GPU that was asked for", why=text, hint="nvidia-smi -L"
+        )
+    if any(sign in text for sign in _NO_GPUS):
         return _no_runtime()
     if "error gathering device information" in text:
         found = re.search(r'device information while adding custom device "([^"]+)"', text)
@@ -338,5 +369,5 @@ def _no_runtime() -> DeviceRuntimeError:
     return DeviceRuntimeError(
         "the engine cannot give NVIDIA GPUs to containers",
         why="the NVIDIA Container Toolkit is not installed, or the engine was not told about it",
-        hint="install nvidia-container-toolkit; nvidia-ctk runtime configure --runtime=docker",
+        hint="install nvidia-container-toolkit; nvidia-ctk runtime configure --runtime=docker; restart it",
     )

@@ -11,10 +11,11 @@ from launcher import plan as plans
 from launcher import process
 from launcher.engines.base import Exit
 from launcher.errors import DeviceError
+from launcher.host import nvidia
 from launcher.plan import Folders, RunPlan
 
 #: What a run inherits of the caller's environment; everything else is in the plan.
-_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "ZE_AFFINITY_MASK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class VenvEngine:
         Raises:
             DeviceError: the target's device is not on this machine.
         """
-        if plan.access.gpus and not Path("/proc/driver/nvidia").exists():
+        if plan.access.gpus and not nvidia.may_be_there():
             raise DeviceError("there is no NVIDIA GPU on this machine", hint="choose another --target")
         for device in plan.access.devices:
             if not Path(device).exists():
@@ -105,7 +106,7 @@ class VenvEngine:
         places = plans.on_host(plan, folders)
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         path = f"{self._environment / 'bin'}:{os.environ.get('PATH', os.defpath)}"
-        variables = {**inherited, **dict(plans.environment(plan, places)), "PATH": path}
+        variables = {**inherited, **dict(plans.environment(plan, places)), **_gpus(plan), "PATH": path}
         return ProcessRequest(
             command=plans.command(plan, places),
             environment=tuple(
@@ -119,3 +120,10 @@ class VenvEngine:
         """See base.Engine.start."""
         variables = {**dict(submission.environment), **{name: secrets[name] for name in submission.secrets}}
         return ProcessHandle(process.Child(submission.command, env=variables, cwd=submission.folder))
+
+
+def _gpus(plan: RunPlan) -> dict[str, str]:
+    """The plan's GPUs as CUDA takes them; numbers are those of nvidia-smi, not the fastest GPU first."""
+    gpus = plan.access.gpus
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpus else {}
+    return order if gpus in ("", "all") else {**order, plans.VISIBLE: gpus}

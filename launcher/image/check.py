@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import EngineError
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
-from launcher.manifest import Devices
+from launcher.manifest import Devices, Target
 from launcher.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: What a check may say; a check that needs a device that is not there says so and never "ok".
 STATUSES = ("ok", "failed", "needs-gpu", "left-out")
+
+#: The check that is not a program in the image.
+SIZE = "size"
 
 _LIMIT_S = 1800  # a training step on a slow machine, with room
 _TAIL = 15
@@ -38,6 +41,17 @@ class Outcome:
     status: str
     detail: str
     seconds: float
+
+
+def size(image: ImageInfo, target: Target) -> Outcome:
+    """Whether an image keeps to its target's budget."""
+    found = f"{image.size / 1e9:.2f} GB unpacked"
+    if target.max_size is None:
+        return Outcome(check=SIZE, status="ok", detail=f"{found}, no budget", seconds=0.0)
+    status = "ok" if image.size <= target.max_size else "failed"
+    return Outcome(
+        check=SIZE, status=status, detail=f"{found}, the budget is {target.max_size / 1e9:g} GB", seconds=0.0
+    )
 
 
 def run(
@@ -109,11 +123,13 @@ def judge(code: int, verdict: str, text: str) -> tuple[str, str]:
 def request(inputs: Inputs, name: str, left_out: Sequence[str]) -> dict[str, Any]:
     """The SDK's arguments for the container of one check: the least that it needs."""
     locks = ":".join(f"/launch/locks/{part.file_name}" for part in inputs.lock.layers)
+    devices = inputs.target.devices
     return {
         "command": ["python", f"/launch/checks/{name}.py"],
         "environment": {
             **{"HOME": "/tmp/home", "USER": "launch", "LOGNAME": "launch", "TMPDIR": "/tmp"},  # noqa: S108
             **{"TARGET": inputs.target.name, "LOCKS": locks, "WITHOUT": " ".join(left_out)},
+            **{"CUDA": devices.cuda, "ARCHITECTURES": " ".join(devices.architectures)},
         },
         "user": f"{os.getuid()}:{os.getgid()}",
         "network_mode": "none",
@@ -124,13 +140,14 @@ def request(inputs: Inputs, name: str, left_out: Sequence[str]) -> dict[str, Any
         "tmpfs": {"/tmp": "rw,exec,mode=1777,size=4g"},  # noqa: S108
         "working_dir": "/tmp",  # noqa: S108
         "init": True,
-        "shm_size": inputs.target.devices.shm_size,
+        "shm_size": devices.shm_size,
         "volumes": {
             str(inputs.folder / "checks"): {"bind": "/launch/checks", "mode": "ro"},
+            str(inputs.folder / "seal.py"): {"bind": "/launch/seal.py", "mode": "ro"},
             str(inputs.folder / "locks"): {"bind": "/launch/locks", "mode": "ro"},
         },
         "labels": {"launch.role": "check", "launch.target": inputs.target.name},
-        **_devices(inputs.target.devices),
+        **_devices(devices),
     }
 
 

@@ -1,11 +1,11 @@
 """What people may write in a manifest: validated as a whole, every problem with its key, then flattened."""
 
 import tomllib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from launcher.errors import ManifestError
 from launcher.manifest.target import Base, Devices, Layer, Manifest, Target, UrlWheel
@@ -56,11 +56,22 @@ class _Wheel(_Strict):
     evidence: str = Field(min_length=1)
 
 
+Architecture = Annotated[str, Field(pattern=r"^(sm|compute)_[0-9]{2,3}[af]?$")]
+
+
 class _Devices(_Strict):
     kind: Literal["none", "nvidia", "intel"] = "none"
     paths: list[str] = []
     device_groups: list[str] = []
     shm_size: str = Field(default="2g", pattern=r"^\d+[kmg]$")
+    cuda: str = Field(default="", pattern=r"^([0-9]+\.[0-9]+)?$")
+    architectures: list[Architecture] = []
+
+    @model_validator(mode="after")
+    def _cuda_is_of_nvidia(self) -> Self:
+        if (self.cuda or self.architectures) and self.kind != "nvidia":
+            raise ValueError(f"cuda and architectures are of nvidia's devices, not of the kind {self.kind}")
+        return self
 
 
 class _Target(_Strict):
@@ -80,6 +91,7 @@ class _Target(_Strict):
     env: dict[str, str] = {}
     devices: _Devices | None = None
     checks: list[Name] = []
+    max_size: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?GB$")
 
 
 class _Manifest(_Strict):
@@ -104,6 +116,10 @@ def parse(text: str, *, source: str = "images/manifest.toml") -> Manifest:
     for name in model.targets:
         _flatten(name, model, flat)
     return Manifest(targets=tuple(flat[name] for name in model.targets))
+
+
+def _bytes(size: str) -> int:
+    return round(float(size.removesuffix("GB")) * 1e9)
 
 
 def _problems(error: ValidationError) -> list[str]:
@@ -236,6 +252,9 @@ def _flatten(name: str, model: _Manifest, done: dict[str, Target]) -> None:
             paths=tuple(devices.paths),
             device_groups=tuple(devices.device_groups),
             shm_size=devices.shm_size,
+            cuda=devices.cuda,
+            architectures=tuple(devices.architectures),
         ),
         checks=joined("checks"),
+        max_size=next((_bytes(m.max_size) for _, m in reversed(chain) if m.max_size is not None), None),
     )

@@ -60,12 +60,16 @@ class Devices:
         paths: device nodes or folders to pass, e.g. ``/dev/dri``.
         device_groups: nodes whose owning group id is added to the process.
         shm_size: size of /dev/shm (Docker's default of 64 MB is too small for data loaders).
+        cuda: CUDA version that torch was built with, e.g. ``12.8``; empty: none, or not recorded.
+        architectures: GPUs that torch has code for: ``sm_90`` compiled, ``compute_120`` as PTX.
     """
 
     kind: Literal["none", "nvidia", "intel"]
     paths: tuple[str, ...]
     device_groups: tuple[str, ...]
     shm_size: str
+    cuda: str = ""
+    architectures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,7 @@ class Target:
         build_requires: what source-only packages are built with.
         build_owner: the target whose build lock it uses (it, or one that it extends); empty when
             there are no build requirements.
+        max_size: bytes of unpacked layers that the image may have; None: as large as it gets.
     """
 
     name: str
@@ -103,6 +108,7 @@ class Target:
     env: tuple[tuple[str, str], ...]
     devices: Devices
     checks: tuple[str, ...]
+    max_size: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ class _Schema(BaseModel):
 
     target: str = "auto"
     engine: str = Field(default="auto", pattern="^(auto|docker|venv)$")
+    gpus: str = Field(default="auto", pattern="^(auto|all|[0-9a-zA-Z/-]+(, ?[0-9a-zA-Z/-]+)*)$")
     base: str | None = None
     without: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     stop_grace: float = Field(default=20.0, gt=0, le=3600)

@@ -18,9 +18,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 import launcher
 from launcher import host, settings
+from launcher import plan as plans
 from launcher.app import place
 from launcher.app import plan as planning
 from launcher.app.plan import Planned, Request
+from launcher.cuda import Nvidia
 from launcher.errors import EngineError
 from launcher.host import Host
 from launcher.progress import Silent
@@ -145,6 +147,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         raise LocalEntryNotFoundError(f"{name} is not in the cache")
 
     monkeypatch.setattr(host, "facts", lambda: machine)
+    monkeypatch.setattr(host.nvidia, "facts", Nvidia)
+    for name in plans.GPU_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(place.DockerEngine, "connect", lambda self: no_engine())
     monkeypatch.setattr(
         place.inputs,

@@ -81,6 +81,13 @@ def test_golden_request_of_models(bench: Any, golden: Golden) -> None:
     assert plans.from_json(plans.to_json(planned.plan)) == planned.plan
 
 
+def test_golden_request_of_chosen_gpus(bench: Any, golden: Golden) -> None:
+    planned = bench.plan(target="cuda", gpus="0,1")
+    line = rendered(planned.plan).printed()
+    golden("docker/cuda-gpus.txt", bench.text(line, planned).replace(" --", " \\\n    --") + "\n")
+    golden("plan/cuda-gpus.json", bench.text(plans.to_json(planned.plan), planned))
+
+
 def test_least_privilege(bench: Any) -> None:
     request = rendered(bench.plan(target="cpu", **asked("local", bench)).plan)
     words = shlex.split(request.printed())
@@ -123,6 +130,22 @@ def test_devices_of_each_target(bench: Any) -> None:
     assert options(xpu, "--group-add") == ["992"]
     assert xpu.sdk({})["devices"] == ["/dev/dri:/dev/dri:rwm"]
     assert "type=bind,source=/dev/dri/by-path,target=/dev/dri/by-path,readonly" in options(xpu, "--mount")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "printed", "count", "ids"),
+    [
+        ("all", "all", -1, []),
+        ("1", "device=1", 0, ["1"]),
+        ("0,1", '"device=0,1"', 0, ["0", "1"]),  # quoted for docker, which reads the value as CSV
+        ("GPU-8932f937", "device=GPU-8932f937", 0, ["GPU-8932f937"]),
+    ],
+)
+def test_gpus(bench: Any, gpus: str, printed: str, count: int, ids: list[str]) -> None:
+    request = rendered(bench.plan(target="cuda", gpus=gpus).plan)
+    assert options(request, "--gpus") == [printed]
+    (device,) = request.sdk({})["device_requests"]
+    assert (device["Count"], device["DeviceIDs"], device["Capabilities"]) == (count, ids, [["gpu"]])
 
 
 def test_limits(bench: Any) -> None:
@@ -252,6 +275,17 @@ REFUSALS: dict[str, tuple[str, type[LaunchError], str]] = {
         DeviceRuntimeError,
         "NVIDIA",
     ),
+    "no CDI": (
+        "failed to discover GPU vendor from CDI: no known GPU vendor found",
+        DeviceRuntimeError,
+        "NVIDIA",
+    ),
+    "no CDI device": ("unresolvable CDI devices nvidia.com/gpu=all", DeviceRuntimeError, "NVIDIA"),
+    "no such GPU": (
+        "nvidia-container-cli: device error: 7: unknown device: unknown",
+        DeviceError,
+        "does not know a GPU",
+    ),
     "toolkit": ("nvidia-container-cli: initialization error", DeviceRuntimeError, "NVIDIA"),
     "no device": (
         'error gathering device information while adding custom device "/dev/dri": no such file or directory',
@@ -337,6 +371,29 @@ def test_check_image_runtime_and_device(bench: Any, monkeypatch: pytest.MonkeyPa
     absent = replace(xpu, access=replace(xpu.access, devices=(str(tmp_path / "dri"),)))
     with pytest.raises(DeviceError, match="is not on this machine"):
         connected(client_with(images, {}), monkeypatch).check(absent)
+
+
+SIGNS: dict[str, dict[str, Any]] = {
+    "runtime": {"Runtimes": {"nvidia": {}, "runc": {}}},
+    "discovered": {"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}]},
+    "nothing": {"Runtimes": {"runc": {}}, "DiscoveredDevices": None, "CDISpecDirs": ["/nowhere"]},
+    "another vendor": {"DiscoveredDevices": [{"Source": "cdi", "ID": "intel.com/gpu=0"}]},
+    "old engine": {},
+}
+
+
+@pytest.mark.parametrize(("sign", "info"), SIGNS.items(), ids=SIGNS.keys())
+def test_signs_of_an_engine_that_gives_gpus(
+    sign: str, info: dict[str, Any], tmp_path: Path, bench: Any
+) -> None:
+    bench.patch.setattr(engine_module, "_SYSTEM_PATH", str(tmp_path))
+    bench.patch.setenv("PATH", "")
+    assert engine_module._gives_gpus(info) is (sign in ("runtime", "discovered"))
+    for helper in ("nvidia-container-runtime-hook", "nvidia-cdi-hook"):  # no runtime has to be registered
+        (tmp_path / helper).write_text("")
+        (tmp_path / helper).chmod(0o755)
+        assert engine_module._gives_gpus(info)
+        (tmp_path / helper).unlink()
 
 
 def test_describe(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,14 @@ import inspect
 import pytest
 
 from launcher import errors
-from launcher.errors import LaunchError, ProblemsError, ProgramError, RecipeFailedError, RefusedError
+from launcher.errors import (
+    LaunchError,
+    ProblemsError,
+    ProgramError,
+    RecipeFailedError,
+    RefusedError,
+    UnfitDeviceError,
+)
 
 
 def test_codes_are_unique_and_clear_of_others() -> None:
@@ -27,7 +34,13 @@ def test_every_error_of_the_module_is_in_the_table() -> None:
     defined = {
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, LaunchError)
     }
-    without_a_code_of_their_own = {LaunchError, ProblemsError, RefusedError, RecipeFailedError}
+    without_a_code_of_their_own = {
+        LaunchError,
+        ProblemsError,
+        RefusedError,
+        RecipeFailedError,
+        UnfitDeviceError,
+    }
     assert defined - without_a_code_of_their_own == set(errors.all_errors())
 
 

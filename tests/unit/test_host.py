@@ -1,11 +1,17 @@
 """launcher.host: machines are trees of files."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 from launcher import host
+from launcher.cuda import Gpu, Nvidia
+from launcher.host import nvidia
 
 
 def gpu(root: Path, node: str, vendor: str, device: str) -> None:
@@ -70,3 +76,169 @@ def test_cards_are_counted_by_their_render_nodes(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     assert host.facts().kernel
+
+
+# ------------------------------------------------------------------------------------------------ NVML
+VERSION = """NVRM version: NVIDIA UNIX {}  Kernel Module  {}  Release Build  (dvs-builder)  Sun Jan 12
+GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)
+"""
+
+
+def driver(root: Path, gpus: int = 1, version: str = VERSION.format("x86_64", "535.104.05")) -> Path:
+    """A tree where the Linux driver shows itself."""
+    for number in range(gpus):
+        (root / f"proc/driver/nvidia/gpus/0000:0{number}:00.0").mkdir(parents=True)
+    (root / "proc/driver/nvidia").mkdir(parents=True, exist_ok=True)
+    (root / "proc/driver/nvidia/version").write_text(version)
+    return root
+
+
+class NvmlError(Exception):
+    """As pynvml.NVMLError."""
+
+
+class FakeNvml(ModuleType):
+    """pynvml with made-up GPUs: a handle is the GPU's own facts, or the error that it answers with."""
+
+    NVMLError = NvmlError
+    NVMLError_NoPermission = type("NoPermission", (NvmlError,), {})
+    NVMLError_NotSupported = type("NotSupported", (NvmlError,), {})
+    NVMLError_NotFound = type("NotFound", (NvmlError,), {})
+    NVMLError_FunctionNotFound = type("FunctionNotFound", (NvmlError,), {})
+
+    def __init__(
+        self, *gpus: dict[str, Any] | NvmlError, fails: str = "", version: str = "570.86.15"
+    ) -> None:
+        super().__init__("pynvml")
+        self._gpus, self._fails, self._version = gpus, fails, version
+        self.open = 0
+
+    def nvmlInit(self) -> None:  # noqa: N802 - pynvml's own names, here and below
+        if self._fails:
+            raise NvmlError(self._fails)
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.open -= 1
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return self._version
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self._gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
+        return self._told(self._gpus[index])
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any:  # noqa: N802
+        return SimpleNamespace(total=self._told(handle.get("memory", 80 << 30)))
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: Any) -> Any:  # noqa: N802
+        return self._told(handle.get("capability", (9, 0)))
+
+    def nvmlDeviceGetName(self, handle: Any) -> str:  # noqa: N802
+        return "NVIDIA H200"
+
+    def nvmlDeviceGetUUID(self, handle: Any) -> Any:  # noqa: N802
+        return handle["uuid"] if isinstance(handle, dict) else handle
+
+    def nvmlDeviceGetMigMode(self, handle: Any) -> Any:  # noqa: N802
+        return self._told(handle.get("mig", self.NVMLError_NotSupported("no MIG")))
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: Any) -> int:  # noqa: N802
+        return len(handle["places"])
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Any, place: int) -> Any:  # noqa: N802
+        return self._told(handle["places"][place])
+
+    def _told(self, answer: Any) -> Any:
+        if isinstance(answer, NvmlError):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], FakeNvml]:
+    """``nvml(fake)`` puts a made-up NVML into place."""
+
+    def put(fake: FakeNvml) -> FakeNvml:
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        return fake
+
+    return put
+
+
+Put = Callable[[FakeNvml], FakeNvml]
+
+
+def test_driver_and_gpus(tmp_path: Path, nvml: Put) -> None:
+    fake = nvml(FakeNvml({"uuid": "GPU-a"}, {"uuid": "GPU-b", "capability": (8, 6), "memory": 24 << 30}))
+    assert nvidia.facts(driver(tmp_path, 2)) == Nvidia(
+        driver="570.86.15",
+        gpus=(
+            Gpu(index=0, name="NVIDIA H200", uuid="GPU-a", memory=80 << 30, capability=(9, 0)),
+            Gpu(index=1, name="NVIDIA H200", uuid="GPU-b", memory=24 << 30, capability=(8, 6)),
+        ),
+    )
+    assert fake.open == 0
+    assert str(nvidia.facts(tmp_path).gpus[1]) == "GPU 1 (NVIDIA H200, compute capability 8.6)"  # type: ignore[index]
+
+
+def test_instances_memory_and_gpus_of_others(tmp_path: Path, nvml: Put) -> None:
+    mine = {
+        "uuid": "GPU-b",
+        "memory": FakeNvml.NVMLError_NotSupported("shared"),
+        "mig": (1, 1),
+        "places": ["MIG-1", FakeNvml.NVMLError_NotFound("free"), "MIG-2"],
+    }
+    nvml(FakeNvml(FakeNvml.NVMLError_NoPermission("another job's"), mine, {"uuid": "GPU-c", "mig": (0, 1)}))
+    found = nvidia.facts(driver(tmp_path, 3)).gpus or ()
+    assert [(gpu.index, gpu.memory, gpu.instances) for gpu in found] == [
+        (1, 0, ("MIG-1", "MIG-2")),
+        (2, 80 << 30, ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (VERSION.format("x86_64", "535.104.05"), "535.104.05"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n", "570.86.15"),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54  Tue\n", "550.54"),
+        ("something else", ""),
+        ("", ""),
+    ],
+)
+def test_without_nvml_the_kernel_tells_the_version(
+    tmp_path: Path, nvml: Put, version: str, expected: str
+) -> None:
+    nvml(FakeNvml(fails="NVML Shared Library Not Found"))
+    assert nvidia.facts(driver(tmp_path, version=version)) == Nvidia(
+        driver=expected, unknown="NVML: NVML Shared Library Not Found"
+    )
+
+
+def test_a_gpu_that_answers_with_an_error(tmp_path: Path, nvml: Put) -> None:
+    fake = nvml(FakeNvml({"uuid": "GPU-a"}, NvmlError("GPU is lost")))
+    found = nvidia.facts(driver(tmp_path, 2))
+    assert (found.driver, found.gpus, found.unknown) == ("570.86.15", None, "NVML: GPU is lost")
+    assert fake.open == 0
+
+
+def test_nvml_is_asked_only_where_a_driver_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # an import would raise
+    assert not nvidia.may_be_there(tmp_path)
+    assert nvidia.facts(tmp_path).gpus is None
+    assert host.facts(tmp_path).nvidia == 0
+    assert host.facts(driver(tmp_path, 2)).nvidia == 2  # counting does not need it
+
+
+def test_wsl_has_gpus_without_proc(tmp_path: Path, nvml: Put) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/dxg").write_text("")
+    nvml(FakeNvml({"uuid": "GPU-a"}, version="566.36"))
+    found = nvidia.facts(tmp_path)
+    assert (found.driver, found.windows, len(found.gpus or ())) == ("566.36", True, 1)
+    assert host.facts(tmp_path).best_target()[0] == "cuda"
+    nvml(FakeNvml(fails="NVML Shared Library Not Found"))  # Windows, with the GPU of another vendor
+    assert host.facts(tmp_path).nvidia == 0

@@ -78,12 +78,13 @@ valid = st.fixed_dictionaries(
     optional={
         "target": st.sampled_from(["auto", "cpu", "xpu"]),
         "engine": st.sampled_from(["auto", "docker", "venv"]),
+        "gpus": st.sampled_from(["auto", "all", "0", "1,0", "0, 1", "GPU-8932f937,MIG-1"]),
         "base": st.text(string.ascii_lowercase + ":/", min_size=1),
         "stop_grace": st.floats(0.5, 3600) | st.integers(1, 3600),
         "shm_size": st.from_regex(r"[0-9]{1,3}[kmgKMG]?", fullmatch=True),
     },
 )
-KEYS = ("target", "engine", "base", "without", "stop_grace", "shm_size")
+KEYS = ("target", "engine", "gpus", "base", "without", "stop_grace", "shm_size")
 
 
 @given(in_file=valid, in_environment=valid)

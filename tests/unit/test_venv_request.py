@@ -69,6 +69,19 @@ def test_only_named_variables_are_inherited(bench: Any) -> None:
     assert "HF_TOKEN" not in environment
 
 
+def test_gpus_are_those_of_the_plan(bench: Any) -> None:
+    bench.patch.setenv("CUDA_VISIBLE_DEVICES", "1")  # of the shell: it made the plan, and says no more
+
+    def gpus(**asked: Any) -> tuple[str | None, str | None]:
+        environment = dict(rendered(bench, bench.plan(engine="venv", **asked).plan).environment)
+        return environment.get("CUDA_VISIBLE_DEVICES"), environment.get("CUDA_DEVICE_ORDER")
+
+    assert gpus(target="cuda", gpus="1,0") == ("1,0", "PCI_BUS_ID")
+    assert gpus(target="cuda") == ("1", "PCI_BUS_ID")
+    assert gpus(target="cuda", gpus="all") == (None, "PCI_BUS_ID")
+    assert gpus(target="cpu") == (None, None)
+
+
 def test_no_secret_is_printed(bench: Any) -> None:
     planned = bench.plan(target="cpu", engine="venv", secrets={"HF_TOKEN": "hf_s3cr3t"})
     request = rendered(bench, planned.plan)
@@ -94,6 +107,15 @@ def test_check(bench: Any, tmp_path: Path) -> None:
     engine.check(replace(plan, access=replace(plan.access, devices=(str(tmp_path),))))
     with pytest.raises(DeviceError, match="is not on this machine"):
         engine.check(replace(plan, access=replace(plan.access, devices=(str(tmp_path / "dri"),))))
+
+
+def test_check_of_gpus(bench: Any, tmp_path: Path) -> None:
+    plan = bench.plan(target="cuda", engine="venv").plan
+    bench.patch.setattr(engine_module.nvidia, "may_be_there", lambda: True)
+    VenvEngine(tmp_path).check(plan)
+    bench.patch.setattr(engine_module.nvidia, "may_be_there", lambda: False)
+    with pytest.raises(DeviceError, match="no NVIDIA GPU"):
+        VenvEngine(tmp_path).check(plan)
 
 
 def test_describe_says_the_environments_python(bench: Any, tmp_path: Path) -> None:

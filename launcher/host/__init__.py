@@ -5,6 +5,9 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.cuda import Nvidia
+from launcher.host import nvidia
+
 #: Intel's PCI vendor id, and the device-id prefixes of its discrete cards:
 #: Max (0bd), Arc A (56), Arc B (e20-e22). Source: the kernel's include/drm/intel/pciids.h.
 _INTEL = "0x8086"
@@ -22,6 +25,7 @@ class Host:
         intel: number of discrete Intel GPUs.
         render_groups: group ids that own the render nodes of /dev/dri.
         kernel: release of the running kernel.
+        cards: driver and GPUs of NVIDIA; None: nobody needed them, see :mod:`launcher.host.nvidia`.
     """
 
     cpus: int
@@ -30,6 +34,7 @@ class Host:
     intel: int
     render_groups: tuple[int, ...]
     kernel: str
+    cards: Nvidia | None = None
 
     def accelerators(self, kind: str) -> int:
         """How many devices of a kind (``nvidia``, ``intel``; ``none`` counts as one CPU) there are."""
@@ -38,7 +43,7 @@ class Host:
     def best_target(self) -> tuple[str, str]:
         """The target for ``--target auto``, and why."""
         if self.nvidia:
-            return "cuda", f"{self.nvidia} NVIDIA GPU(s) in /proc/driver/nvidia"
+            return "cuda", f"{self.nvidia} NVIDIA GPU(s) shown by the driver"
         if self.intel:
             return "xpu", f"{self.intel} Intel GPU(s) in /sys/class/drm"
         return "cpu", "no NVIDIA or discrete Intel GPU was found"
@@ -50,7 +55,7 @@ def facts(root: Path = Path("/")) -> Host:
     return Host(
         cpus=len(os.sched_getaffinity(0)),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        nvidia=len(list((root / "proc/driver/nvidia/gpus").glob("*"))),
+        nvidia=nvidia.count(root),
         intel=sum(map(_is_discrete_intel, (root / "sys/class/drm").glob("renderD*"))),
         render_groups=tuple(sorted({node.stat().st_gid for node in nodes})),
         kernel=platform.release(),

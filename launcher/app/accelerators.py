@@ -1,0 +1,242 @@
+"""Which accelerators a run gets, how many processes, and whether the target's wheels run on them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from launcher import cuda
+from launcher.cuda import Gpu
+from launcher.errors import DeviceError, UnfitDeviceError, UsageError
+from launcher.host import Host, nvidia
+from launcher.manifest import Target
+from launcher.plan import VISIBLE, RunPlan
+from launcher.settings import Setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line says of accelerators; None: nothing.
+
+    Attributes:
+        gpus: ``--gpus``: ``auto``, ``all`` or a list.
+        visible: the same in CUDA's words, ``--env CUDAVISIBLE_DEVICES=…``; not for other devices.
+        nproc: processes on this machine.
+    """
+
+    gpus: str | None = None
+    visible: str | None = None
+    nproc: int | None = None
+
+
+def look(machine: Host, target: Target) -> Host:
+    """The machine with what a run on the target needs to know of its GPUs."""
+    return replace(machine, cards=nvidia.facts()) if target.devices.kind == "nvidia" else machine
+
+
+def choose(
+    asked: Asked,
+    setting: Setting[str],
+    target: Target,
+    machine: Host,
+    *,
+    dry_run: bool,
+    notes: list[str],
+) -> tuple[str, int]:
+    """The GPUs of a new run, as :class:`launcher.plan.Access` has them, and its processes on this machine.
+
+    Args:
+        asked: by the command line.
+        setting: ``auto``, ``all`` or a list.
+        target: of the run.
+        machine: as :func:`look` gives it.
+        dry_run: having no device is a note.
+        notes: receives what the user should know.
+
+    Raises:
+        UsageError: no list of GPUs, GPUs that this machine does not have, more processes than devices.
+        DeviceError: there is no device.
+    """
+    kind = target.devices.kind
+    if kind == "nvidia":
+        text, count, missing = _of_nvidia(*_wanted(asked, setting), target, machine, notes)
+    elif asked.gpus not in (None, "auto"):
+        raise UsageError(f"--gpus {asked.gpus}, but {target.name} uses no NVIDIA GPUs", hint="--target cuda")
+    else:
+        text, count = "", machine.accelerators(kind)
+        missing = None if count else _absent(target)
+    if missing is not None:
+        if not dry_run:
+            raise missing
+        notes.append(f"{missing.message}: planned for {_processes(asked.nproc or max(1, count))}")
+    if asked.nproc is not None and kind != "none" and 0 < count < asked.nproc:
+        raise UsageError(f"--nproc {asked.nproc}, but there are {count} devices")
+    return text, asked.nproc or max(1, count)
+
+
+def _of_nvidia(
+    origin: str, names: tuple[str, ...] | None, target: Target, machine: Host, notes: list[str]
+) -> tuple[str, int, DeviceError | None]:
+    """The GPUs as text, their number, and why a start is refused; see :func:`_wanted` for the first two."""
+    if not machine.nvidia:
+        return ",".join(names or ["all"]), len(names or ()), _absent(target)
+    if names == ():
+        hidden = f"{origin} hides every GPU from the target {target.name}"
+        return "all", machine.nvidia, DeviceError(hidden, hint="--gpus all, --target cpu, or unset it")
+    visible = machine.cards.gpus if machine.cards else None
+    if visible == ():
+        message = f"this process may use none of the {machine.nvidia} NVIDIA GPUs of this machine"
+        why = "a batch system gave it none, or /dev/nvidia* belong to others"
+        return "all", machine.nvidia, DeviceError(message, why=why, hint="ls -l /dev/nvidia*; --target cpu")
+    # A batch job that was given some GPUs numbers them by itself, and the engine is outside of it.
+    by_uuid = visible is not None and len(visible) < machine.nvidia
+    if names is None and not by_uuid:
+        return "all", machine.nvidia, None
+    if names is None:
+        names = tuple(gpu.uuid for gpu in visible or ())
+    names = _existing(origin, names, machine, by_uuid=by_uuid)
+    if origin.endswith(VISIBLE) and _ordered_otherwise(visible or ()):
+        notes.append(f"{VISIBLE}: numbers are nvidia-smi's here, while CUDA counts the fastest GPU first")
+    return ",".join(names), len(names), None
+
+
+def _ordered_otherwise(gpus: Sequence[Gpu]) -> bool:
+    """Whether CUDA, left alone, may number these GPUs in another order than nvidia-smi.
+
+    Source: CUDA C++ Programming Guide, "CUDA Environment Variables", CUDA_DEVICE_ORDER.
+    """
+    return len({gpu.name for gpu in gpus}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
+
+
+def _wanted(asked: Asked, setting: Setting[str]) -> tuple[str, tuple[str, ...] | None]:
+    """Where the wish comes from, and the GPUs that it names; None: all of them.
+
+    Without one, CUDA's own variable is asked: a batch system, or the user's habit, speaks through it.
+    """
+    text: str | None
+    if asked.gpus is not None:
+        origin, text = "--gpus", asked.gpus
+    elif asked.visible is not None:
+        origin, text = f"--env {VISIBLE}", _as_cuda_reads(asked.visible)
+    else:
+        origin, text = f"gpus (from {setting.origin})", setting.value
+    if text == "auto" and VISIBLE in os.environ:
+        origin, text = VISIBLE, _as_cuda_reads(os.environ[VISIBLE])
+    if text is None:
+        return origin, ()
+    if text in ("auto", "all"):
+        return origin, None
+    try:
+        names = cuda.names(text)
+    except ValueError as error:
+        raise UsageError(f"{origin}: {error}", hint="auto, all, or a list such as 0,1") from None
+    if len(names) > 1 and any(name.startswith("MIG-") for name in names):
+        # Source: NVIDIA Multi-Instance GPU User Guide, "CUDA Device Enumeration".
+        raise UsageError(
+            f"{origin}: a MIG instance can only be used alone",
+            why="a process sees one MIG instance at most, whatever it is given",
+            hint="one run per instance",
+        )
+    return origin, names
+
+
+def _as_cuda_reads(text: str) -> str | None:
+    """The list up to the first -1; None: nothing is left. NoDevFiles is what Slurm says when it gave none."""
+    return (
+        ",".join(takewhile(lambda part: part.strip() not in ("", "-1", "NoDevFiles"), text.split(",")))
+        or None
+    )
+
+
+def _existing(origin: str, names: tuple[str, ...], machine: Host, *, by_uuid: bool) -> tuple[str, ...]:
+    """The names in full, all of them of GPUs that are there; uuids are believed when nobody can be asked.
+
+    Raises:
+        UsageError: some are not there, or one GPU has two names.
+    """
+    visible = machine.cards.gpus if machine.cards else None
+    if visible is None:
+        absent = [name for name in names if name.isdecimal() and int(name) >= machine.nvidia]
+        full = list(names)
+    else:
+        found = {name: cuda.find(name, visible) for name in names}
+        absent = [name for name, each in found.items() if each is None]
+        full = [
+            each[1].uuid if by_uuid and each[0].isdecimal() else each[0] for each in found.values() if each
+        ]
+        if len({each[1].uuid for each in found.values() if each}) < len(full):
+            raise UsageError(f"{origin}: a GPU is named twice, by its number and by its uuid")
+    if absent:
+        there = [str(gpu) for gpu in visible or ()] or [f"0 to {machine.nvidia - 1}"]
+        raise UsageError(
+            f"{origin}: no GPU {', '.join(absent)} on this machine", hint=f"there is: {', '.join(there)}"
+        )
+    return tuple(full)
+
+
+def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: list[str]) -> None:
+    """Compare driver and GPUs with what the target's wheels need; all problems at once.
+
+    Args:
+        gpus: as :func:`choose` gives them.
+        target: of the run.
+        machine: as :func:`look` gives it.
+        dry_run: problems are notes.
+        notes: receives what the user should know.
+
+    Raises:
+        UnfitDeviceError: nothing would run, or not as planned.
+    """
+    cards = machine.cards
+    if not gpus or cards is None or not machine.nvidia:
+        return
+    if cards.unknown:
+        notes.append(f"the GPUs were not checked: {cards.unknown}")
+    there = cards.gpus or ()
+    named = [cuda.find(name, there) for name in gpus.split(",")]
+    used = there if gpus == "all" else [found[1] for found in named if found]
+    verdict = cuda.judge(cards, used, toolkit=target.devices.cuda, architectures=target.devices.architectures)
+    problems = list(verdict.problems)
+    if len(used) > 1:
+        problems += [
+            f"{gpu}: it is divided into MIG instances, and works beside no other; leave it out with --gpus"
+            for gpu in used
+            if gpu.instances
+        ]
+    notes += verdict.notes
+    if problems and not dry_run:
+        raise UnfitDeviceError(f"the target {target.name} cannot run here", problems)
+    notes += problems
+
+
+def check_again(plan: RunPlan, target: Target, machine: Host, *, notes: list[str]) -> None:
+    """Whether a plan that was made before still has its devices; see :func:`judge`.
+
+    Raises:
+        DeviceError: devices of the plan are not there.
+    """
+    kind, gpus = target.devices.kind, plan.access.gpus
+    visible = machine.cards.gpus if machine.cards else None
+    present = machine.accelerators(kind) if visible is None else len(visible)
+    if kind != "none" and present < plan.nproc:
+        raise DeviceError(
+            f"the plan is for {_processes(plan.nproc)}, and devices of this machine are {present}",
+            why="a plan belongs to its machine",
+            hint="plan a new run",
+        )
+    absent = [name for name in gpus.split(",") if visible is not None and not cuda.find(name, visible)]
+    if gpus not in ("", "all") and absent:
+        raise DeviceError(f"the plan's GPU {', '.join(absent)} is not on this machine", hint="plan a new run")
+    judge(gpus, target, machine, dry_run=False, notes=notes)
+
+
+def _absent(target: Target) -> DeviceError:
+    return DeviceError(
+        f"the target {target.name} needs an accelerator that this machine does not show",
+        why="no card, or its kernel driver is not loaded",
+        hint="--target cpu, or --target auto",
+    )
+
+
+def _processes(count: int) -> str:
+    return "one process" if count == 1 else f"{count} processes"

@@ -1,0 +1,359 @@
+"""launcher.app.accelerators: which GPUs a run gets, and what is refused before the start."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher import manifest
+from launcher import plan as plans
+from launcher.app import accelerators, place
+from launcher.app import plan as planning
+from launcher.app.accelerators import Asked
+from launcher.cuda import Gpu, Nvidia
+from launcher.engines.docker import DockerEngine
+from launcher.errors import DeviceError, UnfitDeviceError, UsageError
+from launcher.host import Host
+from launcher.progress import Silent
+from launcher.settings import Setting
+from tests.unit.conftest import fake_lock
+
+CUDA = manifest.shipped().target("cuda")
+
+
+def gpus(*capabilities: tuple[int, int], name: str = "NVIDIA H200") -> tuple[Gpu, ...]:
+    return tuple(
+        Gpu(index=index, name=name, uuid=f"GPU-{index}a-{index}b", memory=1, capability=capability)
+        for index, capability in enumerate(capabilities)
+    )
+
+
+def machine(count: int = 2, cards: Nvidia | None = None) -> Host:
+    """A machine whose kernel driver shows so many GPUs; of Hopper's kind unless others are given."""
+    cards = cards or Nvidia(driver="570.86.15", gpus=gpus(*[(9, 0)] * count))
+    return Host(cpus=8, memory=1, nvidia=count, intel=1, render_groups=(), kernel="6", cards=cards)
+
+
+def chosen(
+    text: str | None = None,
+    host: Host | None = None,
+    *,
+    setting: str = "auto",
+    notes: list[str] | None = None,
+    dry_run: bool = False,
+    **asked: Any,
+) -> tuple[str, int]:
+    return accelerators.choose(
+        Asked(gpus=text, **asked),
+        Setting(value=setting, origin="LAUNCH_GPUS"),
+        CUDA,
+        host or machine(),
+        dry_run=dry_run,
+        notes=[] if notes is None else notes,
+    )
+
+
+def judged(cards: Nvidia, text: str = "all", *, dry_run: bool = False) -> list[str]:
+    notes: list[str] = []
+    host = machine(len(cards.gpus or (1,)), cards)
+    accelerators.judge(text, CUDA, host, dry_run=dry_run, notes=notes)
+    return notes
+
+
+@pytest.fixture(autouse=True)
+def no_choice_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in plans.GPU_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+# -------------------------------------------------------------------------------------------- choosing
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, ("all", 2)),
+        ("auto", ("all", 2)),
+        ("all", ("all", 2)),
+        ("1", ("1", 1)),
+        ("1,0", ("1,0", 2)),
+        ("GPU-1a", ("GPU-1a-1b", 1)),
+    ],
+)
+def test_the_command_line_chooses(text: str | None, expected: tuple[str, int]) -> None:
+    assert chosen(text) == expected
+
+
+def test_what_speaks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    four = machine(4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert chosen(host=four) == ("3", 1)
+    assert chosen(host=four, setting="2") == ("2", 1)
+    assert chosen(host=four, setting="all") == ("all", 4)
+    assert chosen(host=four, setting="2", visible="1,0") == ("1,0", 2)
+    assert chosen("0", four, setting="2") == ("0", 1)
+    assert chosen("auto", four, setting="2") == ("3", 1)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("0,-1,1", "0"), ("1, 0", "1,0"), ("GPU-0a-", "GPU-0a-0b")])
+def test_cudas_variable_is_read_as_cuda_reads_it(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert chosen()[0] == expected
+
+
+@pytest.mark.parametrize("value", ["", "-1", "NoDevFiles", "-1,0"])
+def test_hidden_gpus(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES hides every GPU") as caught:
+        chosen()
+    assert "--gpus all" in caught.value.hint
+    notes: list[str] = []
+    assert chosen(dry_run=True, notes=notes) == ("all", 2)
+    assert "hides every GPU" in notes[0]
+    assert chosen("all") == ("all", 2)
+
+
+@pytest.mark.parametrize("text", ["", "x", "0,", "0;1", "-1", "0-1", "none"])
+def test_what_is_no_list(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--gpus: .* is neither a number nor a uuid"):
+        chosen(text)
+    with pytest.raises(UsageError):  # a typing mistake needs no machine to be one
+        chosen(text, machine(0), dry_run=True)
+
+
+@pytest.mark.parametrize("text", ["0,0", "0,00", "0,GPU-0a", "GPU-0a,GPU-0a-"])
+def test_a_gpu_is_named_once(text: str) -> None:
+    with pytest.raises(UsageError, match="twice"):
+        chosen(text)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_gpus_that_are_not_there(dry_run: bool) -> None:
+    with pytest.raises(UsageError, match="--gpus: no GPU 2, GPU-ff on this machine") as caught:
+        chosen("0,2,GPU-ff", dry_run=dry_run)
+    assert "GPU 1 (NVIDIA H200, compute capability 9.0)" in caught.value.hint
+    with pytest.raises(UsageError, match=r"gpus \(from LAUNCH_GPUS\): no GPU 7") as caught:
+        chosen(setting="7", host=machine(2, Nvidia(unknown="NVML: no library")), dry_run=dry_run)
+    assert caught.value.hint == "there is: 0 to 1"
+
+
+def test_uuids_are_believed_when_nobody_can_be_asked() -> None:
+    assert chosen("GPU-ff,1", machine(2, Nvidia())) == ("GPU-ff,1", 2)
+
+
+def test_no_gpu_at_all() -> None:
+    for text in (None, "0,1"):
+        with pytest.raises(DeviceError, match="needs an accelerator"):
+            chosen(text, machine(0))
+    notes: list[str] = []
+    assert chosen("0,1", machine(0), dry_run=True, notes=notes) == ("0,1", 2)
+    assert chosen(None, machine(0), dry_run=True, notes=notes) == ("all", 1)
+    assert [note.rsplit(": ", 1)[1] for note in notes] == [
+        "planned for 2 processes",
+        "planned for one process",
+    ]
+
+
+def test_processes() -> None:
+    assert chosen("0,1", nproc=1) == ("0,1", 1)
+    with pytest.raises(UsageError, match="--nproc 2, but there are 1 devices"):
+        chosen("0", nproc=2)
+    with pytest.raises(UsageError, match="--nproc 3"):
+        chosen("0,1", machine(0), nproc=3, dry_run=True)
+
+
+@given(picked=st.lists(st.integers(0, 7), min_size=1, max_size=8, unique=True))
+def test_every_choice_of_eight(picked: list[int]) -> None:
+    text = ",".join(map(str, picked))
+    assert chosen(text, machine(8)) == (text, len(picked))
+    assert chosen(",".join(f"GPU-{number}a" for number in picked), machine(8))[1] == len(picked)
+
+
+def test_a_batch_jobs_share_is_named_by_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    share = machine(8, Nvidia(driver="570.86.15", gpus=gpus((9, 0), (9, 0))))
+    assert chosen(host=share) == ("GPU-0a-0b,GPU-1a-1b", 2)
+    assert chosen("1", share) == ("GPU-1a-1b", 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert chosen(host=share) == ("GPU-0a-0b", 1)
+    with pytest.raises(UsageError, match="no GPU 2"):
+        chosen("2", share)
+    with pytest.raises(DeviceError, match="may use none of the 8"):
+        chosen("all", machine(8, Nvidia(driver="570.86.15", gpus=())))
+
+
+def test_numbers_of_unlike_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = machine(2, Nvidia(gpus=(gpus((9, 0))[0], replace(gpus((9, 0), (8, 0))[1], name="NVIDIA A100"))))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    notes: list[str] = []
+    assert chosen(host=mixed, notes=notes) == ("1", 1)
+    assert "the fastest GPU first" in notes[0]
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    notes.clear()
+    chosen(host=mixed, notes=notes)
+    assert not notes
+
+
+def test_mig() -> None:
+    (card, other) = gpus((9, 0), (9, 0))
+    host = machine(2, Nvidia(driver="570.86.15", gpus=(replace(card, instances=("MIG-1", "MIG-2")), other)))
+    assert chosen("MIG-2", host) == ("MIG-2", 1)
+    for text in ("MIG-1,MIG-2", "1,MIG-1"):
+        with pytest.raises(UsageError, match="a MIG instance can only be used alone"):
+            chosen(text, host)
+    with pytest.raises(UsageError, match="no GPU MIG-3"):
+        chosen("MIG-3", host)
+    assert host.cards
+    assert judged(host.cards, "MIG-2") == judged(host.cards, "1") == []
+    with pytest.raises(UnfitDeviceError) as caught:
+        judged(host.cards)
+    assert "divided into MIG instances" in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("target", ["cpu", "xpu"])
+def test_other_targets_have_no_such_gpus(target: str, bench: Any) -> None:
+    for text in ("0", "all", "x"):
+        with pytest.raises(UsageError, match=f"{target} uses no NVIDIA GPUs"):
+            bench.plan(target=target, gpus=text)
+    bench.patch.setenv("LAUNCH_GPUS", "1")  # a setting is for the targets that it fits
+    bench.patch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    for text in (None, "auto"):
+        assert bench.plan(target=target, gpus=text).plan.access.gpus == ""
+
+
+# --------------------------------------------------------------------------------------------- judging
+def test_all_problems_at_once_each_with_its_fix() -> None:
+    cards = Nvidia(driver="470.57.02", gpus=gpus((6, 0), (9, 0), name="Tesla P100"))
+    with pytest.raises(UnfitDeviceError) as caught:
+        judged(cards)
+    assert caught.value.exit_code == DeviceError.exit_code
+    driver, card = caught.value.problems
+    assert "update it to 570.26 or newer" in driver
+    assert card.startswith(
+        "GPU 0 (Tesla P100, compute capability 6.0) is not in the wheels, which are for sm_70"
+    )
+    assert "--gpus" in card
+    assert judged(cards, dry_run=True) == list(caught.value.problems)
+
+
+def test_only_chosen_gpus_are_judged() -> None:
+    cards = Nvidia(driver="570.86.15", gpus=gpus((6, 0), (9, 0)))
+    assert judged(cards, "1") == judged(cards, "GPU-1a-1b") == []
+    with pytest.raises(UnfitDeviceError):
+        judged(cards, "0")
+
+
+@pytest.mark.parametrize(
+    "capability", [(7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0)]
+)
+def test_cards_that_the_wheels_are_for(capability: tuple[int, int]) -> None:
+    assert judged(Nvidia(driver="570.26", gpus=gpus(capability))) == []
+
+
+def test_what_is_unknown_is_a_note_and_no_refusal() -> None:
+    notes = judged(Nvidia(unknown="NVML: Driver/library version mismatch"))
+    assert notes[0] == "the GPUs were not checked: NVML: Driver/library version mismatch"
+    assert "version is unknown" in notes[1]
+    with pytest.raises(UnfitDeviceError):  # /proc says enough
+        judged(Nvidia(driver="470.57.02", unknown="NVML: no library"))
+
+
+# ---------------------------------------------------------------------------------------- through plans
+def with_cards(bench: Any, cards: Nvidia) -> None:
+    bench.patch.setattr(accelerators.nvidia, "facts", lambda: cards)
+
+
+def test_a_plan_names_its_gpus(bench: Any) -> None:
+    with_cards(bench, Nvidia(driver="570.86.15", gpus=gpus((9, 0), (9, 0))))
+    planned = bench.plan(target="cuda", gpus="1")
+    assert (planned.plan.access.gpus, planned.plan.nproc, planned.plan.world_size) == ("1", 1, 1)
+    assert planned.host.cards.driver == "570.86.15"
+    inside = dict(plans.environment(planned.plan, plans.in_container(planned.plan)))
+    assert inside["NVIDIA_VISIBLE_DEVICES"] == "1"
+    assert plans.from_json(plans.to_json(planned.plan)) == planned.plan
+    every = bench.plan(target="cuda").plan
+    assert dict(plans.environment(every, plans.in_container(every)))["NVIDIA_VISIBLE_DEVICES"] == "all"
+
+
+def test_cudas_variable_for_the_run_is_the_launchers_option(bench: Any) -> None:
+    plan = bench.plan(target="cuda", env={"CUDA_VISIBLE_DEVICES": "1", "B": "2"}).plan
+    assert (plan.access.gpus, plan.nproc) == ("1", 1)
+    assert "CUDA_VISIBLE_DEVICES" not in dict(plan.env)
+    assert dict(plan.env)["B"] == "2"
+    assert bench.plan(target="cpu", env={"CUDA_VISIBLE_DEVICES": "1"}).plan.access.gpus == ""
+    for more in (
+        {"gpus": "0", "env": {"CUDA_VISIBLE_DEVICES": "1"}},
+        {"secrets": {"CUDA_VISIBLE_DEVICES": "1"}},
+    ):
+        with pytest.raises(UsageError, match="cannot set CUDA_VISIBLE_DEVICES"):
+            bench.plan(target="cuda", **more)
+
+
+def started(bench: Any, **asked: Any) -> planning.Planned:
+    there = place.Place(engine=DockerEngine(), image="finetune:cuda-0", lock=fake_lock())
+    bench.patch.setattr(place, "choose", lambda *_, **__: there)
+    asked = {"data": (bench.data(),), "model": str(bench.model()), **asked}
+    planned: planning.Planned = bench.plan(target="cuda", dry_run=False, **asked)
+    return planned
+
+
+def test_a_start_is_refused_and_a_dry_run_says_so(bench: Any) -> None:
+    with_cards(bench, Nvidia(driver="470.57.02", gpus=gpus((9, 0), (9, 0))))
+    assert any("too old for CUDA 12.8" in note for note in bench.plan(target="cuda").notes)
+    with pytest.raises(UnfitDeviceError, match="the target cuda cannot run here"):
+        started(bench)
+
+
+def repeated(text: str) -> planning.Planned:
+    return planning.read(text, "plan.json", {}, progress=Silent())
+
+
+def test_a_repeated_plan_is_judged_again(bench: Any) -> None:
+    cards = Nvidia(driver="570.86.15", gpus=gpus((9, 0), (9, 0)))
+    with_cards(bench, cards)
+    text = plans.to_json(started(bench, gpus="0,1").plan)
+    assert repeated(text).host.cards == cards
+    with_cards(bench, replace(cards, driver="550.54"))
+    assert "minor-version compatibility" in repeated(text).notes[0]
+    with_cards(bench, replace(cards, driver="470.57.02"))
+    with pytest.raises(UnfitDeviceError):
+        repeated(text)
+    with_cards(bench, replace(cards, gpus=cards.gpus[:1] if cards.gpus else None))
+    with pytest.raises(DeviceError, match="the plan is for 2 processes"):
+        repeated(text)
+    raw = json.loads(text)
+    raw["access"]["gpus"], raw["nproc"] = "5", 1
+    with pytest.raises(DeviceError, match="the plan's GPU 5 is not on this machine"):
+        repeated(json.dumps(raw))
+
+
+def test_a_plan_from_before_gpus_were_chosen(bench: Any) -> None:
+    raw = json.loads(plans.to_json(started(bench).plan))
+    assert raw["access"]["gpus"] == "all"
+    assert repeated(json.dumps(raw)).plan.access.gpus == "all"
+
+
+def test_a_cpu_plan_asks_no_gpu(bench: Any) -> None:
+    def asked() -> Nvidia:
+        raise AssertionError("NVML was asked")
+
+    bench.patch.setattr(accelerators.nvidia, "facts", asked)
+    planned = bench.plan(target="cpu", data=(bench.data(),), model=str(bench.model()))
+    assert planned.host.cards is None
+    repeated(plans.to_json(planned.plan))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "bge-m3-unified", "--help"]])
+def test_help_and_cpu_plans_import_no_nvml(bench: Any, arguments: Sequence[str]) -> None:
+    from click.testing import CliRunner
+
+    from launcher import cli
+
+    bench.patch.delitem(sys.modules, "pynvml", raising=False)
+    assert CliRunner().invoke(cli.root, list(arguments), prog_name="launch").exit_code == 0
+    bench.plan(target="cpu")
+    assert "pynvml" not in sys.modules
