@@ -6,14 +6,22 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command 
 LAUNCH := $(VENV)/bin/launch
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 
-IMAGES := $(addprefix image-,cpu cuda cuda-vllm xpu)
+TARGETS := cpu cuda cuda-vllm xpu
+IMAGES := $(addprefix image-,$(TARGETS))
+SMOKES := $(addprefix smoke-,$(TARGETS))
+# Optional packages to do without, e.g. `make smoke-cuda WITHOUT=flash-attn`, and a file for the results of the
+# checks as JSON, e.g. `make smoke-cuda REPORT=check.json`.
+WITHOUT ?=
+REPORT ?=
+LEFT_OUT = $(addprefix --without ,$(WITHOUT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test check unit integration bench bench-train lock render docs format $(IMAGES)
+.PHONY: help setup tools demo test check unit integration bench bench-train lock render docs format $(IMAGES) $(SMOKES)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
-	@echo "image-TARGET  build the image of cpu, cuda, cuda-vllm or xpu"
+	@echo "image-TARGET  build the image of a target: $(TARGETS) (WITHOUT=PKG leaves an optional package out)"
+	@echo "smoke-TARGET  build that image and run its checks (REPORT=FILE: the results as JSON)"
 
 setup: $(VENV)/.launcher ## install the launcher into .venv
 
@@ -43,7 +51,9 @@ check: tools ## linters, types, layers, and whether generated files are fresh
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
-	$(VENV)/bin/shellcheck -x recipes/*.sh recipes/runtime/*.sh tests/support/*.sh .ci/run
+	$(VENV)/bin/shellcheck -x recipes/*.sh recipes/runtime/*.sh tests/support/*.sh .ci/run .github/*.sh
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/zizmor --offline --quiet .github
 	$(LAUNCH) image lock --check
 	$(LAUNCH) image render --check
 	$(VENV)/bin/python docs/generate.py --check
@@ -75,4 +85,7 @@ format: tools
 	$(VENV)/bin/ruff check --fix .
 
 $(IMAGES): image-%: setup
-	$(LAUNCH) image build $*
+	$(LAUNCH) image build $* $(LEFT_OUT)
+
+$(SMOKES): smoke-%: image-%
+	$(LAUNCH) image check $* $(LEFT_OUT) $(if $(REPORT),--json >$(REPORT))
