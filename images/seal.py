@@ -4,10 +4,11 @@
 
 1. Removes what no program needs at run time (PRUNED; each entry with what it saves).
 2. Removes the installer's notes about this machine, and brings RECORD in line with the files.
-3. Writes the bytecode. It is reproducible only when a fresh process compiles a fixed list of files in a fixed
+3. Keeps equal files once.
+4. Writes the bytecode. It is reproducible only when a fresh process compiles a fixed list of files in a fixed
    order: what a process compiled before decides which constants `marshal` writes as references. So each
    package, in fixed portions, gets a process of its own; the processes may run side by side.
-4. Writes the layer's bill of materials, share/launch/LAYER.json of the environment.
+5. Writes the layer's bill of materials, share/launch/LAYER.json of the environment.
 
 Uses the standard library only. Also run outside a build by the unit tests.
 """
@@ -24,18 +25,27 @@ from importlib.util import cache_from_source
 from pathlib import Path
 from shutil import rmtree
 
-#: Distribution -> globs below site-packages, with the megabytes that each saves in the cpu image. Only test
-#: suites and test programs: no module outside them imports them (looked for in the sources). Licences stay.
+#: Distribution -> globs below site-packages, with the megabytes that each saves. Test suites, archives for
+#: static linking, and what nothing in the environment names (images/checks/pruned.py looks). Licences stay.
 PRUNED: dict[str, tuple[str, ...]] = {
     "ir-datasets": ("test", "examples"),  # 4, and top-level names that belong to nobody
     "joblib": ("joblib/test",),  # 1
     "mpmath": ("mpmath/tests",),  # 1
     "networkx": ("networkx/**/tests",),  # 8
-    "numpy": ("numpy/**/tests",),  # 15
+    # 15; numpy.testing imports what _core/tests has beside its tests, and scikit-learn imports numpy.testing
+    "numpy": (
+        "numpy/[!_]*/**/tests",
+        "numpy/tests",
+        "numpy/_*/tests/test_*",
+        "numpy/_*/tests/data",
+        "numpy/_*/tests/examples",
+    ),
+    "nvidia-cuda-nvrtc-cu12": ("nvidia/cuda_nvrtc/lib/libnvrtc.alt.so*",),  # 105, the compiler a second time
+    "nvidia-cusolver-cu12": ("nvidia/cusolver/lib/libcusolverMg.so*",),  # 161, one process with several GPUs
     "pandas": ("pandas/tests",),  # 42
     "pyarrow": ("pyarrow/tests",),  # 7
     "scikit-learn": ("sklearn/**/tests",),  # 14
-    "scipy": ("scipy/**/tests",),  # 31
+    "scipy": ("scipy/**/tests", "scipy/special/_precompute"),  # 31; the latter asks for the former
     "sympy": ("sympy/**/tests",),  # 33
     # 86 and 54; torch/bin keeps torch_shm_manager, which data loaders start.
     "torch": (
@@ -47,7 +57,16 @@ PRUNED: dict[str, tuple[str, ...]] = {
         "torch/lib/libbackend_with_compiler.so",
         "torch/lib/libaoti_custom_ops.so",
     ),
+    "triton": ("triton/backends/nvidia/lib/cupti/*.a",),  # 77
+    "unsloth": ("studio/frontend",),  # 46, pages for a browser
 }
+
+#: Distributions that carry one library per accelerator, of which a program loads that of the installed torch:
+#: 93 in a CUDA image, 189 in one without a GPU.
+ACCELERATED: dict[str, str] = {"bitsandbytes": "bitsandbytes/libbitsandbytes_*.so"}
+
+#: A file of at least so many bytes is kept once, under all its names, for wheels cannot hold links: 67.
+SHARED = 1 << 16
 
 #: Only a compiler reads these; kept where the image has one.
 HEADERS: dict[str, tuple[str, ...]] = {
@@ -68,17 +87,23 @@ def main(arguments: list[str]) -> int:
         return compile_files(sys.stdin.read().splitlines())
     site, layer = Path(arguments[1]), arguments[2]
     names = locked(Path(arguments[0]).read_text(encoding="utf-8"))
-    sources = []
+    sources, files = [], []
     for name, folder in sorted(distributions(site).items()):
         if name not in names:
             continue
         remove(site, PRUNED.get(name, ()))
         if "--keep-headers" not in arguments:
             remove(site, HEADERS.get(name, ()))
-        sources.append(tidy_record(site, folder))
+        if name in ACCELERATED:
+            for library in other_accelerators(site, ACCELERATED[name]):
+                library.unlink()
+        rows = tidy_record(site, folder)
+        files += rows
+        sources.append([str(site / row[0]) for row in rows if row[0].endswith(".py")])
     missing = names.keys() - distributions(site).keys()
     if missing:
         raise SystemExit(f"locked, but not installed: {', '.join(sorted(missing))}")
+    share(site, files)
     compile_all(sources)
     write_bill(site, layer, names)
     return 0
@@ -110,16 +135,40 @@ def remove(site: Path, patterns: tuple[str, ...]) -> None:
                 path.unlink(missing_ok=True)  # its folder may have gone before it
 
 
-def tidy_record(site: Path, folder: Path) -> list[str]:
-    """Drop the installer's notes and the lines of removed files; return the Python sources that are left."""
+def other_accelerators(site: Path, pattern: str) -> list[Path]:
+    """The libraries that torch's own build never loads; all stay where its build cannot be told."""
+    version = site / "torch" / "version.py"
+    if not version.is_file():
+        return []
+    built = dict(re.findall(r"^(cuda|xpu|hip)\b[^=]*= '([^']+)'", version.read_text(encoding="utf-8"), re.M))
+    own = [f"{kind}{number.replace('.', '')}" if kind == "cuda" else kind for kind, number in built.items()]
+    return [path for path in site.glob(pattern) if not path.stem.split("_", 1)[1].startswith(("cpu", *own))]
+
+
+def share(site: Path, rows: list[list[str]]) -> None:
+    """Make equal files one file with several names, by what RECORD says of them."""
+    first: dict[str, Path] = {}
+    for name, checksum, size in sorted(rows):
+        path = site / name
+        if not checksum or not size or int(size) < SHARED or path.is_symlink():
+            continue
+        if checksum not in first:
+            first[checksum] = path
+        elif not path.samefile(first[checksum]):
+            path.unlink()
+            path.hardlink_to(first[checksum])
+
+
+def tidy_record(site: Path, folder: Path) -> list[list[str]]:
+    """Drop the installer's notes and the lines of removed files; return the lines that are left, in order."""
     for note in NOTES:
         (folder / note).unlink(missing_ok=True)
     record = folder / "RECORD"
     with record.open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.reader(stream) if row and (site / row[0]).exists()]
+        rows = sorted(row for row in csv.reader(stream) if row and (site / row[0]).exists())
     with record.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(sorted(rows))
-    return sorted(str(site / row[0]) for row in rows if row[0].endswith(".py"))
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+    return rows
 
 
 def compile_all(sources: list[list[str]]) -> None:

@@ -9,6 +9,7 @@ the optional packages that this image was built without.
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -75,6 +76,15 @@ def require(name: str) -> str:
     if canonical(name) not in locked():
         raise LeftOut(f"{name} is not part of this target")
     return metadata.version(name)
+
+
+def said(*command: str) -> str:
+    """What a program prints, its warnings included; the check fails when the program does."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-4:])
+        raise Failed(f"{' '.join(command)} exited with code {done.returncode}: {tail}")
+    return done.stdout + done.stderr
 
 
 def device() -> str | None:

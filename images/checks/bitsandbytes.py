@@ -1,12 +1,34 @@
 """bitsandbytes has its native library for this device: without one it imports silently and fails later."""
 
-from _common import Failed, main, need_device, require
+import ctypes
+import os
+from importlib import metadata
+
+from _common import Failed, NeedsGpu, device, main, require, said
 
 
 def check() -> str:
-    """The class of the loaded library tells; the library that is loaded depends on the device."""
+    """Its own report; the library of this target loads; with a device, the class of what it loaded."""
     version = require("bitsandbytes")
-    found = need_device()
+    import torch
+
+    said("python", "-m", "bitsandbytes")
+    nvidia = os.environ["TARGET"].startswith("cuda")
+    wanted = f"cuda{(torch.version.cuda or '').replace('.', '')}" if nvidia else "xpu"
+    files = [
+        file.locate()
+        for file in metadata.files("bitsandbytes") or []
+        if file.name.startswith(f"libbitsandbytes_{wanted}")
+    ]
+    if not files:
+        raise Failed(f"bitsandbytes {version} has no library for {wanted}")
+    if nvidia:
+        for file in files:
+            ctypes.CDLL(str(file))
+    found = device()
+    if found is None:
+        names = ", ".join(file.name for file in files)
+        raise NeedsGpu(f"bitsandbytes {version} has {names}; which one it takes shows with a GPU")
     from bitsandbytes import cextension
 
     kind = type(cextension.lib).__name__

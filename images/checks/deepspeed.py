@@ -1,16 +1,21 @@
 """DeepSpeed imports without nvcc and takes the plain torch optimizer path that the recipes use."""
 
-from _common import main, need_device, require
+import os
+import re
+
+from _common import Failed, NeedsGpu, device, main, require, said
 
 
 def check() -> str:
-    """Import, then one ZeRO stage 1 step on the device."""
+    """Its own report; with a GPU, one ZeRO stage 1 step."""
     version = require("deepspeed")
+    report = re.sub(r"\x1b\[[0-9;]*m", "", said("ds_report"))
+    if not re.search(r"^ninja \.+ \[OKAY\]", report, re.MULTILINE):
+        raise Failed(f"deepspeed {version} finds no ninja, with which it compiles at run time")
+    found = device()
+    if found is None:
+        raise NeedsGpu(f"deepspeed {version}: imports, and ds_report finds ninja; a step needs a GPU")
     import deepspeed
-
-    found = need_device()
-    import os
-
     import torch
 
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_SIZE": "1"}

@@ -1,25 +1,52 @@
-"""The triton that is imported belongs to this target's device, and compiles a kernel there."""
+"""The triton that is imported belongs to this target's device, and compiles kernels for it."""
 
 import os
 from importlib import metadata
 
-from _common import Failed, canonical, main, need_device
+from _common import Failed, NeedsGpu, canonical, device, main
+
+
+def compiled(architectures: list[int]) -> None:
+    """A kernel down to machine code by triton's own compiler and assembler, which need no GPU."""
+    import triton
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    def add(x, y, n, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+        at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(y + at, tl.load(x + at, mask=at < n) + 1.0, mask=at < n)
+
+    source = ASTSource(
+        fn=triton.JITFunction(add),
+        signature={"x": "*fp32", "y": "*fp32", "n": "i32", "BLOCK": "constexpr"},
+        constexprs={(3,): 64},
+    )
+    for architecture in architectures:
+        made = triton.compile(source, target=GPUTarget("cuda", architecture, 32))
+        if not made.asm.get("cubin"):
+            raise Failed(f"triton made no machine code for sm_{architecture}")
 
 
 def check() -> str:
-    """One owner of the folder triton/, the right one; then a kernel through torch.compile."""
+    """One owner of the folder triton/, the right one; kernels for the wheels' GPUs; one that runs."""
     wanted = "pytorch-triton-xpu" if os.environ["TARGET"] == "xpu" else "triton"
     owners = {canonical(name) for name in metadata.packages_distributions().get("triton", [])}
     if owners != {wanted}:
         raise Failed(f"triton/ belongs to {' and '.join(sorted(owners)) or 'nobody'}, not to {wanted}")
-    found = need_device()
+    about = f"{wanted} {metadata.version(wanted)}"
+    names = [name for name in os.environ.get("ARCHITECTURES", "").split() if name.startswith("sm_")]
+    compiled([int(name.removeprefix("sm_")) for name in names])
+    found = device()
+    if found is None:
+        raise NeedsGpu(f"{about} compiles for {' '.join(names) or 'no architecture'}; running needs a GPU")
     import torch
 
     x = torch.arange(4096, device=found, dtype=torch.float32)
     y = torch.compile(lambda t: torch.sin(t) * 2 + t)(x)
     if not torch.allclose(y, torch.sin(x) * 2 + x, atol=1e-4):
         raise Failed("a compiled kernel gives other numbers")
-    return f"{wanted} {metadata.version(wanted)}, a compiled kernel ran on {found}"
+    return f"{about}, a compiled kernel ran on {found}"
 
 
 main(check)

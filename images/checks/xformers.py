@@ -1,13 +1,16 @@
-"""xformers was built for the torch that is here, and its operators load."""
+"""xformers was built for the torch that is here, and its operators load and compute."""
 
 import json
 from importlib import metadata
 
-from _common import Failed, main, require
+from _common import Failed, NeedsGpu, device, main, require, said
+
+#: Largest difference of two outputs of size about 1; bfloat16 keeps 8 bits.
+TOLERANCE = 2e-2
 
 
 def check() -> str:
-    """Compare its build record with torch, then load the native library."""
+    """Its build record and torch; its own report; with a GPU, attention beside PyTorch's own."""
     version = require("xformers")
     import torch
 
@@ -21,7 +24,26 @@ def check() -> str:
 
     if library._cpp_library_load_exception is not None:
         raise Failed(f"its native library does not load: {library._cpp_library_load_exception}")
-    return f"xformers {version}, built for torch {built['torch']}"
+    report = said("python", "-m", "xformers.info")
+    operators = [line for line in report.splitlines() if line.startswith("memory_efficient_attention.")]
+    available = [line for line in operators if line.endswith(" available")]
+    if not available:
+        raise Failed(f"xformers {version} has no attention that is available: {'; '.join(operators)}")
+    about = f"xformers {version}, built for torch {built['torch']}, {len(available)} attentions load"
+    if device() != "cuda":
+        raise NeedsGpu(f"{about}; computing needs a GPU")
+    from xformers.ops import memory_efficient_attention
+
+    torch.manual_seed(7)
+    q, k, v = torch.randn(3, 2, 128, 4, 64, device="cuda", dtype=torch.bfloat16)
+    found = memory_efficient_attention(q, k, v).transpose(1, 2)
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        *(each.transpose(1, 2).float() for each in (q, k, v))
+    )
+    off = float((found.float() - wanted).abs().max())
+    if not off < TOLERANCE:
+        raise Failed(f"attention is off by {off} from PyTorch's own")
+    return f"{about}, off by {off:.1e}"
 
 
 main(check)

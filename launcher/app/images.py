@@ -144,12 +144,14 @@ def check(
     image = inspect.find_for(client, what)
     if image is None:
         raise ImageMissingError(f"{what.reference} is not built", hint=f"launch image build {name}")
-    unknown = sorted(set(only) - set(what.target.checks))
+    known = (checks.SIZE, *what.target.checks)
+    unknown = sorted(set(only) - set(known))
     if unknown:
-        raise UsageError(
-            f"{name} has no check {', '.join(unknown)}", hint=f"it has: {', '.join(what.target.checks)}"
-        )
-    return checks.run(client, image, what, only or what.target.checks, progress=progress)
+        raise UsageError(f"{name} has no check {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
+    wanted = only or known
+    inside = [check for check in wanted if check != checks.SIZE]
+    size = (checks.size(image, what.target),) if checks.SIZE in wanted else ()
+    return (*size, *checks.run(client, image, what, inside, progress=progress))
 
 
 def judge(outcomes: Sequence[Outcome]) -> None:

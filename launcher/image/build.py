@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 # 23.0 is the first engine whose own builder knows `RUN --network=none` and named build contexts.
 _MINIMUM_ENGINE = 23
-
-_PACKED = "image.tar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +133,6 @@ def build(
         result = _buildx(
             job, inputs.reference, revision=_revision(inputs), no_cache=no_cache, progress=progress
         )
-        if not engine.unreproducible:
-            process.run(["docker", "load", "--quiet", "--input", str(folder / _PACKED)])
     repository, tag = dockerfile.alias(inputs.target.name).split(":")
     client.images.get(inputs.reference).tag(repository, tag)
     return result
@@ -182,11 +177,10 @@ def verify(
             folder=folder,
             secrets=tuple(secrets),
         )
-        second = _buildx(job, name, revision=revision, no_cache=True, progress=progress)
+        second = _buildx(job, name, revision=revision, no_cache=True, progress=progress, unpack=False)
+    try:
         if second.digest == first:
             return first
-        process.run(["docker", "load", "--quiet", "--input", str(folder / _PACKED)])
-    try:
         difference = compare.first_difference(client, inputs.reference, name)
     finally:
         client.images.remove(name, force=True)
@@ -197,20 +191,22 @@ def verify(
     )
 
 
-def _output(job: _Job) -> list[str]:
-    """To an archive, the one way in which file times can be dated back; otherwise straight to the engine.
+def _output(job: _Job, *, unpack: bool) -> list[str]:
+    """Straight into the engine's store.
 
-    zstd, because each layer is packed twice on this way (once as built, once dated back), and gzip takes
-    twice as long for a larger result. Forced, so that the base's own packing does not show in the digest.
+    zstd, because gzip takes several times as long for a larger result. Forced, so that the base's own packing
+    does not show in the digest.
     """
     if job.engine.unreproducible:
         return ["--load"]
-    form = "rewrite-timestamp=true,compression=zstd,force-compression=true"
-    return ["--output", f"type=oci,dest={job.folder / _PACKED},{form}"]
+    form = "compression=zstd,force-compression=true,oci-mediatypes=true"
+    return ["--output", f"type=image,{form},unpack={str(unpack).lower()}"]
 
 
-def _buildx(job: _Job, name: str, *, revision: str, no_cache: bool, progress: Progress) -> Built:
-    inputs = job.inputs
+def _buildx(
+    job: _Job, name: str, *, revision: str, no_cache: bool, progress: Progress, unpack: bool = True
+) -> Built:
+    inputs, metadata = job.inputs, job.folder / "metadata.json"
     argv = [
         *("docker", "buildx", "build", "--builder", job.engine.name, "--progress", "plain"),
         *("--file", str(inputs.dockerfile), "--tag", name, "--platform", inputs.target.platform),
@@ -223,7 +219,8 @@ def _buildx(job: _Job, name: str, *, revision: str, no_cache: bool, progress: Pr
         *(part for label in _labels(job, revision) for part in ("--label", label)),
         *(part for secret in job.secrets for part in ("--secret", secret)),
         *(["--no-cache"] if no_cache else []),
-        *_output(job),
+        *("--metadata-file", str(metadata)),
+        *_output(job, unpack=unpack),
         str(inputs.folder),
     ]
     log = BuildLog(progress=progress, task=f"building {inputs.reference}")
@@ -236,17 +233,13 @@ def _buildx(job: _Job, name: str, *, revision: str, no_cache: bool, progress: Pr
         step, tail = log.failure()
         raise BuildError(f"{inputs.reference}: {step} failed", why=tail, hint=_advice(tail, job))
     log.finish()
-    packed = job.folder / _PACKED
-    digest = _digest(packed) if packed.exists() else ""
+    digest = "" if job.engine.unreproducible else _digest(metadata)
     return Built(digest=digest, cached=tuple(log.cached), run=tuple(log.run))
 
 
-def _digest(packed: Path) -> str:
-    """The manifest digest of the one image in an OCI archive."""
-    with tarfile.open(packed) as tar:
-        index = tar.extractfile("index.json")
-        assert index is not None  # noqa: S101 - every OCI archive has this file
-        return str(json.load(index)["manifests"][0]["digest"])
+def _digest(metadata: Path) -> str:
+    """The manifest digest of the image that buildx has described."""
+    return str(json.loads(metadata.read_text(encoding="utf-8"))["containerimage.digest"])
 
 
 def _labels(job: _Job, revision: str) -> list[str]:
@@ -312,7 +305,7 @@ def _uv_folder(folder: Path) -> Path:
 
 @contextmanager
 def _workplace() -> Iterator[Path]:
-    """A temporary folder in the cache, not in /tmp, which may be memory: image archives lie in it."""
+    """A temporary folder in the cache: what is sent to the engine lies in it."""
     paths.cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.cache(), prefix="build-") as folder:
         yield Path(folder)

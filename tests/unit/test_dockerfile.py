@@ -371,7 +371,7 @@ def _install(site: Path, name: str, files: dict[str, str]) -> Path:
 def test_seal_prunes_tests_and_notes_and_keeps_record_true(seal: ModuleType, tmp_path: Path) -> None:
     folder = _install(tmp_path, "pandas", {"pandas/a.py": "", "pandas/tests/t.py": "", "pandas/LICENSE": ""})
     seal.remove(tmp_path, seal.PRUNED["pandas"])
-    assert seal.tidy_record(tmp_path, folder) == [str(tmp_path / "pandas/a.py")]
+    assert [row[0] for row in seal.tidy_record(tmp_path, folder)][2:] == ["pandas/a.py"]
     listed = [line.split(",")[0] for line in (folder / "RECORD").read_text().splitlines()]
     assert listed == ["pandas-1.0.dist-info/RECORD", "pandas/LICENSE", "pandas/a.py"]
     assert not (folder / "direct_url.json").exists()

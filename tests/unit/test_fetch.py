@@ -206,6 +206,17 @@ wheels = [{{ url = "https://h/deepspeed-0.19.8-py3-none-any.whl", hashes = {{ md
     assert (second.filename, second.size, second.is_wheel) == ("deepspeed-0.19.8.tar.gz", 5, False)
 
 
+def test_one_name_in_two_versions_takes_two_questions(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source is built with another setuptools than the one that is installed."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(uv, "compile_requirements", lambda wanted, *_, **__: asked.append(wanted) or "")
+    wanted = [("a", "1"), ("b", "1"), ("a", "2"), ("a", "1"), ("c", "1")]
+    assert wheels.offered(wanted, target) == []
+    assert asked == [["a==1", "b==1", "c==1"], ["a==2"]]
+
+
 # ------------------------------------------------------------------------------------------ bringing
 
 

@@ -207,7 +207,7 @@ def test_the_repositorys_locks_are_what_its_manifest_says(images: Path) -> None:
 def test_the_repositorys_locks_hold_what_they_must(images: Path) -> None:
     known = manifest.load(images / "manifest.toml")
     locks = {target.name: lock.load(images, target) for target in known.targets}
-    assert locks["cuda-vllm"].layers[:3] == locks["cuda"].layers
+    assert locks["cuda-vllm"].layers[:-1] == locks["cuda"].layers
     assert not [each.name for each in locks["cpu"].packages if "nvidia" in each.name or each.is_source]
     assert locks["xpu"].package("triton") is None
     for target in known.targets:
@@ -221,6 +221,18 @@ def test_the_repositorys_locks_hold_what_they_must(images: Path) -> None:
         )
         assert parse(each.filename)[0] == each.name
     assert "://" not in "".join(path.read_text() for path in (images / "locks").glob("*.txt"))
+
+
+def test_without_a_package_it_is_another_lock_and_says_so(images: Path) -> None:
+    whole = lock.load(images, manifest.load(images / "manifest.toml").target("cuda"))
+    partial = whole.without(["flash-attn"])
+    assert partial.left_out == ("flash-attn",)
+    assert partial.digest != whole.digest
+    assert {each.name for each in whole.packages} - {each.name for each in partial.packages} == {"flash-attn"}
+    assert partial.layers[0] == whole.layers[0]
+    assert partial.without(["flash-attn"]) is partial
+    assert whole.without([]) is whole
+    assert whole.without(["no-such-package"]) is whole
 
 
 def test_a_changed_pin_makes_a_family_stale_and_no_other(images: Path) -> None:
@@ -238,12 +250,12 @@ def test_a_changed_text_makes_nothing_stale(images: Path) -> None:
 
 def test_missing_damaged_misplaced_and_foreign_files_come_at_once(images: Path) -> None:
     (images / "locks" / "cpu.torch.txt").unlink()
-    edit(images / "locks" / "cpu.trainers.txt", "peft==", "peft=")
+    edit(images / "locks" / "cpu.transformers.txt", "peft==", "peft=")
     (images / "locks" / "xpu.build.txt").write_bytes((images / "locks" / "cuda.build.txt").read_bytes())
     (images / "locks" / "old.torch.txt").write_text("", encoding="utf-8")
     problems = "\n".join(found(images))
     assert "cpu.torch.txt: missing" in problems
-    assert "cpu.trainers.txt: line" in problems
+    assert "cpu.transformers.txt: line" in problems
     assert "xpu.build.txt: says that it is cuda.build.txt" in problems
     assert "old.torch.txt: belongs to no target" in problems
 
@@ -255,7 +267,7 @@ def test_content_that_contradicts_the_manifest_is_found(images: Path) -> None:
     torch.write_text(lock.render(replace(made, packages=(*packages, package("peft")))), encoding="utf-8")
     problems = found(images)
     assert "cpu: torch is not the wheel that the manifest names" in problems
-    assert "cpu.trainers.txt: peft is already in a lower layer" in problems
+    assert "cpu.transformers.txt: peft is already in a lower layer" in problems
 
 
 def test_owned_reads_former_layers_too_and_refuses_damage(images: Path) -> None:
@@ -266,8 +278,10 @@ def test_owned_reads_former_layers_too_and_refuses_damage(images: Path) -> None:
         "cuda.build.txt",
         "cuda.former.txt",
         "cuda.kernels.txt",
+        "cuda.libraries.txt",
         "cuda.torch.txt",
         "cuda.trainers.txt",
+        "cuda.transformers.txt",
     ]
     (images / "locks" / "cuda.former.txt").write_text("", encoding="utf-8")
     with pytest.raises(LockError):

@@ -53,6 +53,39 @@ def problems(text: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
+def test_what_may_be_left_out() -> None:
+    known = manifest.parse(BASE.replace('checks = ["imports"]', 'checks = ["imports"]\noptional = ["Torch"]'))
+    a, b = known.target("a"), manifest.parse(BASE).target("b")
+    assert a.optional == ("torch",)
+    assert known.left_out(a, ["TORCH"]) == ("torch",)
+    assert known.left_out(b, ["torch"]) == ()  # optional elsewhere: this one goes without it anyway
+    with pytest.raises(UsageError, match="more cannot be left out") as caught:
+        known.left_out(a, ["more"])
+    assert caught.value.hint == "optional: torch"
+    assert problems(BASE.replace('exclude = ["triton"]', 'optional = ["triton"]')) == tuple(
+        f"targets.{name}.optional: triton is optional, and no layer pins it" for name in "abc"
+    )
+
+
+@pytest.mark.parametrize(("text", "size"), [("12GB", 12_000_000_000), ("1.6GB", 1_600_000_000)])
+def test_the_budget_is_inherited_unless_restated(text: str, size: int) -> None:
+    known = manifest.parse(
+        BASE.replace('python = "3.11"', f'python = "3.11"\nmax_size = "{text}"', 1).replace(
+            'extends = "b"', 'extends = "b"\nmax_size = "20GB"'
+        )
+    )
+    assert [known.target(name).max_size for name in "abc"] == [size, size, 20_000_000_000]
+    assert manifest.parse(BASE).target("a").max_size is None
+    assert (
+        "targets.a.max_size"
+        in problems(
+            BASE.replace("schema = 1", "schema = 1", 1).replace(
+                'python = "3.11"', 'python = "3.11"\nmax_size = "12 GiB"', 1
+            )
+        )[0]
+    )
+
+
 def test_extension_continues_lists_and_merges_the_environment() -> None:
     target = manifest.parse(BASE).target("c")
     assert [(layer.name, layer.owner) for layer in target.layers] == [
