@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from docker.errors import APIError, ImageNotFound
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -475,6 +476,28 @@ def test_apts_complaint_is_passed_on(tmp_path: Path, target: Target) -> None:
     assert engine.removed == 1
 
 
+def test_a_base_that_is_not_there_is_pulled(target: Target) -> None:
+    asked: list[object] = []
+
+    def get(_: str) -> None:
+        raise ImageNotFound("no such image")
+
+    def pull(name: str, *, platform: str) -> str:
+        asked.append((name, platform))
+        if name == "nowhere:1":
+            raise APIError("manifest unknown")
+        return "the image"
+
+    engine: Any = SimpleNamespace(images=SimpleNamespace(get=get, pull=pull))
+    pulled: object = system._image(engine, BASE, target)
+    assert pulled == "the image"
+    with pytest.raises(EngineError, match="cannot have the base nowhere:1") as caught:
+        system._image(engine, "nowhere:1", target)
+    assert "manifest unknown" in caught.value.why
+    assert "--base" in caught.value.hint
+    assert asked == [(BASE, "linux/amd64"), ("nowhere:1", "linux/amd64")]
+
+
 def test_what_the_container_made_is_unpacked_by_last_name(tmp_path: Path) -> None:
     source, folder = tmp_path / "x" / "system", tmp_path / "place" / "system"
     source.mkdir(parents=True)
@@ -514,6 +537,9 @@ def test_system_packages_need_a_folder_and_an_engine(
     done = CliRunner().invoke(root, ["image", "fetch", "cuda", "--system"])
     assert isinstance(done.exception, UsageError)
     assert "--to" in done.exception.message
+    done = CliRunner().invoke(root, ["image", "fetch", "cuda", "--secret", "id=ca,src=x", "--to", "y"])
+    assert isinstance(done.exception, UsageError)
+    assert "--system" in done.exception.message
 
     def connect(**_: object) -> None:
         raise EngineError("no container engine answers")

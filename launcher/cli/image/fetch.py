@@ -43,8 +43,10 @@ def command(
     """
     from launcher.app import locks
 
-    if to is None and system:
+    if system and to is None:
         raise UsageError("--system needs --to DIR", hint="the cache holds no system packages")
+    if secrets and not system:
+        raise UsageError("--secret needs --system", hint="only the system packages are fetched with secrets")
     with ui.TerminalProgress() as progress:
         if to is None:
             views = locks.bring(targets, without=without, jobs=jobs, progress=progress)
