@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image
 
-# The build's step, but for the installation. Epochs leave the file names, as in archives: apt reads `%3a` in an
-# index as a colon. The index is what `dpkg-scanpackages` writes, which a small base does not have.
+# The build's step, but for the installation. Epochs leave the file names, as in archives: apt reads `%3a` in
+# an index as a colon. The index is what `dpkg-scanpackages` writes, which a small base does not have.
 _SCRIPT = r"""
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 shopt -s nullglob

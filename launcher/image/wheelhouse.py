@@ -1,7 +1,7 @@
 """Wheelhouses on disk: filled from the cache, completed, and verified before a build uses one."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ def make(
         have = read(folder) if folder.exists() else None
         goal = _goal(folder, have, view, target_lock, base)
         if download is not None and goal.system is not None:
-            _require_same_system(folder, goal, target, base)
+            _require_same_system(folder, goal.system, wheelhouse.lacking(goal, target), base)
         with tempfile.TemporaryDirectory(dir=_made(place), prefix=".new-") as temporary:
             new = Path(temporary) / target.name
             for part in target_lock.locks:  # also those whose only packages were left out
@@ -200,15 +200,13 @@ def _goal(
     )
 
 
-def _require_same_system(folder: Path, have: Wheelhouse, target: Target, base: str) -> None:
-    """Refuse to take system packages that are there for those of another base, or of another list."""
-    lacking = wheelhouse.lacking(have, target)
-    if lacking or (have.system and have.system.base != base):
+def _require_same_system(folder: Path, have: System, lacking: Sequence[str], base: str) -> None:
+    """Refuse to take system packages that are there for those of another base or list, or for all of them."""
+    lost = [file.path for file in have.files if not (folder / file.path).is_file()]
+    if lacking or lost or have.base != base:
         raise UsageError(
             f"{folder} holds other system packages",
-            why=f"they lack {', '.join(lacking)}"
-            if lacking
-            else f"those of {have.system and have.system.base}",
+            why=f"those of {have.base}" if have.base != base else f"without {', '.join([*lacking, *lost])}",
             hint="name another folder, or remove that one",
         )
 

@@ -300,6 +300,10 @@ def test_system_packages_may_come_later(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="other system packages") as caught:
         make(tmp_path / "place", tmp_path / "view", base="base:2", packages=True)
     assert BASE in caught.value.why
+    (made.folder / "system" / "gcc_12_amd64.deb").unlink()
+    with pytest.raises(UsageError, match="other system packages") as caught:
+        make(tmp_path / "place", tmp_path / "view", packages=True)
+    assert caught.value.why == "without system/gcc_12_amd64.deb"
 
 
 def test_another_locks_files_are_not_mixed_in(tmp_path: Path) -> None:
