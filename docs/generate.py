@@ -41,7 +41,7 @@ ADVICE = {
     "CheckError": "The image or the environment is not what its lock says, or does not train: make it anew",
     "EngineError": "Start Docker, or run without a container: `--engine venv`",
     "ImageMissingError": "`launch image build TARGET`, or `--engine venv`",
-    "DeviceError": "`--target cpu`, or load the card's kernel driver",
+    "DeviceError": "`--target cpu`, other `--gpus`, or load the card's kernel driver",
     "DeviceRuntimeError": "Install the NVIDIA Container Toolkit, then "
     "`nvidia-ctk runtime configure --runtime=docker`",
     "OutputError": "Give another `--output`, or none: each run then gets a folder of its own",

@@ -15,9 +15,7 @@ SOURCE_DATE_EPOCH = 1767225600
 
 #: Dates back what the step has changed, inside the step: layers are then packed once, and a later build packs
 #: only its new ones. Mount points are not writable, and not part of the layer.
-_DATED = (
-    f"find / -xdev -writable -newermt @{SOURCE_DATE_EPOCH} -exec touch -h -d @{SOURCE_DATE_EPOCH} {{}} +"
-)
+_DATED = f"find / -xdev -writable -newermt @{SOURCE_DATE_EPOCH} -exec touch -h -d @{SOURCE_DATE_EPOCH} {{}} +"
 
 #: The repository part of every image's name.
 REPOSITORY = "finetune"

@@ -3,7 +3,7 @@
 Each prints one JSON line {"check", "status", "detail"} and exits 0, or 1 when it failed:
 ``ok``, ``failed``, ``needs-gpu`` (not decided: the device is not there) or ``left-out`` (not in this image).
 The environment says what is checked: TARGET; LOCKS, the paths of the target's lock files, by colons; WITHOUT,
-the optional packages that this image was built without.
+the optional packages that this image lacks; CUDA and ARCHITECTURES, what the manifest says of torch.
 """
 
 import json

@@ -38,6 +38,7 @@ def import_names(site: Path) -> set[str]:
 def check() -> str:
     """Import one after the other in this process, the way a training program would meet them."""
     names = sorted(import_names(Path(sysconfig.get_path("purelib"))))
+    names.sort(key=lambda name: name.startswith("unsloth"))  # last: it changes what is imported after it
     installed = {canonical(distribution.metadata["Name"]) for distribution in metadata.distributions()}
     names += [module for name, modules in TRAINERS.items() if name in installed for module in modules]
     failed, undecided = [], []

@@ -210,7 +210,16 @@ def _buildx(
     argv = [
         *("docker", "buildx", "build", "--builder", job.engine.name, "--progress", "plain"),
         *("--file", str(inputs.dockerfile), "--tag", name, "--platform", inputs.target.platform),
-        *("--build-context", f"wheels={job.wheels}", "--build-context", f"uv={_uv_folder(job.folder)}"),
+        *("--build-context", f"uv={_uv_folder(job.folder)}"),
+        # A context per lock: the engine keeps what it was sent by the context's name, and sends it once.
+        *(
+            part
+            for each in inputs.lock.locks
+            for part in (
+                "--build-context",
+                f"wheels-{each.owner}-{each.layer}={job.wheels / each.layer}",
+            )
+        ),
         *(["--build-context", f"system={job.system}", "--network", "none"] if job.system else []),
         *("--build-arg", f"BASE={inputs.base}"),
         *(["--build-arg", f"WITHOUT={' '.join(inputs.lock.left_out)}"] if inputs.lock.left_out else []),

@@ -7,7 +7,7 @@ from launcher.progress import Progress
 
 _LINE = re.compile(r"^#(?P<step>\d+) (?P<text>.*)$")
 _STEP = re.compile(r"^\[(?:(?P<stage>\S+) +)?(?P<n>\d+)/(?P<m>\d+)\] (?P<command>.*)$")
-_LAYER = re.compile(r"from=wheels,source=(?P<layer>[a-z0-9-]+)")
+_LAYER = re.compile(r"seal\.py \S+ \S+ (?P<layer>[a-z0-9-]+)")
 _TIMED = re.compile(r"^\d+\.\d+ ")
 _BASE = "base image"
 _TAIL = 25  # lines of a failed step: enough for a resolver's or apt's whole complaint

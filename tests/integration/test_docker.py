@@ -200,7 +200,9 @@ def test_the_printed_line_and_the_request_give_the_same_container(
     data.write_text('{"text": "x"}\n')
     planned = _plan(probe("true"))
     plan = replace(
-        _with_access(planned.plan, memory="512m", groups=(44,)), inputs=(data,), secrets=("TOKEN",)
+        _with_access(planned.plan, memory="512m", groups=(44,), gpus="0,1"),
+        inputs=(data,),
+        secrets=("TOKEN",),
     )
     run_id = runs.new_id("probe")
     place = runs.folders(run_id, plan, parent=workspace)

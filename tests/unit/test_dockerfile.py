@@ -224,7 +224,7 @@ GOOD = """#0 building with "default" instance using docker driver
 #6 [stage-1 2/4] RUN --mount=type=secret,id=ca export; "${apt[@]}" update
 #6 0.512 Get:1 something
 
-#7 [stage-1 3/4] RUN --network=none --mount=type=bind,from=wheels,source=torch,target=/mnt/wheels x
+#7 [stage-1 3/4] RUN --network=none python3.11 -S /mnt/seal.py /mnt/lock.txt /opt/site-packages torch; x
 
 #6 [stage-1 2/4] RUN --mount=type=secret,id=ca export; "${apt[@]}" update
 #6 DONE 14.1s
