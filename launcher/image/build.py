@@ -91,7 +91,9 @@ def builder(client: "DockerClient") -> Builder:
     status = client.info().get("DriverStatus") or []
     containerd = any("io.containerd.snapshotter" in str(value) for _, value in status)
     reason = (
-        "" if containerd else "the engine does not keep its images in containerd, so file times are its own"
+        ""
+        if containerd
+        else "the engine does not keep its images in containerd, so what a layer removes carries the clock"
     )
     return Builder(name=context_name(), unreproducible=reason)
 

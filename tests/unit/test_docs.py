@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import rich_click as click
 
-from launcher import errors, recipe, runs, settings
+from launcher import errors, manifest, recipe, runs, settings
 from launcher.cli import root
 from launcher.plan import Access, Model, RunPlan
 
@@ -167,7 +167,10 @@ def test_commands_are_real(page: str, line: str) -> None:
     if words[0] == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         rules = {*re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE)}
-        assert set(words[1:]) <= rules | {"image-cpu", "image-cuda", "image-cuda-vllm", "image-xpu"}, line
+        rules |= {f"{verb}-{target}" for verb in ("image", "smoke") for target in manifest.shipped().names()}
+        variables = {word.split("=")[0] for word in words if "=" in word}
+        assert all(f"$({name})" in makefile for name in variables), line
+        assert {word for word in words[1:] if "=" not in word} <= rules, line
         return
     name, command = longest(words)
     options = [*command.params, *(own_options(words[2]) if name == "launch run" else [])]
