@@ -63,22 +63,32 @@ def quoted(value: str) -> str:
     return f'"{value}"'
 
 
-def build_digest(*, lock_digest: str, dockerfile: str, base: str, tools: Sequence[str]) -> str:
-    """sha256 over everything that decides an image's content.
+def build_digest(
+    target: Target, *, lock_digest: str, dockerfile: str, base: str, tools: Sequence[str]
+) -> str:
+    """sha256 over everything that decides an image's content, its labels included.
 
     Args:
+        target: what the manifest says.
         lock_digest: of the target's locks.
         dockerfile: the Dockerfile's text.
         base: the base image's reference as given to the build.
         tools: texts of the programs that the Dockerfile runs (images/seal.py).
     """
-    parts = [lock_digest, dockerfile, base, str(SOURCE_DATE_EPOCH), *tools]
+    parts = [target_digest(target), lock_digest, dockerfile, base, str(SOURCE_DATE_EPOCH), *tools]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def target_digest(target: Target) -> str:
-    """sha256 of all that the manifest says about one target: another target's change leaves it alone."""
-    return hashlib.sha256(json.dumps(asdict(target), sort_keys=True).encode()).hexdigest()
+    """sha256 of what the manifest says about the making of one target's image.
+
+    Another target's change leaves it alone, and so does what is only asked when the image is checked or run.
+    """
+    said = asdict(target)
+    for later in ("checks", "max_size", "devices"):
+        del said[later]
+    said["architectures"] = [target.devices.cuda, target.devices.architectures]  # labels say so
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def reference(target_name: str, digest: str) -> str:

@@ -1,8 +1,9 @@
 """What is installed is what the locks say: nothing more, nothing less, nothing else."""
 
+import re
 from importlib import metadata
 
-from _common import Failed, canonical, locked, main
+from _common import Failed, canonical, left_out, locked, main
 
 
 def check() -> str:
@@ -21,6 +22,13 @@ def check() -> str:
         f"{name} is {found[name]}, locked is {wanted[name]}"
         for name in sorted(wanted.keys() & found.keys())
         if found[name] != wanted[name]
+    ]
+    problems += [
+        f"{distribution.metadata['Name']} needs {requirement}, which was left out"
+        for distribution in metadata.distributions()
+        for requirement in distribution.requires or []
+        if "extra ==" not in requirement
+        and canonical(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]) in left_out()
     ]
     if problems:
         raise Failed("; ".join(problems))

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
 from _common import Failed, NeedsGpu, device, main, require, said
@@ -35,10 +35,13 @@ def check() -> str:
     if device() is not None:
         said(sys.executable, "-c", _LOAD)
         return f"vllm {version}, native operators load"
-    found = util.find_spec("vllm")
-    (library,) = Path(str(found.origin)).parent.glob("_C.*.so") if found else ()
+    library = next(
+        (file.locate() for file in metadata.files("vllm") or [] if file.match("vllm/_C.*so")), None
+    )
+    if library is None:
+        raise Failed(f"vllm {version} has no native operators")
     with tempfile.TemporaryDirectory() as temporary:
-        stand_in(library, Path(temporary))
+        stand_in(Path(str(library)), Path(temporary))
         said("env", f"LD_LIBRARY_PATH={temporary}", sys.executable, "-c", _LOAD)
     raise NeedsGpu(f"vllm {version}, native operators load beside a stand-in for the driver's libcuda.so.1")
 

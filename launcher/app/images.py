@@ -37,10 +37,21 @@ class BuildReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One target in ``launch image list``; ``image`` is None while it is not built.
+class CheckReport:
+    """What ``launch image check`` found, and in which image."""
 
-    ``known`` is False when no engine could be asked.
+    image: ImageInfo
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One target in ``launch image list``.
+
+    Attributes:
+        lock_digest: of what the image holds, or would hold.
+        image: None while it is not built; its ``left_out`` tells whether it is partial.
+        known: False when no engine could be asked.
     """
 
     target: str
@@ -117,6 +128,8 @@ def build(
         if verify:
             builds.verify(client, what, wheels, system=system, secrets=secrets, progress=progress)
         image = inspect.find(client, what.reference)
+    if image is not None and done is None:
+        builds.point(client, what)  # another one may have been built since
     if image is None:
         raise ImageMissingError(f"{what.reference} vanished from the engine while it was looked at")
     cached, run = (done.cached, done.run) if done else ((), ())
@@ -133,7 +146,7 @@ def _files(what: Inputs, carried: Path | None, progress: Progress) -> Files:
 
 def check(
     name: str, *, base: str | None, without: Sequence[str], only: Sequence[str], progress: Progress
-) -> tuple[Outcome, ...]:
+) -> CheckReport:
     """Run the target's checks inside its image; what a partial image lacks is reported as left out.
 
     Raises:
@@ -143,15 +156,18 @@ def check(
     what, client = sources(name, base, without), connect(timeout=600)
     image = inspect.find_for(client, what)
     if image is None:
-        raise ImageMissingError(f"{what.reference} is not built", hint=f"launch image build {name}")
+        options = "".join(f" --without {package}" for package in what.lock.left_out)
+        raise ImageMissingError(f"{what.reference} is not built", hint=f"launch image build {name}{options}")
     known = (checks.SIZE, *what.target.checks)
     unknown = sorted(set(only) - set(known))
     if unknown:
         raise UsageError(f"{name} has no check {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
     wanted = only or known
     inside = [check for check in wanted if check != checks.SIZE]
-    size = (checks.size(image, what.target),) if checks.SIZE in wanted else ()
-    return (*size, *checks.run(client, image, what, inside, progress=progress))
+    outcomes = checks.run(client, image, what, inside, progress=progress)
+    if checks.SIZE in wanted:
+        outcomes = (checks.size(client, image, what.target), *outcomes)
+    return CheckReport(image=image, outcomes=outcomes)
 
 
 def judge(outcomes: Sequence[Outcome]) -> None:
@@ -174,13 +190,14 @@ def listing(*, base: str | None, without: Sequence[str]) -> tuple[Row, ...]:
     rows = []
     for target in manifest.shipped().targets:
         what = sources(target.name, base, without)
+        image = inspect.find_for(client, what) if client else None
         rows.append(
             Row(
                 target=target.name,
                 summary=target.summary_en,
                 reference=what.reference,
-                lock_digest=what.lock.digest,
-                image=inspect.find_for(client, what) if client else None,
+                lock_digest=image.lock_digest if image else what.lock.digest,
+                image=image,
                 known=client is not None,
             )
         )

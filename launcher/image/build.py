@@ -135,9 +135,14 @@ def build(
         result = _buildx(
             job, inputs.reference, revision=_revision(inputs), no_cache=no_cache, progress=progress
         )
+    point(client, inputs)
+    return result
+
+
+def point(client: "DockerClient", inputs: Inputs) -> None:
+    """Let the target's moving name be that of the image of these inputs."""
     repository, tag = dockerfile.alias(inputs.target.name).split(":")
     client.images.get(inputs.reference).tag(repository, tag)
-    return result
 
 
 def verify(

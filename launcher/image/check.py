@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import EngineError
+from launcher.errors import EngineError, LaunchError
+from launcher.host import nvidia
+from launcher.image import inspect, refusals
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
 from launcher.manifest import Devices, Target
@@ -43,12 +45,18 @@ class Outcome:
     seconds: float
 
 
-def size(image: ImageInfo, target: Target) -> Outcome:
-    """Whether an image keeps to its target's budget."""
-    found = f"{image.size / 1e9:.2f} GB unpacked"
+def size(client: "DockerClient", image: ImageInfo, target: Target) -> Outcome:
+    """Whether an image keeps to its target's budget.
+
+    A container is made and removed first: an engine that has not unpacked the image, or no longer has it so,
+    does it then, and knows no other size than the packed one before.
+    """
+    client.containers.create(image.reference, command=["true"], network_mode="none").remove(force=True)
+    unpacked = (inspect.find(client, image.reference) or image).size
+    found = f"{unpacked / 1e9:.2f} GB unpacked"
     if target.max_size is None:
         return Outcome(check=SIZE, status="ok", detail=f"{found}, no budget", seconds=0.0)
-    status = "ok" if image.size <= target.max_size else "failed"
+    status = "ok" if unpacked <= target.max_size else "failed"
     return Outcome(
         check=SIZE, status=status, detail=f"{found}, the budget is {target.max_size / 1e9:g} GB", seconds=0.0
     )
@@ -60,19 +68,24 @@ def run(
     """Run the named checks one after the other; all are run, whatever one says.
 
     Raises:
+        DeviceRuntimeError: a GPU is here, and the engine cannot give it to containers.
+        DeviceError: the engine tried, and the driver or the device failed it.
         EngineError: the engine refused to run a container of the image.
     """
+    gpu = bool(names) and inputs.target.devices.kind == "nvidia" and nvidia.count() > 0
+    if gpu and not refusals.gives_gpus(client.info()):
+        raise refusals.no_runtime()
     task = f"checking {image.reference}"
     progress.start(task, total=len(names))
     outcomes = []
     for name in names:
-        outcomes.append(_one(client, image, inputs, name))
+        outcomes.append(_one(client, image, inputs, name, gpu=gpu))
         progress.advance(task, 1)
     progress.finish(task)
     return tuple(outcomes)
 
 
-def _one(client: "DockerClient", image: ImageInfo, inputs: Inputs, name: str) -> Outcome:
+def _one(client: "DockerClient", image: ImageInfo, inputs: Inputs, name: str, *, gpu: bool) -> Outcome:
     import time
 
     import requests
@@ -80,9 +93,10 @@ def _one(client: "DockerClient", image: ImageInfo, inputs: Inputs, name: str) ->
 
     begin = time.monotonic()
     try:
-        container = client.containers.create(image.reference, **request(inputs, name, image.left_out))
+        asked = request(inputs, name, image.left_out, gpu=gpu)
+        container = client.containers.create(image.reference, **asked)
     except APIError as error:
-        raise EngineError(f"the engine refused a container of {image.reference}", why=str(error)) from None
+        raise _refused(error, f"the engine refused a container of {image.reference}") from None
     try:
         container.start()
         try:
@@ -92,11 +106,17 @@ def _one(client: "DockerClient", image: ImageInfo, inputs: Inputs, name: str) ->
         text = container.logs(stdout=True, stderr=True).decode(errors="replace")
         verdict = container.logs(stdout=True, stderr=False).decode(errors="replace")
     except APIError as error:
-        raise EngineError(f"check {name} could not be started in {image.reference}", why=str(error)) from None
+        raise _refused(error, f"check {name} could not be started in {image.reference}") from None
     finally:
         container.remove(force=True, v=True)
     status, detail = judge(code, verdict, text)
     return Outcome(check=name, status=status, detail=detail, seconds=time.monotonic() - begin)
+
+
+def _refused(error: Any, message: str) -> LaunchError:
+    """The engine's refusal as a named error, or under this message."""
+    text = str(error.explanation or error)
+    return refusals.named(text) or EngineError(message, why=text)
 
 
 def judge(code: int, verdict: str, text: str) -> tuple[str, str]:
@@ -120,8 +140,15 @@ def judge(code: int, verdict: str, text: str) -> tuple[str, str]:
     return "failed", f"exited with code {code} and gave no verdict\n{tail}"
 
 
-def request(inputs: Inputs, name: str, left_out: Sequence[str]) -> dict[str, Any]:
-    """The SDK's arguments for the container of one check: the least that it needs."""
+def request(inputs: Inputs, name: str, left_out: Sequence[str], *, gpu: bool = False) -> dict[str, Any]:
+    """The SDK's arguments for the container of one check: the least that it needs.
+
+    Args:
+        inputs: of the image.
+        name: of the check.
+        left_out: optional packages that the image lacks.
+        gpu: NVIDIA GPUs are here, and the container gets them.
+    """
     locks = ":".join(f"/launch/locks/{part.file_name}" for part in inputs.lock.layers)
     devices = inputs.target.devices
     return {
@@ -130,6 +157,8 @@ def request(inputs: Inputs, name: str, left_out: Sequence[str]) -> dict[str, Any
             **{"HOME": "/tmp/home", "USER": "launch", "LOGNAME": "launch", "TMPDIR": "/tmp"},  # noqa: S108
             **{"TARGET": inputs.target.name, "LOCKS": locks, "WITHOUT": " ".join(left_out)},
             **{"CUDA": devices.cuda, "ARCHITECTURES": " ".join(devices.architectures)},
+            **{"MINIMUM": " ".join(f"{package}={least}" for package, least in devices.minimum)},
+            **({"GPU_PRESENT": "1"} if gpu else {}),
         },
         "user": f"{os.getuid()}:{os.getgid()}",
         "network_mode": "none",
@@ -147,13 +176,13 @@ def request(inputs: Inputs, name: str, left_out: Sequence[str]) -> dict[str, Any
             str(inputs.folder / "locks"): {"bind": "/launch/locks", "mode": "ro"},
         },
         "labels": {"launch.role": "check", "launch.target": inputs.target.name},
-        **_devices(devices),
+        **_devices(devices, gpu=gpu),
     }
 
 
-def _devices(devices: Devices) -> dict[str, Any]:
+def _devices(devices: Devices, *, gpu: bool) -> dict[str, Any]:
     """The target's devices as far as this machine has them; checks say when one is missing."""
-    if devices.kind == "nvidia" and Path("/dev/nvidiactl").exists():
+    if gpu:
         from docker.types import DeviceRequest
 
         return {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]}

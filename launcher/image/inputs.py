@@ -66,6 +66,7 @@ def load(folder: Path, target: Target, *, base: str | None = None, without: Coll
         raise _stale(target, f"{target.name}/Dockerfile: missing")
     reference = base or target.base.reference
     digest = dockerfile.build_digest(
+        target,
         lock_digest=locked.digest,
         dockerfile=path.read_text(encoding="utf-8"),
         base=reference,

@@ -35,6 +35,11 @@ class ImageInfo:
         return self.labels.get("launch.lock-digest", "").removeprefix("sha256:")
 
     @property
+    def build_digest(self) -> str:
+        """sha256 (hex) of all that it was built from, "" if it does not say."""
+        return self.labels.get("launch.build-digest", "").removeprefix("sha256:")
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """The optional packages that it was built without."""
         return tuple(self.labels.get("launch.without", "").split())
@@ -66,14 +71,16 @@ def find_for(client: "DockerClient", inputs: Inputs) -> ImageInfo | None:
 
     That is the one built from exactly these inputs; otherwise the target's last built one if it was made from
     the same locks (on another base, say): the packages decide what a recipe computes. That one may be
-    partial, which its ``left_out`` tells.
+    partial, which its ``left_out`` tells. It comes under its own name, because the alias moves.
     """
     exact = find(client, inputs.reference)
     if exact is not None:
         return exact
     last = find(client, dockerfile.alias(inputs.target.name))
-    same = last is not None and last.lock_digest == inputs.lock.without(last.left_out).digest
-    return last if same else None
+    if last is None or last.lock_digest != inputs.lock.without(last.left_out).digest:
+        return None
+    named = find(client, dockerfile.reference(inputs.target.name, last.build_digest))
+    return named if named is not None and named.id == last.id else last
 
 
 def _info(reference: str, image: "Image") -> ImageInfo:

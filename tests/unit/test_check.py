@@ -4,14 +4,39 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from docker.errors import ImageNotFound
 
-from launcher import lock, manifest, paths
-from launcher.image import check, inputs
+from launcher import dockerfile, lock, manifest, paths
+from launcher.image import check, inputs, inspect
 from launcher.image.inspect import ImageInfo
 
 
 def image(size: int, **labels: str) -> ImageInfo:
     return ImageInfo(reference="finetune:cuda", id="sha256:0", size=size, labels=labels)
+
+
+def unpacked(size: int, id_: str = "sha256:0", **labels: str) -> Any:
+    """An image as the SDK has it."""
+    return SimpleNamespace(id=id_, labels=labels, attrs={}, history=lambda: [{"Size": size}])
+
+
+class Engine:
+    """As much of an engine as is asked here."""
+
+    def __init__(self, images: dict[str, Any]) -> None:
+        self.removed: list[str] = []
+        self.client: Any = SimpleNamespace(
+            images=SimpleNamespace(get=lambda name: self._get(images, name)),
+            containers=SimpleNamespace(create=self._create),
+        )
+
+    def _get(self, images: dict[str, Any], name: str) -> Any:
+        if name not in images:
+            raise ImageNotFound(name)
+        return images[name]
+
+    def _create(self, name: str, **_: object) -> Any:
+        return SimpleNamespace(remove=lambda force: self.removed.append(name))
 
 
 @pytest.mark.parametrize(
@@ -25,9 +50,11 @@ def image(size: int, **labels: str) -> ImageInfo:
 )
 def test_an_image_keeps_to_its_budget(size: int, budget: int | None, status: str, detail: str) -> None:
     target: Any = SimpleNamespace(max_size=budget)
-    assert check.size(image(size), target) == check.Outcome(
+    engine = Engine({"finetune:cuda": unpacked(size)})
+    assert check.size(engine.client, image(size=1), target) == check.Outcome(
         check="size", status=status, detail=detail, seconds=0.0
     )
+    assert engine.removed == ["finetune:cuda"]  # made first: before, the engine may know the packed size only
 
 
 def test_what_was_left_out_is_told_to_the_checks() -> None:
@@ -39,3 +66,32 @@ def test_what_was_left_out_is_told_to_the_checks() -> None:
     assert request["environment"]["WITHOUT"] == "flash-attn other"
     assert what.lock == lock.load(paths.images(), target).without(["flash-attn"])
     assert check.request(what, "versions", image(1).left_out)["environment"]["WITHOUT"] == ""
+
+
+def test_a_partial_image_is_found_under_its_own_name_and_says_so() -> None:
+    """The alias moves with the next build: a plan that named it would be repeated in another image."""
+    target = manifest.shipped().target("cuda")
+    whole = inputs.load(paths.images(), target, base="other")
+    partial = inputs.load(paths.images(), target, without=["flash-attn"])
+    built = unpacked(
+        1,
+        **{
+            "launch.lock-digest": f"sha256:{partial.lock.digest}",
+            "launch.build-digest": f"sha256:{partial.digest}",
+            "launch.without": "flash-attn",
+        },
+    )
+    alias = dockerfile.alias("cuda")
+    found = inspect.find_for(Engine({alias: built, partial.reference: built}).client, whole)
+    assert found is not None
+    assert (found.reference, found.left_out) == (partial.reference, ("flash-attn",))
+    # somebody removed its own name, or gave it to another image: then the alias is what there is
+    moved = unpacked(1, id_="sha256:1")
+    for images in ({alias: built}, {alias: built, partial.reference: moved}):
+        found = inspect.find_for(Engine(images).client, whole)
+        assert found is not None
+        assert found.reference == alias
+    # other packages, or labels that contradict each other
+    for labels in ({"launch.without": ""}, {"launch.lock-digest": "sha256:0"}):
+        other = unpacked(1, **{**built.labels, **labels})
+        assert inspect.find_for(Engine({alias: other}).client, whole) is None

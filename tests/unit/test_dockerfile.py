@@ -178,11 +178,18 @@ def test_render_check_names_every_stale_file(
 
 def test_the_name_depends_on_every_input() -> None:
     given_ = {"lock_digest": "a", "dockerfile": "b", "base": "c", "tools": ["d"]}
-    digest = dockerfile.build_digest(**given_)  # type: ignore[arg-type]
+    target, _ = _target("low")
+    digest = dockerfile.build_digest(target, **given_)  # type: ignore[arg-type]
     assert dockerfile.reference("cpu", digest) == f"finetune:cpu-{digest[:12]}"
     changed = [{**given_, key: ["x"] if key == "tools" else "x"} for key in given_]
-    digests = {dockerfile.build_digest(**each) for each in changed} | {digest}  # type: ignore[arg-type]
-    assert len(digests) == 5
+    digests = {dockerfile.build_digest(target, **each) for each in changed}  # type: ignore[arg-type]
+    assert len(digests | {digest}) == 5
+    # labels name what the manifest says about the image, but not what is only asked of it later
+    devices = replace(target.devices, architectures=("sm_90",))
+    other = dockerfile.build_digest(replace(target, devices=devices), **given_)  # type: ignore[arg-type]
+    assert other != digest
+    later = replace(target, max_size=1, checks=("x",), devices=replace(target.devices, shm_size="9g"))
+    assert dockerfile.build_digest(later, **given_) == digest  # type: ignore[arg-type]
 
 
 def test_labels_say_what_was_built_and_how() -> None:

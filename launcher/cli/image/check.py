@@ -28,9 +28,17 @@ def command(
     from launcher.app import images
 
     with ui.TerminalProgress() as progress:
-        outcomes = images.check(target, base=base, without=without, only=only, progress=progress)
+        report = images.check(target, base=base, without=without, only=only, progress=progress)
+    image, outcomes = report.image, report.outcomes
     if as_json:
-        result = {"schema": 1, "target": target, "checks": [asdict(outcome) for outcome in outcomes]}
+        result = {
+            "schema": 1,
+            "target": target,
+            "image": image.reference,
+            "id": image.id,
+            "left_out": list(image.left_out),
+            "checks": [asdict(outcome) for outcome in outcomes],
+        }
         ui.print_json(result)
     else:
         table = Table("check", "status", "seconds", "detail")
@@ -39,4 +47,6 @@ def command(
             seconds = f"{outcome.seconds:.1f}"
             table.add_row(outcome.check, f"[{style}]{outcome.status}[/]", seconds, escape(outcome.detail))
         ui.out.print(table)
+        if image.left_out:
+            ui.err.print(f"{image.reference} is partial: built without {', '.join(image.left_out)}")
     images.judge(outcomes)

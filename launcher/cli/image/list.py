@@ -26,6 +26,7 @@ def command(base: str | None, without: tuple[str, ...], as_json: bool) -> None:
                 "built": row.image is not None if row.known else None,
                 "image": row.image.reference if row.image else None,
                 "id": row.image.id if row.image else None,
+                "left_out": list(row.image.left_out) if row.image else None,
                 "bytes": row.image.size if row.image else None,
             }
             for row in rows
@@ -36,6 +37,8 @@ def command(base: str | None, without: tuple[str, ...], as_json: bool) -> None:
     for row in rows:
         size = decimal(row.image.size) if row.image else ""
         built = "yes" if row.image else "no" if row.known else "no engine"
+        if row.image and row.image.left_out:
+            built = f"without {', '.join(row.image.left_out)}"
         name = row.image.reference if row.image else row.reference
         table.add_row(row.target, built, size, row.lock_digest[:12], name, row.summary)
     ui.out.print(table)
