@@ -3,24 +3,29 @@
     python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, the tables of docs/licenses.md
     python docs/generate.py --check     fails when one of them is stale; writes nothing
 
-The licences are read from the packages of the embedded cpu environment (``--engine venv`` makes it). Without
-it the table stays as it is, and is refused as soon as it does not name exactly the packages of the lock.
+The licences are read from the packages' files in the cache (``launch image fetch`` brings them). Without them
+a table stays as it is, and is refused as soon as it does not name exactly the packages of the lock.
 """
 
+import atexit
 import os
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from importlib.metadata import Distribution, distributions
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Collection, Iterator, Sequence
+from importlib.metadata import Distribution, PathDistribution
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
-from packaging.utils import canonicalize_name
 
 from launcher import errors, lock, manifest, paths, recipe
 from launcher.cli import root
-from launcher.image import environment
+from launcher.image import fetch
 from launcher.lock import LockedPackage, TargetLock
 from launcher.recipe import Recipe
 
@@ -189,10 +194,28 @@ SPELLING = {
     "Apache 2.0": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
+    "Apache Software License 2.0": "Apache-2.0",
+    "Apache License": "Apache-2.0",
+    "BSD 3-Clause License": "BSD-3-Clause",
+    "ISC License": "ISC",
     "3-Clause BSD License": "BSD-3-Clause",
     "BSD License": "BSD",
     "MIT License": "MIT",
 }
+
+
+#: The targets whose packages' files can be fetched and read here, what others extend first.
+READ = ("cpu", "cuda", "cuda-vllm")
+
+
+def named(text: str) -> str:
+    """The name of a licence by its text: its title, or what the two that often have none say."""
+    title = text.strip().splitlines()[0].strip()
+    if not title.startswith("Copyright"):
+        return SPELLING.get(title, title)
+    if "Redistribution and use in source and binary forms" in text:
+        return "BSD-3-Clause" if "Neither the name" in text else "BSD-2-Clause"
+    return "MIT" if "Permission is hereby granted, free of charge" in text else f"its own ({title})"
 
 
 def licence(found: Distribution) -> tuple[str, str]:
@@ -201,7 +224,7 @@ def licence(found: Distribution) -> tuple[str, str]:
     if metadata["License-Expression"]:
         return str(metadata["License-Expression"]), "License-Expression"
     field = str(metadata["License"] or "").strip()
-    if field and len(field) < 60:
+    if field and len(field) < 60 and field != "UNKNOWN":
         return SPELLING.get(field, field), "License"
     for classifier in metadata.get_all("Classifier") or []:
         if classifier.startswith("License ::"):
@@ -209,21 +232,42 @@ def licence(found: Distribution) -> tuple[str, str]:
             return SPELLING.get(name, name), "Classifier"
     for file in found.files or []:
         if re.search(r"\.dist-info/(.*/)?LICEN[CS]E", str(file)):
-            first = Path(str(found.locate_file(file))).read_text(encoding="utf-8").strip().splitlines()[0]
-            return SPELLING.get(first.strip(), first.strip()), "licence file"
+            place: Any = found.locate_file(file)
+            return named(place.read_text(encoding="utf-8")), "licence file"
     return "not stated", ""
 
 
-def licence_table(locked: TargetLock) -> str | None:
-    """The licences of the cpu target's packages; None when its environment is not on this machine."""
-    done = environment.existing(locked)
-    if done is None:
+def opened(package: LockedPackage) -> Distribution | None:
+    """What a fetched file says about itself; None where it was not fetched."""
+    file = fetch.cached(package)
+    if not file.is_file():
         return None
-    (site,) = done.folder.glob("lib/python*/site-packages")
+    if not package.is_source:
+        archive = zipfile.ZipFile(file)
+        (folder,) = {top for name in archive.namelist() if (top := name.split("/")[0]).endswith(".dist-info")}
+        return PathDistribution(zipfile.Path(archive, f"{folder}/"))  # type: ignore[arg-type]
+    unpacked = Path(tempfile.mkdtemp(prefix="licences-"))
+    atexit.register(shutil.rmtree, unpacked)
+    with tarfile.open(file) as source:
+        member = min(
+            (each for each in source if each.name.endswith("/PKG-INFO")), key=lambda each: len(each.name)
+        )
+        content = source.extractfile(member)
+        (unpacked / "PKG-INFO").write_bytes(content.read() if content else b"")
+    return PathDistribution(unpacked)
+
+
+def licence_table(packages: Sequence[LockedPackage], optional: Collection[str]) -> str | None:
+    """The licences that packages state; None when their files are not all on this machine."""
     rows = []
-    for found in sorted(distributions(path=[str(site)]), key=lambda each: each.metadata["Name"].lower()):
-        name, source = licence(found)
-        rows.append([canonicalize_name(found.metadata["Name"]), found.version, name, source])
+    for package in packages:
+        if package.name in optional:  # whether its file is here or not: it lies on no registry
+            rows.append([package.name, package.version, "not read", ""])
+            continue
+        found = opened(package)
+        if found is None:
+            return None
+        rows.append([package.name, package.version, *licence(found)])
     return table(["package", "version", "licence", "stated in"], rows)
 
 
@@ -249,15 +293,18 @@ def licence_page(page: str) -> str:
     known = manifest.load(folder / "manifest.toml")
     locks = {name: lock.load(folder, known.target(name)) for name in known.names()}
     now = blocks(page)
-    now["cpu"] = licence_table(locks["cpu"]) or now["cpu"]
-    rows = re.findall(r"^\| (\S+) \| (\S+) \|", now["cpu"], flags=re.MULTILINE)[2:]
-    if sorted(rows) != sorted(name_and_version(each) for each in locks["cpu"].packages):
-        raise SystemExit(
-            "docs/licenses.md is not about the packages of the cpu lock; a run with --engine venv makes the "
-            "environment that it is read from, then: make docs"
-        )
-    others = [each for name, each in locks.items() if name != "cpu"]
-    now["others"] = unread_table({name for name, _ in rows}, others)
+    seen: set[str] = set()
+    for name in READ:
+        fresh = [package for package in locks[name].packages if package.name not in seen]
+        now[name] = licence_table(fresh, known.target(name).optional) or now[name]
+        rows = re.findall(r"^\| (\S+) \| (\S+) \|", now[name], flags=re.MULTILINE)[2:]
+        if sorted(rows) != sorted(name_and_version(each) for each in fresh):
+            raise SystemExit(
+                f"docs/licenses.md is not about the packages of the {name} lock, whose files are not here: "
+                f"launch image fetch {name}, then make docs"
+            )
+        seen |= {package.name for package in fresh}
+    now["others"] = unread_table(seen, [each for name, each in locks.items() if name not in READ])
     for name, text in now.items():
         pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         page = re.sub(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
