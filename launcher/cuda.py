@@ -113,6 +113,24 @@ def judge(cards: Nvidia, gpus: Sequence[Gpu], *, toolkit: str, architectures: Se
     return Verdict(problems=tuple(problems), notes=tuple(notes))
 
 
+def without_kernels(gpus: Sequence[Gpu], minimum: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Notes on packages that have no kernels for some of the GPUs, one for each package and GPU.
+
+    Nothing is refused for them: only what asks for such a package by name needs its kernels.
+
+    Args:
+        gpus: those to be used.
+        minimum: packages, each with the least compute capability that it has kernels for, e.g. ``8.0``.
+    """
+    return tuple(
+        f"{package} has no kernels for {gpu}, it needs {least}: "
+        "attention falls to other kernels unless the recipe asks for it"
+        for package, least in minimum
+        for gpu in gpus
+        if gpu.capability < tuple(map(int, least.split(".")))
+    )
+
+
 def _judge_driver(cards: Nvidia, toolkit: str) -> tuple[list[str], list[str]]:
     """Problems and notes of the driver alone.
 

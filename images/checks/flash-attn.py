@@ -1,12 +1,23 @@
 """flash-attn's compiled module loads: its metadata is fine even when every symbol of it is undefined.
 
-With a GPU its attention must equal PyTorch's own within bfloat16's accuracy.
+With a GPU its attention must equal PyTorch's own within bfloat16's accuracy. MINIMUM says which GPUs it has
+kernels for: pairs such as ``flash-attn=8.0``, of the manifest.
 """
+
+import os
 
 from _common import Failed, NeedsGpu, device, main, require
 
 #: Largest difference of two outputs of size about 1; bfloat16 keeps 8 bits.
 TOLERANCE = 2e-2
+
+
+def require_kernels(capability: tuple[int, int], name: str) -> None:
+    """A GPU that flash-attn has no kernels for decides nothing, no more than none would."""
+    least = dict(pair.split("=") for pair in os.environ.get("MINIMUM", "").split()).get("flash-attn", "0.0")
+    if capability < tuple(map(int, least.split("."))):
+        has = ".".join(map(str, capability))
+        raise NeedsGpu(f"needs a GPU of compute capability {least} or newer, here is {name} ({has})")
 
 
 def check() -> str:
@@ -17,6 +28,7 @@ def check() -> str:
 
     if device() != "cuda":
         raise NeedsGpu(f"flash-attn {version}: the compiled module loads; a forward pass needs a GPU")
+    require_kernels(torch.cuda.get_device_capability(0), torch.cuda.get_device_name(0))
     from flash_attn import flash_attn_func
 
     torch.manual_seed(7)

@@ -6,6 +6,11 @@ from importlib import metadata
 from _common import Failed, NeedsGpu, canonical, device, main
 
 
+def capabilities(names: list[str]) -> list[int]:
+    """The GPUs of compiled code as triton counts them, each once: 90 for both sm_90 and sm_90a."""
+    return list(dict.fromkeys(int(name.removeprefix("sm_").rstrip("af")) for name in names))
+
+
 def compiled(architectures: list[int]) -> None:
     """A kernel down to machine code by triton's own compiler and assembler, which need no GPU."""
     import triton
@@ -36,7 +41,7 @@ def check() -> str:
         raise Failed(f"triton/ belongs to {' and '.join(sorted(owners)) or 'nobody'}, not to {wanted}")
     about = f"{wanted} {metadata.version(wanted)}"
     names = [name for name in os.environ.get("ARCHITECTURES", "").split() if name.startswith("sm_")]
-    compiled([int(name.removeprefix("sm_")) for name in names])
+    compiled(capabilities(names))
     found = device()
     if found is None:
         raise NeedsGpu(f"{about} compiles for {' '.join(names) or 'no architecture'}; running needs a GPU")

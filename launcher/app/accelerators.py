@@ -1,7 +1,7 @@
 """Which accelerators a run gets, how many processes, and whether the target's wheels run on them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -27,6 +27,12 @@ class Asked:
     gpus: str | None = None
     visible: str | None = None
     nproc: int | None = None
+
+
+def hidden(asked: Asked, setting: Setting[str], machine: Host) -> str:
+    """What hides every NVIDIA GPU from a run, e.g. ``CUDA_VISIBLE_DEVICES``; empty: nothing does."""
+    origin, text = _said(asked, setting)
+    return origin if machine.nvidia and text is None else ""
 
 
 def look(machine: Host, target: Target) -> Host:
@@ -81,13 +87,13 @@ def _of_nvidia(
     if not machine.nvidia:
         return ",".join(names or ["all"]), len(names or ()), _absent(target)
     if names == ():
-        hidden = f"{origin} hides every GPU from the target {target.name}"
-        return "all", machine.nvidia, DeviceError(hidden, hint="--gpus all, --target cpu, or unset it")
+        message = f"{origin} hides every GPU from the target {target.name}"
+        return "", 0, DeviceError(message, hint="--gpus all, --target cpu, or unset it")
     visible = machine.cards.gpus if machine.cards else None
     if visible == ():
         message = f"this process may use none of the {machine.nvidia} NVIDIA GPUs of this machine"
         why = "a batch system gave it none, or /dev/nvidia* belong to others"
-        return "all", machine.nvidia, DeviceError(message, why=why, hint="ls -l /dev/nvidia*; --target cpu")
+        return "", 0, DeviceError(message, why=why, hint="ls -l /dev/nvidia*; --target cpu")
     # A batch job that was given some GPUs numbers them by itself, and the engine is outside of it.
     by_uuid = visible is not None and len(visible) < machine.nvidia
     if names is None and not by_uuid:
@@ -108,8 +114,8 @@ def _ordered_otherwise(gpus: Sequence[Gpu]) -> bool:
     return len({gpu.name for gpu in gpus}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
 
 
-def _wanted(asked: Asked, setting: Setting[str]) -> tuple[str, tuple[str, ...] | None]:
-    """Where the wish comes from, and the GPUs that it names; None: all of them.
+def _said(asked: Asked, setting: Setting[str]) -> tuple[str, str | None]:
+    """Where the wish comes from, and its text; None: every GPU is hidden.
 
     Without one, CUDA's own variable is asked: a batch system, or the user's habit, speaks through it.
     """
@@ -122,6 +128,16 @@ def _wanted(asked: Asked, setting: Setting[str]) -> tuple[str, tuple[str, ...] |
         origin, text = f"gpus (from {setting.origin})", setting.value
     if text == "auto" and VISIBLE in os.environ:
         origin, text = VISIBLE, _as_cuda_reads(os.environ[VISIBLE])
+    return origin, text
+
+
+def _wanted(asked: Asked, setting: Setting[str]) -> tuple[str, tuple[str, ...] | None]:
+    """Where the wish comes from, and the GPUs that it names; None: all of them.
+
+    Raises:
+        UsageError: no list of GPUs, or one that no process can use.
+    """
+    origin, text = _said(asked, setting)
     if text is None:
         return origin, ()
     if text in ("auto", "all"):
@@ -192,9 +208,7 @@ def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: lis
         return
     if cards.unknown:
         notes.append(f"the GPUs were not checked: {cards.unknown}")
-    there = cards.gpus or ()
-    named = [cuda.find(name, there) for name in gpus.split(",")]
-    used = there if gpus == "all" else [found[1] for found in named if found]
+    used = _used(gpus, machine)
     verdict = cuda.judge(cards, used, toolkit=target.devices.cuda, architectures=target.devices.architectures)
     problems = list(verdict.problems)
     if len(used) > 1:
@@ -207,6 +221,62 @@ def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: lis
     if problems and not dry_run:
         raise UnfitDeviceError(f"the target {target.name} cannot run here", problems)
     notes += problems
+
+
+def _used(gpus: str, machine: Host) -> tuple[Gpu, ...]:
+    """The GPUs of a choice, as far as they are known."""
+    there = (machine.cards.gpus if machine.cards else None) or ()
+    if gpus == "all":
+        return there
+    return tuple(found[1] for name in gpus.split(",") if (found := cuda.find(name, there)))
+
+
+def settle(
+    gpus: str,
+    target: Target,
+    machine: Host,
+    *,
+    container: bool,
+    without: Collection[str],
+    dry_run: bool,
+    notes: list[str],
+) -> str:
+    """The choice of GPUs as the place of the run can keep to it, once that is known.
+
+    Containers in WSL get all GPUs or none: its driver cannot pass single ones on. A process without a
+    container keeps to a choice, because CUDA's own variable makes it.
+
+    Source: CUDA on WSL User Guide, "Known Limitations for Linux CUDA Applications".
+
+    Args:
+        gpus: as :func:`choose` gives them.
+        target: of the run.
+        machine: as :func:`look` gives it.
+        container: the run takes place in one.
+        without: packages that it has not, although the target's locks name them.
+        dry_run: problems are notes.
+        notes: receives what the user should know.
+
+    Raises:
+        DeviceError: the container would get other GPUs than these.
+    """
+    used = _used(gpus, machine)
+    minimum = [each for each in target.devices.minimum if each[0] not in without]
+    notes += cuda.without_kernels(used, minimum)
+    windows = machine.nvidia > 0 and machine.cards is not None and machine.cards.windows
+    if gpus in ("", "all") or not container or not windows:
+        return gpus
+    if len(used) == machine.nvidia and not any("MIG-" in name for name in gpus.split(",")):
+        return "all"
+    message = f"a container in WSL gets all {machine.nvidia} GPUs, not only {gpus}"
+    if not dry_run:
+        raise DeviceError(
+            message,
+            why="the driver of WSL does not pass single GPUs on to containers",
+            hint="--gpus all, or without a container: --engine venv",
+        )
+    notes.append(message)
+    return gpus
 
 
 def check_again(plan: RunPlan, target: Target, machine: Host, *, notes: list[str]) -> None:
@@ -227,7 +297,15 @@ def check_again(plan: RunPlan, target: Target, machine: Host, *, notes: list[str
     absent = [name for name in gpus.split(",") if visible is not None and not cuda.find(name, visible)]
     if gpus not in ("", "all") and absent:
         raise DeviceError(f"the plan's GPU {', '.join(absent)} is not on this machine", hint="plan a new run")
+    if kind == "nvidia" and not gpus:
+        raise DeviceError(
+            "the plan has no GPU",
+            why="they were hidden when it was made, by a dry run",
+            hint="plan a new run",
+        )
     judge(gpus, target, machine, dry_run=False, notes=notes)
+    container = plan.engine == "docker"
+    settle(gpus, target, machine, container=container, without=plan.without, dry_run=False, notes=notes)
 
 
 def _absent(target: Target) -> DeviceError:

@@ -74,19 +74,29 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     found = recipe.load(recipe.find(request.recipe, paths.recipes()))
     machine = host.facts()
     notes: list[str] = []
-    target = _target(request, chosen, found, machine, notes)
+    asked = Asked(gpus=request.gpus, visible=request.env.get(plans.VISIBLE), nproc=request.nproc)
+    target = _target(request, asked, chosen, found, machine, notes)
     machine = accelerators.look(machine, target)
     values = found.values(target.name, request.parameters)
     _refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
-    asked = Asked(gpus=request.gpus, visible=request.env.get(plans.VISIBLE), nproc=request.nproc)
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
     accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
     batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
     named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
     where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
+    container = isinstance(where.engine, DockerEngine)
+    gpus = accelerators.settle(
+        gpus,
+        target,
+        machine,
+        container=container,
+        without=where.lock.left_out,
+        dry_run=dry_run,
+        notes=notes,
+    )
     uid, gid = _caller(where.engine)
     plan = plans.make(
         launcher=launcher.version(),
@@ -94,7 +104,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         recipes=paths.recipes(),
         runtime_sha256=recipe.runtime_sha256(paths.recipes()),
         target=target,
-        engine="docker" if isinstance(where.engine, DockerEngine) else "venv",
+        engine="docker" if container else "venv",
         image=where.image,
         lock_digest=where.lock.digest,
         without=where.lock.left_out,
@@ -197,9 +207,10 @@ def _refuse_overrides(request: Request, found: Recipe) -> None:
     """
     owned = {"TARGET", "NPROC", "DATA", "MODEL", "OUTPUT", "HOME", *plans.GPU_VARIABLES}
     owned |= {p.name.upper() for p in found.parameters}
-    given = {*request.env, *request.secrets}
-    if request.gpus is None and plans.VISIBLE in request.env:
-        given.discard(plans.VISIBLE)  # it stands for --gpus, and is not passed on
+    recorded = set(request.env)
+    if request.gpus is None:
+        recorded.discard(plans.VISIBLE)  # it stands for --gpus, and is not passed on; a secret would be
+    given = {*recorded, *request.secrets}
     taken = sorted(name for name in given if name in owned or name.startswith("LAUNCH_"))
     if taken:
         raise UsageError(
@@ -214,11 +225,13 @@ def _refuse_overrides(request: Request, found: Recipe) -> None:
         )
 
 
-def _target(request: Request, chosen: Settings, found: Recipe, machine: Host, notes: list[str]) -> Target:
+def _target(
+    request: Request, asked: Asked, chosen: Settings, found: Recipe, machine: Host, notes: list[str]
+) -> Target:
     known = manifest.shipped()
     name = request.target or chosen.target.value
     if name == "auto":
-        name, why = machine.best_target()
+        name, why = machine.best_target(hidden=accelerators.hidden(asked, chosen.gpus, machine))
         if name not in found.targets and "cpu" in found.targets:
             name, why = "cpu", f"{found.name} does not run on {name}"
         notes.append(f"target {name}: {why}")

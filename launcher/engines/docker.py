@@ -4,9 +4,6 @@ One request object gives both the SDK's call and the ``docker run`` line that a 
 both and compares the containers.
 """
 
-import os
-import re
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,12 +16,11 @@ from launcher import process
 from launcher.engines.base import Exit
 from launcher.errors import (
     DeviceError,
-    DeviceRuntimeError,
     EngineError,
     ImageMissingError,
     LaunchError,
 )
-from launcher.image import client
+from launcher.image import client, refusals
 from launcher.plan import Folders, Mount, RunPlan
 
 if TYPE_CHECKING:
@@ -211,24 +207,30 @@ class DockerEngine:
 
         connection = self.connect()
         try:
-            connection.images.get(plan.image or "")
+            image = connection.images.get(plan.image or "")
         except ImageNotFound:
             raise ImageMissingError(
                 f"the image {plan.image} is not on this engine",
                 why=f"the target {plan.target} has not been built from this lock",
-                hint=f"launch image build {plan.target}",
+                hint=_build_command(plan),
             ) from None
+        if image.labels.get("launch.lock-digest") != f"sha256:{plan.lock_digest}":
+            raise ImageMissingError(
+                f"the image {plan.image} holds other packages than the plan's",
+                why="another one has its name by now",
+                hint=_build_command(plan),
+            )
         for device in plan.access.devices:
             if not Path(device).exists():
-                raise _no_device(device)
+                raise refusals.no_device(device)
         if _DRI in plan.access.devices and not _BY_PATH.exists():
             raise DeviceError(
                 f"{_BY_PATH} is not on this machine",
                 why="udev makes these links, by which oneAPI tells cards apart",
                 hint="start udev, or make them: by-path/pci-<address>-render -> ../renderD<number>",
             )
-        if plan.access.gpus and not _gives_gpus(connection.info()):
-            raise _no_runtime()
+        if plan.access.gpus and not refusals.gives_gpus(connection.info()):
+            raise refusals.no_runtime()
 
     def describe(self, plan: RunPlan) -> tuple[str | None, str]:
         """See base.Engine.describe."""
@@ -296,6 +298,10 @@ class DockerEngine:
             self.connect().containers.get(name).remove(force=True)
 
 
+def _build_command(plan: RunPlan) -> str:
+    return " ".join(["launch image build", plan.target, *(f"--without {name}" for name in plan.without)])
+
+
 def _csv(fields: list[str]) -> str:
     """One record as the docker command reads the value of --mount: a path may hold a comma or a quote."""
     return ",".join(
@@ -303,71 +309,11 @@ def _csv(fields: list[str]) -> str:
     )
 
 
-#: What the engine itself looks for in its PATH, to answer ``--gpus`` by a hook or by CDI.
-_HELPERS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def _gives_gpus(info: Mapping[str, Any]) -> bool:
-    """Whether anything says that the engine can give NVIDIA GPUs to containers.
-
-    The engine does not say what answers ``--gpus``: NVIDIA's hook, if it was in the engine's PATH when it
-    started and even when no runtime is registered; since Engine 29 also CDI (moby, daemon/nvidia_linux.go and
-    its successor devices_nvidia_linux.go). One sign is enough: who is let through wrongly is refused by the
-    engine, with the same error.
-    """
-    devices = [str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ()]
-    path = f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"
-    return (
-        "nvidia" in (info.get("Runtimes") or {})
-        or any(device.startswith("nvidia.com/gpu=") for device in devices)
-        or any("nvidia" in file.name for folder in info.get("CDISpecDirs") or () for file in _files(folder))
-        or any(shutil.which(helper, path=path) for helper in _HELPERS)
-    )
-
-
-def _files(folder: str) -> list[Path]:
-    """The files of a folder of the engine's, if it is there and open to the caller."""
-    try:
-        return list(Path(folder).iterdir())
-    except OSError:
-        return []
-
-
-#: How engines say that nothing answers ``--gpus``: by the hook, by CDI, and inside of NVIDIA's tools.
-_NO_GPUS = ("could not select device driver", "GPU vendor", "unresolvable CDI devices", "nvidia-container")
-
-
 def _named(error: Any) -> LaunchError:
-    """The engine's refusal as a named error; the texts are those of Docker Engine 20.10 to 29."""
+    """The engine's refusal as a named error."""
     text = str(error.explanation or error)
-    if "nvidia-container-cli" in text and "unknown device" in text:
-        return DeviceError(
-            "the engine does not know a GPU that was asked for", why=text, hint="nvidia-smi -L"
-        )
-    if any(sign in text for sign in _NO_GPUS):
-        return _no_runtime()
-    if "error gathering device information" in text:
-        found = re.search(r'device information while adding custom device "([^"]+)"', text)
-        return _no_device(found.group(1) if found else "device")
     if "is already in use by container" in text:
         return EngineError(
             "a container of this run's name exists", why=text, hint="docker ps -a --filter label=launch.run"
         )
-    return EngineError("the engine refused to start the container", why=text)
-
-
-def _no_device(device: str) -> DeviceError:
-    return DeviceError(
-        f"{device} is not on this machine",
-        why="no such accelerator, or its kernel driver is not loaded",
-        hint="choose another --target, or see `ls -l /dev/dri` and `lspci -nnk`",
-    )
-
-
-def _no_runtime() -> DeviceRuntimeError:
-    return DeviceRuntimeError(
-        "the engine cannot give NVIDIA GPUs to containers",
-        why="the NVIDIA Container Toolkit is not installed, or the engine was not told about it",
-        hint="install nvidia-container-toolkit; nvidia-ctk runtime configure --runtime=docker; restart it",
-    )
+    return refusals.named(text) or EngineError("the engine refused to start the container", why=text)

@@ -40,13 +40,19 @@ class Host:
         """How many devices of a kind (``nvidia``, ``intel``; ``none`` counts as one CPU) there are."""
         return {"nvidia": self.nvidia, "intel": self.intel}.get(kind, 1)
 
-    def best_target(self) -> tuple[str, str]:
-        """The target for ``--target auto``, and why."""
-        if self.nvidia:
+    def best_target(self, *, hidden: str = "") -> tuple[str, str]:
+        """The target for ``--target auto``, and why.
+
+        Args:
+            hidden: what hides every NVIDIA GPU, e.g. a variable's name; empty: nothing does.
+        """
+        if self.nvidia and not hidden:
             return "cuda", f"{self.nvidia} NVIDIA GPU(s) shown by the driver"
+        without = f"{hidden} hides every NVIDIA GPU" if self.nvidia else ""
         if self.intel:
-            return "xpu", f"{self.intel} Intel GPU(s) in /sys/class/drm"
-        return "cpu", "no NVIDIA or discrete Intel GPU was found"
+            found = f"{self.intel} Intel GPU(s) in /sys/class/drm"
+            return "xpu", f"{without}; {found}" if without else found
+        return "cpu", without or "no NVIDIA or discrete Intel GPU was found"
 
 
 def facts(root: Path = Path("/")) -> Host:

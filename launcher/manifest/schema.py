@@ -57,6 +57,7 @@ class _Wheel(_Strict):
 
 
 Architecture = Annotated[str, Field(pattern=r"^(sm|compute)_[0-9]{2,3}[af]?$")]
+Capability = Annotated[str, Field(pattern=r"^[1-9][0-9]?\.[0-9]$")]
 
 
 class _Devices(_Strict):
@@ -66,11 +67,14 @@ class _Devices(_Strict):
     shm_size: str = Field(default="2g", pattern=r"^\d+[kmg]$")
     cuda: str = Field(default="", pattern=r"^([0-9]+\.[0-9]+)?$")
     architectures: list[Architecture] = []
+    minimum: dict[Name, Capability] = {}
 
     @model_validator(mode="after")
     def _cuda_is_of_nvidia(self) -> Self:
-        if (self.cuda or self.architectures) and self.kind != "nvidia":
-            raise ValueError(f"cuda and architectures are of nvidia's devices, not of the kind {self.kind}")
+        if (self.cuda or self.architectures or self.minimum) and self.kind != "nvidia":
+            raise ValueError(
+                f"cuda, architectures and minimum are of nvidia's devices, not of the kind {self.kind}"
+            )
         return self
 
 
@@ -186,6 +190,11 @@ def _completeness_problems(model: _Manifest) -> list[str]:
                 for optional in member.optional
                 if canonicalize_name(optional) not in roots
             ]
+            problems += [
+                f"targets.{name}.devices.minimum: {package} has a minimum, and no layer pins it"
+                for package in (member.devices.minimum if member.devices else ())
+                if package not in roots
+            ]
     return list(dict.fromkeys(problems))
 
 
@@ -254,6 +263,7 @@ def _flatten(name: str, model: _Manifest, done: dict[str, Target]) -> None:
             shm_size=devices.shm_size,
             cuda=devices.cuda,
             architectures=tuple(devices.architectures),
+            minimum=tuple(sorted(devices.minimum.items())),
         ),
         checks=joined("checks"),
         max_size=next((_bytes(m.max_size) for _, m in reversed(chain) if m.max_size is not None), None),

@@ -62,6 +62,8 @@ class Devices:
         shm_size: size of /dev/shm (Docker's default of 64 MB is too small for data loaders).
         cuda: CUDA version that torch was built with, e.g. ``12.8``; empty: none, or not recorded.
         architectures: GPUs that torch has code for: ``sm_90`` compiled, ``compute_120`` as PTX.
+        minimum: packages whose kernels need a newer GPU than torch's, as pairs of the canonical name and the
+            least compute capability, e.g. ``("flash-attn", "8.0")``.
     """
 
     kind: Literal["none", "nvidia", "intel"]
@@ -70,6 +72,7 @@ class Devices:
     shm_size: str
     cuda: str = ""
     architectures: tuple[str, ...] = ()
+    minimum: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,9 +113,37 @@ def test_hidden_gpus(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         chosen()
     assert "--gpus all" in caught.value.hint
     notes: list[str] = []
-    assert chosen(dry_run=True, notes=notes) == ("all", 2)
+    assert chosen(dry_run=True, notes=notes) == ("", 1)
     assert "hides every GPU" in notes[0]
     assert chosen("all") == ("all", 2)
+
+
+@pytest.mark.parametrize("value", ["", "-1", "NoDevFiles"])
+def test_hidden_gpus_are_no_reason_for_cuda(bench: Any, value: str) -> None:
+    def target(**asked: Any) -> tuple[str, str]:
+        planned = bench.plan(**asked)
+        (note,) = [note for note in planned.notes if note.startswith("target ")]
+        return planned.plan.target, note
+
+    assert target()[0] == "cuda"
+    name, note = target(env={"CUDA_VISIBLE_DEVICES": value})
+    assert (name, note) == (
+        "xpu",
+        "target xpu: --env CUDA_VISIBLE_DEVICES hides every NVIDIA GPU; 1 Intel GPU(s) in /sys/class/drm",
+    )
+    without_intel = replace(bench.plan().host, intel=0)
+    bench.patch.setattr(planning.host, "facts", lambda: without_intel)
+    bench.patch.setenv("CUDA_VISIBLE_DEVICES", value)
+    for asked in ({}, {"gpus": "auto"}, {"target": "auto"}):
+        assert target(**asked) == ("cpu", "target cpu: CUDA_VISIBLE_DEVICES hides every NVIDIA GPU")
+    assert target(gpus="all")[0] == target(gpus="1")[0] == "cuda"
+    with pytest.raises(DeviceError, match="hides every GPU from the target cuda"):
+        started(bench)
+    dry = bench.plan(target="cuda")
+    assert dry.plan.access.gpus == ""
+    no_gpu = replace(without_intel, nvidia=0)
+    bench.patch.setattr(planning.host, "facts", lambda: no_gpu)
+    assert target() == ("cpu", "target cpu: no NVIDIA or discrete Intel GPU was found")
 
 
 @pytest.mark.parametrize("text", ["", "x", "0,", "0;1", "-1", "0-1", "none"])
@@ -288,6 +316,7 @@ def test_cudas_variable_for_the_run_is_the_launchers_option(bench: Any) -> None:
     for more in (
         {"gpus": "0", "env": {"CUDA_VISIBLE_DEVICES": "1"}},
         {"secrets": {"CUDA_VISIBLE_DEVICES": "1"}},
+        {"env": {"CUDA_VISIBLE_DEVICES": "0"}, "secrets": {"CUDA_VISIBLE_DEVICES": "1"}},
     ):
         with pytest.raises(UsageError, match="cannot set CUDA_VISIBLE_DEVICES"):
             bench.plan(target="cuda", **more)
@@ -296,7 +325,7 @@ def test_cudas_variable_for_the_run_is_the_launchers_option(bench: Any) -> None:
 def started(bench: Any, **asked: Any) -> planning.Planned:
     there = place.Place(engine=DockerEngine(), image="finetune:cuda-0", lock=fake_lock())
     bench.patch.setattr(place, "choose", lambda *_, **__: there)
-    asked = {"data": (bench.data(),), "model": str(bench.model()), **asked}
+    asked = {"data": (bench.data(),), "model": asked.get("model") or str(bench.model()), **asked}
     planned: planning.Planned = bench.plan(target="cuda", dry_run=False, **asked)
     return planned
 
@@ -329,6 +358,70 @@ def test_a_repeated_plan_is_judged_again(bench: Any) -> None:
     raw["access"]["gpus"], raw["nproc"] = "5", 1
     with pytest.raises(DeviceError, match="the plan's GPU 5 is not on this machine"):
         repeated(json.dumps(raw))
+
+
+def test_a_plan_that_was_made_while_gpus_were_hidden_has_none(bench: Any) -> None:
+    bench.patch.setenv("CUDA_VISIBLE_DEVICES", "")
+    text = plans.to_json(bench.plan(target="cuda", data=(bench.data(),), model=str(bench.model())).plan)
+    bench.patch.delenv("CUDA_VISIBLE_DEVICES")
+    with pytest.raises(DeviceError, match="the plan has no GPU"):
+        repeated(text)
+
+
+def test_kernels_that_old_gpus_lack_are_a_note(bench: Any) -> None:
+    turing = gpus((8, 0), (7, 5), name="Tesla T4")
+    with_cards(bench, Nvidia(driver="570.86.15", gpus=turing))
+    said = "flash-attn has no kernels for GPU 1 (Tesla T4, compute capability 7.5), it needs 8.0"
+
+    def notes(**asked: Any) -> list[str]:
+        return [note for note in bench.plan(**{"target": "cuda", **asked}).notes if "flash-attn" in note]
+
+    (note,) = notes()
+    assert note == f"{said}: attention falls to other kernels unless the recipe asks for it"
+    assert notes(gpus="1") == [note]
+    assert notes(gpus="0") == notes(target="cpu") == []
+    planned = started(bench)
+    assert note in planned.notes
+    text = plans.to_json(planned.plan)
+    assert note in repeated(text).notes
+    raw = {**json.loads(text), "without": ["flash-attn"], "lock_digest": fake_lock().without(["x"]).digest}
+    assert note not in repeated(json.dumps(raw)).notes
+    partial = place.Place(
+        engine=DockerEngine(), image="finetune:cuda-0", lock=fake_lock(left_out=["flash-attn"])
+    )
+    bench.patch.setattr(place, "choose", lambda *_, **__: partial)
+    assert notes() == []
+
+
+def wsl(count: int = 2) -> Nvidia:
+    return Nvidia(driver="572.16", gpus=gpus(*[(8, 9)] * count, name="RTX 4090"), windows=True)
+
+
+def test_containers_in_wsl_get_all_gpus(bench: Any) -> None:
+    with_cards(bench, wsl())
+    for text in (None, "all", "0,1", "1,GPU-0a"):
+        assert bench.plan(target="cuda", gpus=text).plan.access.gpus == "all"
+    assert "a container in WSL gets all 2 GPUs, not only 1" in bench.plan(target="cuda", gpus="1").notes
+    raw = json.loads(plans.to_json(started(bench).plan))
+    with pytest.raises(DeviceError, match="not only 1") as caught:
+        started(bench, gpus="1", model=raw["model"]["name"])
+    assert "--engine venv" in caught.value.hint
+    raw["access"]["gpus"], raw["nproc"] = "0", 1
+    with pytest.raises(DeviceError, match="not only 0"):
+        repeated(json.dumps(raw))
+
+
+def test_a_process_in_wsl_keeps_to_its_gpus(bench: Any) -> None:
+    with_cards(bench, wsl())
+    plan = bench.plan(target="cuda", engine="venv", gpus="1").plan
+    assert (plan.engine, plan.access.gpus) == ("venv", "1")
+
+
+def test_a_dry_run_without_gpus_plans_the_named_ones(bench: Any) -> None:
+    with_cards(bench, Nvidia(windows=True, unknown="NVML: no library"))
+    bare = replace(bench.plan(target="cpu").host, nvidia=0)
+    bench.patch.setattr(planning.host, "facts", lambda: bare)
+    assert bench.plan(target="cuda", gpus="1").plan.access.gpus == "1"
 
 
 def test_a_plan_from_before_gpus_were_chosen(bench: Any) -> None:

@@ -1,14 +1,18 @@
 """launcher.image.check: the budget of an image; a partial image's checks are told what it lacks."""
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
 
 from launcher import dockerfile, lock, manifest, paths
+from launcher.errors import DeviceError, DeviceRuntimeError, EngineError, LaunchError
 from launcher.image import check, inputs, inspect
 from launcher.image.inspect import ImageInfo
+from launcher.progress import Silent
 
 
 def image(size: int, **labels: str) -> ImageInfo:
@@ -95,3 +99,70 @@ def test_a_partial_image_is_found_under_its_own_name_and_says_so() -> None:
     for labels in ({"launch.without": ""}, {"launch.lock-digest": "sha256:0"}):
         other = unpacked(1, **{**built.labels, **labels})
         assert inspect.find_for(Engine({alias: other}).client, whole) is None
+
+
+class Refusing:
+    """An engine that knows no container and says why."""
+
+    def __init__(self, text: str, info: dict[str, Any]) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.containers, self._text, self._info = self, text, info
+
+    def info(self) -> dict[str, Any]:
+        return self._info
+
+    def create(self, image: str, **asked: Any) -> None:
+        self.asked.append(asked)
+        raise APIError(self._text, response=SimpleNamespace(status_code=500), explanation=self._text)
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[LaunchError, Refusing]]:
+    """``refused(target, text, gpus=…, runtime=…)``: how the checks of an image end, and what was asked."""
+
+    def run(target: str, text: str, *, gpus: int, runtime: bool) -> tuple[LaunchError, Refusing]:
+        monkeypatch.setattr(check.nvidia, "count", lambda: gpus)
+        monkeypatch.setattr(check.refusals, "_SYSTEM_PATH", str(tmp_path))
+        monkeypatch.setenv("PATH", "")
+        client: Any = Refusing(text, {"Runtimes": {"nvidia": {}}} if runtime else {"Runtimes": {"runc": {}}})
+        what = inputs.load(paths.images(), manifest.shipped().target(target))
+        with pytest.raises(LaunchError) as caught:
+            check.run(client, image(1), what, ["versions", "device"], progress=Silent())
+        return caught.value, client
+
+    return run
+
+
+Refused = Callable[..., tuple[LaunchError, Refusing]]
+
+
+def test_a_gpu_that_the_engine_cannot_give_ends_the_checks_before_they_start(refused: Refused) -> None:
+    error, engine = refused("cuda", "", gpus=1, runtime=False)
+    assert isinstance(error, DeviceRuntimeError)
+    assert "nvidia-ctk" in error.hint
+    assert not engine.asked
+
+
+def test_a_gpu_is_given_to_every_check(refused: Refused) -> None:
+    driver = "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch"
+    error, engine = refused("cuda", driver, gpus=1, runtime=True)
+    assert isinstance(error, DeviceError)
+    assert error.why == driver
+    (asked,) = engine.asked
+    assert asked["environment"]["GPU_PRESENT"] == "1"
+    assert asked["device_requests"][0]["Count"] == -1
+
+
+@pytest.mark.parametrize(("target", "gpus"), [("cuda", 0), ("cpu", 1)])
+def test_no_gpu_is_asked_for_where_none_is_or_none_is_wanted(
+    refused: Refused, target: str, gpus: int
+) -> None:
+    error, engine = refused(target, "something new", gpus=gpus, runtime=False)
+    assert isinstance(error, EngineError)
+    assert (error.message, error.why) == (
+        "the engine refused a container of finetune:cuda",
+        "something new",
+    )
+    (asked,) = engine.asked
+    assert "GPU_PRESENT" not in asked["environment"]
+    assert "device_requests" not in asked

@@ -213,6 +213,16 @@ def test_ptx_needs_the_toolkits_driver() -> None:
     assert not judged("", new, architectures=("compute_90",)).problems
 
 
+def test_packages_that_need_newer_gpus_than_torch() -> None:
+    cards = [gpu((7, 5), 0, name="Tesla T4"), gpu((8, 0), 1), gpu((12, 0), 2)]
+    (note,) = cuda.without_kernels(cards, [("flash-attn", "8.0")])
+    assert note.startswith(
+        "flash-attn has no kernels for GPU 0 (Tesla T4, compute capability 7.5), it needs 8.0"
+    )
+    assert len(cuda.without_kernels(cards, [("a", "8.0"), ("b", "10.0")])) == 3  # 12.0 is not before 8.0
+    assert cuda.without_kernels(cards, []) == cuda.without_kernels([], [("a", "8.0")]) == ()
+
+
 def test_all_problems_at_once() -> None:
     cards = [gpu((6, 0), 0), gpu((9, 0), 1), gpu((7, 0), 2)]
     problems = judged("470.57.02", *cards).problems
@@ -288,6 +298,11 @@ def devices(text: str) -> manifest.Devices:
 def test_the_manifest_records_what_the_wheels_are_for() -> None:
     found = devices('kind = "nvidia"\ncuda = "12.8"\narchitectures = ["sm_90a", "sm_120", "compute_120"]')
     assert (found.cuda, found.architectures) == ("12.8", ("sm_90a", "sm_120", "compute_120"))
+    pinned = BASE.replace('"torch==1.0"', '"torch==1.0", "attention"')
+    told = '[targets.a.devices]\nkind = "nvidia"\nminimum = { torch = "8.0", attention = "10.3" }'
+    pairs = manifest.parse(pinned + told).target("c").devices.minimum
+    assert pairs == (("attention", "10.3"), ("torch", "8.0"))
+    assert devices('kind = "nvidia"').minimum == ()
     assert (devices('kind = "nvidia"').cuda, devices('kind = "nvidia"').architectures) == ("", ())
 
 
@@ -297,6 +312,11 @@ def test_the_manifest_records_what_the_wheels_are_for() -> None:
         ('kind = "nvidia"\ncuda = "twelve"', "devices.cuda"),
         ('kind = "nvidia"\narchitectures = ["sm_90", "sm90"]', "devices.architectures.1"),
         ('kind = "nvidia"\narchitectures = ["compute_120b"]', "devices.architectures.0"),
+        ('kind = "nvidia"\nminimum = { torch = "8" }', "devices.minimum.torch"),
+        ('kind = "nvidia"\nminimum = { torch = "08.0" }', "devices.minimum.torch"),
+        ('kind = "nvidia"\nminimum = { Torch = "8.0" }', "devices.minimum.Torch"),
+        ('kind = "nvidia"\nminimum = { other = "8.0" }', "other has a minimum, and no layer pins it"),
+        ('minimum = { torch = "8.0" }', "not of the kind none"),
         ('kind = "intel"\ncuda = "12.8"', "not of the kind intel"),
         ('architectures = ["sm_90"]', "not of the kind none"),
     ],
@@ -324,23 +344,68 @@ def test_the_check_of_an_image_is_told_the_record(tmp_path: Path) -> None:
 
     assert environment("cuda")["CUDA"] == "12.8"
     assert "sm_90" in environment("cuda")["ARCHITECTURES"].split()
-    assert (environment("cpu")["CUDA"], environment("cpu")["ARCHITECTURES"]) == ("", "")
+    assert environment("cuda")["MINIMUM"] == environment("cuda-vllm")["MINIMUM"] == "flash-attn=8.0"
+    assert [environment("cpu")[name] for name in ("CUDA", "ARCHITECTURES", "MINIMUM")] == ["", "", ""]
+
+
+class Failed(Exception):  # noqa: N818 - as images/checks/_common.py has them
+    pass
+
+
+class NeedsGpu(Exception):  # noqa: N818
+    pass
 
 
 @pytest.fixture
-def device_check(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """``device_check(cuda, architectures)``: what torch has, against the record 12.8 for sm_80 and sm_90."""
-
-    class Verdict(Exception):  # noqa: N818 - as images/checks/_common.py has them
-        pass
-
-    common = SimpleNamespace(Failed=Verdict, NeedsGpu=Verdict, device=lambda: None, main=lambda check: None)
+def part_of(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Callable[..., Any]]:
+    """``part_of(check, function)``: one function of a check's program, which is not run."""
+    shared = ("Failed", "NeedsGpu", "canonical", "device", "main", "require")
+    common = SimpleNamespace(**dict.fromkeys(shared, lambda *_: None))
+    common.Failed, common.NeedsGpu = Failed, NeedsGpu
     monkeypatch.setitem(sys.modules, "_common", common)
+
+    def found(check: str, function: str) -> Callable[..., Any]:
+        part = runpy.run_path(str(checkout / "images" / "checks" / f"{check}.py"))[function]
+        assert callable(part)
+        return part  # type: ignore[no-any-return]
+
+    return found
+
+
+Part = Callable[[str, str], Callable[..., Any]]
+
+
+@pytest.fixture
+def device_check(part_of: Part, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``device_check(cuda, architectures)``: what torch has, against the record 12.8 for sm_80 and sm_90."""
     for name, value in (("CUDA", "12.8"), ("ARCHITECTURES", "sm_80 sm_90"), ("TARGET", "cuda")):
         monkeypatch.setenv(name, value)
-    recorded = runpy.run_path(str(checkout / "images" / "checks" / "device.py"))["recorded"]
-    assert callable(recorded)
-    return recorded
+    return part_of("device", "recorded")
+
+
+def test_the_check_of_a_device_believes_the_launcher(part_of: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    present = part_of("device", "present")
+    monkeypatch.delenv("GPU_PRESENT", raising=False)
+    assert not present(True)
+    monkeypatch.setenv("GPU_PRESENT", "1")
+    assert present(True)
+
+
+def test_a_gpu_that_flash_attn_has_no_kernels_for(part_of: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_kernels = part_of("flash-attn", "require_kernels")
+    monkeypatch.setenv("MINIMUM", "flash-attn=8.0 other=12.0")
+    said = r"needs a GPU of compute capability 8\.0 or newer, here is Tesla T4 \(7\.5\)"
+    with pytest.raises(NeedsGpu, match=said):
+        require_kernels((7, 5), "Tesla T4")
+    require_kernels((8, 0), "A100")
+    require_kernels((12, 0), "RTX 5090")
+    monkeypatch.delenv("MINIMUM")
+    require_kernels((7, 5), "Tesla T4")
+
+
+def test_triton_counts_gpus_without_suffixes(part_of: Part) -> None:
+    names = ["sm_80", "sm_90", "sm_90a", "sm_100f", "sm_100a"]
+    assert part_of("triton", "capabilities")(names) == [80, 90, 100]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +419,7 @@ def device_check(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     ],
 )
 def test_a_stale_record_fails_the_check(
-    device_check: Callable[[str, str], None], has: tuple[str, str], said: str | None
+    device_check: Callable[..., Any], has: tuple[str, str], said: str | None
 ) -> None:
     if said is None:
         device_check(*has)

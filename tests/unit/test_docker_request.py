@@ -26,6 +26,7 @@ from launcher.errors import (
     LaunchError,
     UsageError,
 )
+from launcher.image import refusals
 from launcher.plan import Mount, RunPlan
 from tests.unit.test_plan import folder_of_model, models_recipe
 
@@ -286,7 +287,22 @@ REFUSALS: dict[str, tuple[str, type[LaunchError], str]] = {
         DeviceError,
         "does not know a GPU",
     ),
-    "toolkit": ("nvidia-container-cli: initialization error", DeviceRuntimeError, "NVIDIA"),
+    "toolkit": (
+        'exec: "nvidia-container-runtime-hook": executable file not found in $PATH',
+        DeviceRuntimeError,
+        "NVIDIA",
+    ),
+    "driver": (
+        "error running hook #0: exit status 1, stdout: , stderr: Auto-detected mode as 'legacy'\n"
+        "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown",
+        DeviceError,
+        "does not answer",
+    ),
+    "driver by CDI": (
+        "failed to initialize NVML: Driver/library version mismatch",
+        DeviceError,
+        "does not answer",
+    ),
     "no device": (
         'error gathering device information while adding custom device "/dev/dri": no such file or directory',
         DeviceError,
@@ -308,6 +324,20 @@ def test_refused_start_is_named_and_leaves_nothing(
     with pytest.raises(error, match=message):
         connected(client, monkeypatch).start(request, {})
     assert container.removed
+
+
+def test_a_refusal_says_what_the_engine_said() -> None:
+    for name in ("driver", "driver by CDI", "no such GPU", "no runtime", "no CDI device", "toolkit"):
+        text = REFUSALS[name][0]
+        found = refusals.named(text)
+        assert found is not None
+        assert text in found.why
+        assert ("toolkit" in found.hint) is isinstance(found, DeviceRuntimeError)
+    driver = refusals.named(REFUSALS["driver"][0])
+    assert driver is not None
+    assert "nvidia-smi" in driver.hint
+    assert "reboot" in driver.hint
+    assert refusals.named("something new") is None
 
 
 def test_refused_creation(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +389,12 @@ def test_check_image_runtime_and_device(bench: Any, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ImageMissingError) as missing:
         connected(client_with({}, {}), monkeypatch).check(cuda)
     assert missing.value.hint == "launch image build cuda"
-    images = {name: SimpleNamespace(id="sha256:1") for name in (cuda.image, xpu.image) if name}
+    same = {"launch.lock-digest": f"sha256:{cuda.lock_digest}"}
+    images = {name: SimpleNamespace(id="sha256:1", labels=same) for name in (cuda.image, xpu.image) if name}
+    partial = replace(cuda, lock_digest="0" * 64, without=("flash-attn",))
+    with pytest.raises(ImageMissingError, match="holds other packages than the plan's") as missing:
+        connected(client_with(images, {}), monkeypatch).check(partial)
+    assert missing.value.hint == "launch image build cuda --without flash-attn"
     with pytest.raises(DeviceRuntimeError):
         connected(client_with(images, {"Runtimes": {"runc": {}}}), monkeypatch).check(cuda)
     connected(client_with(images, {"Runtimes": {"nvidia": {}}}), monkeypatch).check(cuda)
@@ -386,13 +421,13 @@ SIGNS: dict[str, dict[str, Any]] = {
 def test_signs_of_an_engine_that_gives_gpus(
     sign: str, info: dict[str, Any], tmp_path: Path, bench: Any
 ) -> None:
-    bench.patch.setattr(engine_module, "_SYSTEM_PATH", str(tmp_path))
+    bench.patch.setattr(refusals, "_SYSTEM_PATH", str(tmp_path))
     bench.patch.setenv("PATH", "")
-    assert engine_module._gives_gpus(info) is (sign in ("runtime", "discovered"))
+    assert refusals.gives_gpus(info) is (sign in ("runtime", "discovered"))
     for helper in ("nvidia-container-runtime-hook", "nvidia-cdi-hook"):  # no runtime has to be registered
         (tmp_path / helper).write_text("")
         (tmp_path / helper).chmod(0o755)
-        assert engine_module._gives_gpus(info)
+        assert refusals.gives_gpus(info)
         (tmp_path / helper).unlink()
 
 

@@ -39,6 +39,10 @@ def test_nvidia_goes_before_intel(tmp_path: Path) -> None:
     found = host.facts(tmp_path)
     assert (found.nvidia, found.intel) == (2, 1)
     assert found.best_target()[0] == "cuda"
+    assert found.best_target(hidden="X") == (
+        "xpu",
+        "X hides every NVIDIA GPU; 1 Intel GPU(s) in /sys/class/drm",
+    )
 
 
 @pytest.mark.parametrize(
