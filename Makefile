@@ -72,7 +72,7 @@ bench-train: tools ## memory and speed of training, beside upstream's plain argu
 	for program in head compare; do "$$python" -W ignore tests/bench/training/$$program.py || exit 1; done
 
 bench-layers: tools ## what another trainer costs in TARGET (cpu), e.g. TARGET=cuda WITHOUT=flash-attn
-	LAUNCH_WITHOUT=$(WITHOUT) $(VENV)/bin/python tests/bench/layers.py $(or $(TARGET),cpu) $(PIN)
+	LAUNCH_WITHOUT="$(WITHOUT)" $(VENV)/bin/python tests/bench/layers.py $(or $(TARGET),cpu) $(PIN)
 
 lock: setup ## resolve the locks of all targets again
 	$(LAUNCH) image lock
@@ -90,5 +90,7 @@ format: tools
 $(IMAGES): image-%: setup
 	$(LAUNCH) image build $* $(LEFT_OUT)
 
+# The report appears at once and whole, also of checks that failed; none where the command said nothing.
 $(SMOKES): smoke-%: image-%
-	$(LAUNCH) image check $* $(LEFT_OUT) $(if $(REPORT),--json >$(REPORT))
+	$(LAUNCH) image check $* $(LEFT_OUT)$(if $(REPORT), --json >"$(REPORT).new"; code=$$?; \
+	if [[ -s "$(REPORT).new" ]]; then mv "$(REPORT).new" "$(REPORT)"; else rm -f "$(REPORT).new"; fi; exit $$code)

@@ -65,14 +65,14 @@ class System(_Strict):
 
     Attributes:
         base: reference of the image that the packages were resolved against.
-        image: that image's id on the engine, ``sha256:…``.
+        chain_id: the OCI chain ID of that image's layers, ``sha256:…``: the same on every engine.
         requested: the target's system packages; ``packages`` is what these need on that base.
         packages: what the folder holds.
         lists: apt's index of them, and the sources.list that names the folder.
     """
 
     base: str
-    image: str
+    chain_id: str
     requested: tuple[str, ...]
     packages: tuple[SystemPackage, ...]
     lists: tuple[File, ...]

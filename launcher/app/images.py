@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher import lock, manifest, paths
 from launcher.errors import CheckError, EngineError, ImageMissingError, StaleError, UsageError
 from launcher.image import build as builds
 from launcher.image import check as checks
-from launcher.image import fetch, inputs, inspect, wheelhouse
+from launcher.image import fetch, inputs, inspect, system, wheelhouse
 from launcher.image.check import Outcome
 from launcher.image.client import connect
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
 from launcher.image.wheelhouse import Files
 from launcher.progress import Progress
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,25 +112,29 @@ def build(
 ) -> BuildReport:
     """Fetch the files and build the image; nothing to do when the engine has it.
 
-    With ``carried``, a folder of wheelhouses, nothing is fetched: its files are verified and used.
+    With ``carried``, a folder of wheelhouses, no file of the lock is fetched: the folder's are used. They are
+    verified first, also when there is nothing to do.
 
     Raises:
         BuildError: the engine cannot, a step failed, or (with ``verify``) two builds differ.
         EngineError: no engine answers.
-        FetchError: files that cannot be had, or are not those of the lock.
+        FetchError: files that cannot be had, or are not those of the lock, or not for this base.
     """
     what, client = sources(name, base, without), connect(timeout=600)
     inputs.require_fresh(what)
     image, done = inspect.find(client, what.reference), None
+    files = None if carried is None else _verified(client, what, carried, progress)
     if image is None or no_cache or verify:
-        files = _files(what, carried, progress)
-        wheels, system = files.wheels, files.system
+        files = files or _fetched(what, progress)
+        wheels, debs = files.wheels, files.system
+        for note in files.notes:
+            progress.say(note)
         if image is None or no_cache:
             done = builds.build(
-                client, what, wheels, system=system, no_cache=no_cache, secrets=secrets, progress=progress
+                client, what, wheels, system=debs, no_cache=no_cache, secrets=secrets, progress=progress
             )
         if verify:
-            builds.verify(client, what, wheels, system=system, secrets=secrets, progress=progress)
+            builds.verify(client, what, wheels, system=debs, secrets=secrets, progress=progress)
         image = inspect.find(client, what.reference)
     if image is not None and done is None:
         builds.point(client, what)  # another one may have been built since
@@ -136,12 +144,21 @@ def build(
     return BuildReport(image=image, built=done is not None, cached=cached, run=run, verified=verify)
 
 
-def _files(what: Inputs, carried: Path | None, progress: Progress) -> Files:
-    """What the build installs: fetched into the cache, or carried here."""
-    if carried is None:
-        view = fetch.fetch(what.target, what.lock, progress=progress)
-        return Files(wheels=view.folder, system=None)
-    return wheelhouse.verified(carried, what.target, what.lock, progress=progress)
+def _fetched(what: Inputs, progress: Progress) -> Files:
+    """What the build installs, fetched into the cache."""
+    return Files(wheels=fetch.fetch(what.target, what.lock, progress=progress).folder, system=None)
+
+
+def _verified(client: "DockerClient", what: Inputs, carried: Path, progress: Progress) -> Files:
+    """What the build installs, carried here."""
+    return wheelhouse.verified(
+        carried,
+        what.target,
+        what.lock,
+        base=what.base,
+        chain_id=system.chain_id(client, what.base),
+        progress=progress,
+    )
 
 
 def check(

@@ -165,25 +165,33 @@ def carry(
         EngineError: no engine answers, or it cannot have the base.
         FetchError: all files that cannot be had.
         LockError: a target's locks cannot be used.
-        UsageError: the folder holds something else.
+        UsageError: the folder holds something else, or the files of another lock or base.
     """
     from launcher.image import system as packages
     from launcher.image import wheelhouse
     from launcher.image.client import connect
 
-    wheelhouse.require_usable(to)  # before anything is downloaded
-    client, known = connect(timeout=600) if system else None, manifest.shipped()
+    known = manifest.shipped()
+    targets = [known.target(name) for name in dict.fromkeys(names)]
+    goals = [  # before anything is downloaded
+        wheelhouse.goal(
+            to,
+            target,
+            lock.load(paths.images(), target),
+            left_out=known.left_out(target, without),
+            base=base or target.base.reference,
+            system=system,
+        )
+        for target in targets
+    ]
+    client = connect(timeout=600) if system else None
+    views = bring([target.name for target in targets], without=without, jobs=jobs, progress=progress)
     made = []
-    for view in bring(names, without=without, jobs=jobs, progress=progress):
-        target = known.target(view.target)
-        locked = lock.load(paths.images(), target).without(known.left_out(target, without))
-        reference = base or target.base.reference
+    for target, goal, view in zip(targets, goals, views, strict=True):
         debs = (
-            partial(packages.download, client, target, reference, secrets=secrets, progress=progress)
+            partial(packages.download, client, target, goal.base, secrets=secrets, progress=progress)
             if client
             else None
         )
-        made.append(
-            wheelhouse.make(to, view, target, locked, base=reference, download=debs, progress=progress)
-        )
+        made.append(wheelhouse.make(goal, view, download=debs, progress=progress))
     return tuple(made)

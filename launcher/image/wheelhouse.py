@@ -1,7 +1,7 @@
 """Wheelhouses on disk: filled from the cache, completed, and verified before a build uses one."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,30 +29,70 @@ class Files:
     Attributes:
         wheels: holds one folder per layer.
         system: the system packages' folder; None when they come from the network.
+        notes: what the reader of a build should know about them, one line each.
     """
 
     wheels: Path
     system: Path | None
+    notes: tuple[str, ...] = ()
 
 
-def make(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What one target's wheelhouse shall become.
+
+    Attributes:
+        folder: its own, below the place.
+        have: the description of what is there; None for a new one.
+        lock: whose files it shall hold: those that were asked for, and those that it holds already.
+        base: reference of the base image.
+    """
+
+    folder: Path
+    have: Wheelhouse | None
+    lock: TargetLock
+    base: str
+
+
+def goal(
     place: Path,
-    view: View,
     target: Target,
     target_lock: TargetLock,
     *,
+    left_out: Collection[str] = (),
     base: str,
-    download: Download | None = None,
-    progress: Progress,
-) -> View:
-    """Make or complete ``<place>/<target>``; what is there is never overwritten.
+    system: bool,
+) -> Goal:
+    """What ``<place>/<target>`` shall become; refuses what would not fit, before anything is downloaded.
 
     Args:
-        place: a folder of wheelhouses; made when missing.
-        view: the lock's files in the cache.
+        place: a folder of wheelhouses; may be missing.
         target: whose.
-        target_lock: its lock.
-        base: reference of the base image, for the description.
+        target_lock: its whole lock.
+        left_out: optional packages whose files are not asked for.
+        base: reference of the base image.
+        system: whether system packages are asked for.
+
+    Raises:
+        FetchError: the description of what is there cannot be read.
+        UsageError: the place holds something else, or the files of another lock or base.
+    """
+    require_usable(place)
+    folder = place / target.name
+    have = read(folder) if folder.exists() else None
+    if have is not None:
+        _require_same_lock(folder, have, target_lock)
+        _require_same_system(folder, have, target, base, asked=system)
+        left_out = set(left_out) & set(have.left_out)
+    return Goal(folder=folder, have=have, lock=target_lock.without(left_out), base=base)
+
+
+def make(goal: Goal, view: View, *, download: Download | None = None, progress: Progress) -> View:
+    """Make or complete a wheelhouse; what is there is never overwritten.
+
+    Args:
+        goal: what it shall become; its place is made when missing.
+        view: the cache's files that were asked for.
         download: brings the system packages; None leaves them as they are.
         progress: told the bytes.
 
@@ -60,33 +100,30 @@ def make(
         The folder, and all that is in it, the system packages included.
 
     Raises:
-        FetchError: the disk is full or not writable, or the system packages cannot be had.
-        UsageError: the place holds something else, or the files of another lock or base.
+        FetchError: the disk is full or not writable, or files cannot be had.
     """
-    folder = place / target.name
+    place, folder = goal.folder.parent, goal.folder
+    made = _description(goal, view)
     try:
-        require_usable(place)
-        have = read(folder) if folder.exists() else None
-        goal = _goal(folder, have, view, target_lock, base)
-        if download is not None and goal.system is not None:
-            _require_same_system(folder, goal.system, wheelhouse.lacking(goal, target), base)
-        with tempfile.TemporaryDirectory(dir=_made(place), prefix=".new-") as temporary:
-            new = Path(temporary) / target.name
-            for part in target_lock.locks:  # also those whose only packages were left out
+        place.mkdir(parents=True, exist_ok=True)
+        missing = _missing(made, folder, view, _others(place))
+        with tempfile.TemporaryDirectory(dir=place, prefix=".new-") as temporary:
+            new = Path(temporary) / folder.name
+            for part in goal.lock.locks:  # also those whose only packages were left out
                 (new / part.layer).mkdir(parents=True)
-            _link_missing(goal, folder, new, view, others=_others(place), progress=progress)
-            if download is not None and goal.system is None:
+            _link(missing, new, progress)
+            if download is not None and made.system is None:
                 (new / wheelhouse.SYSTEM).mkdir()
-                goal = goal.model_copy(update={"system": download(new / wheelhouse.SYSTEM)})
-            _move_in(goal, folder, new, complete=have is not None)
+                made = made.model_copy(update={"system": download(new / wheelhouse.SYSTEM)})
+            _move_in(made, folder, new, complete=goal.have is not None)
     except OSError as error:
         raise FetchError(
             f"{folder} cannot be made",
             [f"{error.filename or place}: {error.strerror or error}"],
             hint="the wheelhouse needs as much space as its files, where it cannot be made of hard links",
         ) from None
-    files = (*goal.files, *(goal.system.files if goal.system else ()))
-    return View(target=target.name, folder=folder, files=len(files), bytes=sum(file.bytes for file in files))
+    files = (*made.files, *(made.system.files if made.system else ()))
+    return View(target=made.target, folder=folder, files=len(files), bytes=sum(file.bytes for file in files))
 
 
 def require_usable(place: Path) -> None:
@@ -129,11 +166,22 @@ def read(folder: Path) -> Wheelhouse:
         ) from None
 
 
-def verified(place: Path, target: Target, target_lock: TargetLock, *, progress: Progress) -> Files:
+def verified(
+    place: Path, target: Target, target_lock: TargetLock, *, base: str, chain_id: str, progress: Progress
+) -> Files:
     """Compare a wheelhouse with the checkout's lock, file by file; nothing but the folder is read.
 
+    Args:
+        place: a folder of wheelhouses.
+        target: whose.
+        target_lock: what shall be installed.
+        base: reference of the image to build on.
+        chain_id: of that image, see :func:`launcher.image.system.chain_id`; "" when it is not known yet.
+        progress: told the bytes.
+
     Raises:
-        FetchError: all files that are missing or wrong, or it is no wheelhouse of the target.
+        FetchError: all files that are missing or wrong, system packages of another base included; or it is no
+            wheelhouse of the target.
     """
     folder = place / target.name
     described = read(folder)
@@ -141,15 +189,30 @@ def verified(place: Path, target: Target, target_lock: TargetLock, *, progress: 
     if described.system is not None:
         expected |= {file.path: file.sha256 for file in described.system.files}
     problems = _wrong(folder, expected, progress)
-    if described.system is not None:
+    again, notes = f"launch image fetch {target.name} --to DIR", []
+    if described.system is None:
+        notes.append(f"{folder} has no system packages: apt fetches them from the network")
+    else:
         problems += [f"{wheelhouse.SYSTEM}/: no {name}" for name in wheelhouse.lacking(described, target)]
+        again += " --system"
+        if not chain_id:
+            notes.append(
+                f"the engine does not have {base} yet: that the system packages are for it is not verified"
+            )
+        elif chain_id != described.system.chain_id:
+            problems.append(f"{wheelhouse.SYSTEM}/: for {described.system.base}; {base} is another image")
+            again += f" --base {base}"
     if problems:
         raise FetchError(
-            f"{folder} is not what the lock of {target.name} names",
+            f"{folder} does not have what the image of {target.name} is made of",
             problems,
-            hint=f"where there is a network: launch image fetch {target.name} --to DIR, and carry DIR here",
+            hint=f"where there is a network: {again}, and carry DIR here",
         )
-    return Files(wheels=folder, system=folder / wheelhouse.SYSTEM if described.system else None)
+    return Files(
+        wheels=folder,
+        system=folder / wheelhouse.SYSTEM if described.system else None,
+        notes=tuple(notes),
+    )
 
 
 def _wrong(folder: Path, expected: Mapping[str, str], progress: Progress) -> list[str]:
@@ -174,62 +237,85 @@ def _wrong(folder: Path, expected: Mapping[str, str], progress: Progress) -> lis
     return problems
 
 
-def _goal(
-    folder: Path, have: Wheelhouse | None, view: View, target_lock: TargetLock, base: str
-) -> Wheelhouse:
-    """What the wheelhouse shall be: the lock's files, or what is there already when that is more."""
-    wanted = wheelhouse.wanted(target_lock)
-    if have is not None and wanted.items() <= have.hashes.items():
-        return have
-    if have is not None and not have.hashes.items() <= wanted.items():
+def _require_same_lock(folder: Path, have: Wheelhouse, target_lock: TargetLock) -> None:
+    """Refuse to add to the files of another lock."""
+    wanted = target_lock.without(have.left_out).digest
+    if have.lock_digest != wanted:
+        without = f" without {', '.join(have.left_out)}" if have.left_out else ""
         raise UsageError(
             f"{folder} holds the files of another lock",
-            why=f"of {have.lock_digest[:12]}; the lock of {target_lock.target} is {target_lock.digest[:12]}",
+            why=f"of {have.lock_digest[:12]}; the lock of {folder.name}{without} is {wanted[:12]}",
             hint="name another folder, or remove that one",
         )
+
+
+def _require_same_system(folder: Path, have: Wheelhouse, target: Target, base: str, *, asked: bool) -> None:
+    """Refuse to take system packages that are there for those of another base, or some for all."""
+    if have.system is None:
+        return
+    if have.system.base != base:
+        raise UsageError(
+            f"{folder} holds other system packages",
+            why=f"those of {have.system.base}; the base is {base}",
+            hint=f"--base {have.system.base}, or name another folder, or remove that one",
+        )
+    lost = [file.path for file in have.system.files if not (folder / file.path).is_file()]
+    lacking = [*wheelhouse.lacking(have, target), *lost]
+    if asked and lacking:
+        raise UsageError(
+            f"{folder} holds other system packages",
+            why=f"without {', '.join(lacking)}",
+            hint="name another folder, or remove that one",
+        )
+
+
+def _description(goal: Goal, view: View) -> Wheelhouse:
+    """What the wheelhouse will hold, but for system packages that are still to come."""
+    known = {file.path: file.bytes for file in goal.have.files} if goal.have else {}
     return Wheelhouse(
-        target=target_lock.target,
-        lock_digest=target_lock.digest,
-        left_out=target_lock.left_out,
-        base=base,
+        target=goal.lock.target,
+        lock_digest=goal.lock.digest,
+        left_out=goal.lock.left_out,
+        base=goal.base,
         files=tuple(
-            File(path=path, bytes=(view.folder / path).stat().st_size, sha256=sha256)
-            for path, sha256 in wanted.items()
+            File(
+                path=path,
+                bytes=known[path] if path in known else (view.folder / path).stat().st_size,
+                sha256=sha256,
+            )
+            for path, sha256 in wheelhouse.wanted(goal.lock).items()
         ),
-        system=have.system if have else None,
+        system=goal.have.system if goal.have else None,
     )
 
 
-def _require_same_system(folder: Path, have: System, lacking: Sequence[str], base: str) -> None:
-    """Refuse to take system packages that are there for those of another base or list, or for all of them."""
-    lost = [file.path for file in have.files if not (folder / file.path).is_file()]
-    if lacking or lost or have.base != base:
-        raise UsageError(
-            f"{folder} holds other system packages",
-            why=f"those of {have.base}" if have.base != base else f"without {', '.join([*lacking, *lost])}",
-            hint="name another folder, or remove that one",
+def _missing(made: Wheelhouse, folder: Path, view: View, others: Mapping[str, Path]) -> dict[File, Path]:
+    """The files that the folder lacks, and where each is: in another target's wheelhouse, or in the cache.
+
+    Raises:
+        FetchError: all that are nowhere; the folder has lost them, and this time they were not asked for.
+    """
+    missing = {
+        file: others.get(file.sha256, view.folder / file.path)
+        for file in made.files
+        if not (folder / file.path).is_file()
+    }
+    lost = [f"{file.path}: missing" for file, source in missing.items() if not source.is_file()]
+    if lost:
+        raise FetchError(
+            f"{folder} has lost files that are left out now",
+            lost,
+            hint="repeat the command without --without, or remove the folder",
         )
+    return missing
 
 
-def _link_missing(
-    goal: Wheelhouse,
-    folder: Path,
-    new: Path,
-    view: View,
-    *,
-    others: Mapping[str, Path],
-    progress: Progress,
-) -> None:
-    """Put what the folder lacks into a new one: links to another target's files, or to the cache's."""
-    missing = [
-        file
-        for file in goal.files
-        if not (folder / file.path).exists() and (view.folder / file.path).exists()
-    ]
-    task = f"wheelhouse {goal.target}"
+def _link(missing: Mapping[File, Path], new: Path, progress: Progress) -> None:
+    """Put the files into a new folder, as links where the file system has them."""
+    task = f"wheelhouse {new.name}"
     progress.start(task, total=sum(file.bytes for file in missing), unit="bytes")
-    for file in missing:
-        fetch.link(others.get(file.sha256, view.folder / file.path), new / file.path)
+    for file, source in missing.items():
+        fetch.link(source, new / file.path)
         progress.advance(task, file.bytes)
     progress.finish(task)
 
@@ -245,18 +331,13 @@ def _others(place: Path) -> dict[str, Path]:
     }
 
 
-def _move_in(goal: Wheelhouse, folder: Path, new: Path, *, complete: bool) -> None:
+def _move_in(made: Wheelhouse, folder: Path, new: Path, *, complete: bool) -> None:
     """Rename the new folder, or its files; the description comes last and names only what is there."""
     if not complete:
-        paths.write_atomic(new / wheelhouse.FILE, wheelhouse.render(goal))
+        paths.write_atomic(new / wheelhouse.FILE, wheelhouse.render(made))
         new.rename(folder)
         return
     for path in sorted(new.glob("*/*")):
         (folder / path.relative_to(new)).parent.mkdir(exist_ok=True)
         path.rename(folder / path.relative_to(new))
-    paths.write_atomic(folder / wheelhouse.FILE, wheelhouse.render(goal))
-
-
-def _made(place: Path) -> Path:
-    place.mkdir(parents=True, exist_ok=True)
-    return place
+    paths.write_atomic(folder / wheelhouse.FILE, wheelhouse.render(made))

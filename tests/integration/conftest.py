@@ -102,7 +102,10 @@ def base(engine: Any) -> str:
 
     name = os.environ.get("LAUNCH_BASE", "finetune-base:bookworm")
     if inspect.find(engine, name) is None:
-        pytest.skip(f"no base image {name}; tests/support/base-image.sh makes one")
+        reason = f"no base image {name}; tests/support/base-image.sh makes one"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     return name
 
 

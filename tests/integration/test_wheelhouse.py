@@ -45,17 +45,22 @@ def announced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def pack(what: Inputs, wheels: Path, place: Path, engine: Any) -> None:
     """The wheelhouse of a target whose files are here, system packages included."""
-    view = wheelhouse.View(target=what.target.name, folder=wheels, files=0, bytes=0)
     wheelhouse.make(
-        place,
-        view,
-        what.target,
-        what.lock,
-        base=what.base,
+        wheelhouse.goal(place, what.target, what.lock, base=what.base, system=True),
+        wheelhouse.View(target=what.target.name, folder=wheels, files=0, bytes=0),
         download=lambda folder: system.download(
             engine, what.target, what.base, folder, secrets=(), progress=Silent()
         ),
         progress=Silent(),
+    )
+
+
+def verified(what: Inputs, place: Path, engine: Any) -> wheelhouse.Files:
+    """The wheelhouse, compared with the lock and with the base that the engine has."""
+    chain_id = system.chain_id(engine, what.base)
+    assert chain_id
+    return wheelhouse.verified(
+        place, what.target, what.lock, base=what.base, chain_id=chain_id, progress=Silent()
     )
 
 
@@ -68,7 +73,7 @@ def test_the_same_image_with_and_without_network(
     pack(what, project.wheels, tmp_path / "carried", engine)
     with_network = builds.build(engine, what, project.wheels, no_cache=True, progress=Silent())
     assert "--network" not in announced[-2]
-    files = wheelhouse.verified(tmp_path / "carried", what.target, what.lock, progress=Silent())
+    files = verified(what, tmp_path / "carried", engine)
     shutil.rmtree(project.wheels)
     without = builds.build(engine, what, files.wheels, system=files.system, no_cache=True, progress=Silent())
     (command,) = [line for line in announced if "--build-context system=" in line]
@@ -87,6 +92,56 @@ def test_a_package_that_apt_does_not_know_is_refused(project: Project, engine: A
     with pytest.raises(builds.BuildError, match="system packages failed") as caught:
         builds.build(engine, what, folder.parent, system=folder, progress=Silent())
     assert "SHA256" in caught.value.why
+
+
+def test_secrets_reach_apt_and_no_password_comes_back(project: Project, engine: Any, tmp_path: Path) -> None:
+    what, sources = project.inputs(), tmp_path / "my sources.list"
+    sources.write_text("deb http://user:secret@127.0.0.1:9/debian bookworm main\n")
+    (tmp_path / "debs").mkdir()
+    with pytest.raises(FetchError) as caught:
+        system.download(
+            engine, what.target, what.base, tmp_path / "debs", progress=Silent(),
+            secrets=[f"id=apt-sources,src={sources}"],
+        )  # fmt: skip
+    said = "\n".join(caught.value.problems)
+    assert "Failed to fetch http://…/debian/" in said
+    assert "secret" not in said
+    assert leftovers(engine) == []
+
+
+def test_apt_that_does_not_end_is_stopped(
+    project: Project, engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "_SCRIPT", "sleep 600")
+    monkeypatch.setattr(system, "_LIMIT_S", 2)
+    what = project.inputs()
+    with pytest.raises(FetchError) as caught:
+        system.download(engine, what.target, what.base, tmp_path, secrets=(), progress=Silent())
+    assert caught.value.problems == ("not done after 2 s",)
+    assert leftovers(engine) == []
+
+
+def leftovers(engine: Any) -> list[Any]:
+    """Containers of system packages that were not removed."""
+    return list(engine.containers.list(all=True, filters={"label": "launch.target=tiny"}))
+
+
+def test_another_image_under_the_bases_name_is_refused(
+    reach: "Build", project: Project, tmp_path: Path, engine: Any
+) -> None:
+    """A new Debian under the same tag, say: its packages are others."""
+    carry(tmp_path / "carried", project.base, "tiny-upper")
+    first = reach(without=("tiny-upper",), carried=tmp_path / "carried").image
+    other = "finetune-tiny-other-base:1"
+    engine.images.get(first.reference).tag(other)
+    try:
+        project.base = other
+        with pytest.raises(FetchError) as caught:
+            reach(without=("tiny-upper",), carried=tmp_path / "carried")
+    finally:
+        engine.images.remove(other)
+    assert len(caught.value.problems) == 1
+    assert f"{other} is another image" in caught.value.problems[0]
 
 
 Build = Callable[..., BuildReport]
@@ -176,29 +231,40 @@ def test_a_wheel_out_of_reach_by_hand_or_left_out(
     carried = tmp_path / "carried" / "tiny" / "upper" / UPPER
     carried.unlink()  # not through the link, which the cache shares
     carried.write_bytes(b"another wheel")
-    engine.images.remove(whole.reference, force=True)
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(FetchError) as caught:  # also while the engine has the image
         reach(carried=tmp_path / "carried")
     assert f"upper/{UPPER}: another file" in caught.value.problems[0]
 
 
 @pytest.mark.usefixtures("image")
 def test_cpu_without_network(launch: Launch, engine: Any, tmp_path: Path, announced: list[str]) -> None:
-    """From its wheelhouse, by the verbs; steps that an earlier run of this test built come from the cache."""
+    """From its wheelhouse, with the same system packages, and the same bits where the engine can do that.
+
+    Steps that an earlier run of this test built come from the cache.
+    """
     done = launch("image", "fetch", "cpu", "--to", tmp_path / "carried", "--system")
     assert done.code == 0, done.err
     known = manifest.shipped()
     base = settings.load().base.value
     what = inputs.load(paths.images(), known.target("cpu"), base=base)
-    before = inspect.find(engine, what.reference)
-    assert before is not None
-    files = wheelhouse.verified(tmp_path / "carried", what.target, what.lock, progress=Silent())
+    files = verified(what, tmp_path / "carried", engine)
+    described = wheelhouse.read(files.wheels).system
+    assert described is not None
+    carried = {f"{each.name} {each.version}" for each in described.packages}
+    if not carried <= installed(engine, what):  # Debian has moved since that image was built
+        builds.build(engine, what, files.wheels, no_cache=True, progress=Silent())
+    with_network = inspect.find(engine, what.reference)
+    assert with_network is not None
+    assert carried <= installed(engine, what)
+    announced.clear()
     built = builds.build(engine, what, files.wheels, system=files.system, progress=Silent())
     (command,) = [line for line in announced if line.startswith("docker buildx build")]
     assert "--network none" in command
-    described = wheelhouse.read(files.wheels)
-    assert described.system is not None
+    assert carried <= installed(engine, what)
+    assert built.digest == ("" if builds.builder(engine).unreproducible else with_network.id)
+
+
+def installed(engine: Any, what: Inputs) -> set[str]:
+    """The system packages of a target's image, each with its version."""
     say = ["dpkg-query", "--show", "--showformat", "${Package} ${Version}\n"]
-    installed = engine.containers.run(before.id, say, remove=True).decode().splitlines()
-    if {f"{each.name} {each.version}" for each in described.system.packages} <= set(installed):
-        assert built.digest in ("", before.id)
+    return set(engine.containers.run(what.reference, say, remove=True).decode().splitlines())

@@ -1,11 +1,13 @@
 """Wheelhouses: what their description says, how they are filled and completed, and what a build refuses."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +17,13 @@ from click.testing import CliRunner
 from docker.errors import APIError, ImageNotFound
 from hypothesis import given
 from hypothesis import strategies as st
+from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException
 
 from launcher import manifest, wheelhouse
 from launcher.app import images as use_cases
 from launcher.app import locks
 from launcher.cli import root
-from launcher.errors import EngineError, FetchError, UsageError
+from launcher.errors import EngineError, FetchError, LaunchError, UsageError
 from launcher.image import client, fetch, system
 from launcher.image import wheelhouse as wheelhouses
 from launcher.image.fetch import View
@@ -30,6 +33,9 @@ from launcher.progress import Silent
 from launcher.wheelhouse import File, System, SystemPackage, Wheelhouse
 
 BASE = "base:1"
+
+#: The OCI chain ID of an image of one layer is the layer's own.
+CHAIN = "sha256:1"
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def download(folder: Path) -> System:
     (folder / "gcc_12_amd64.deb").write_bytes(b"deb")
     block = "Package: gcc\nVersion: 4:12\nArchitecture: amd64\nFilename: ./gcc_12_amd64.deb\n"
     (folder / wheelhouse.INDEX).write_text(f"{block}Size: 3\nSHA256: {sha256(b'deb')}\n\n")
-    return system.described(folder, base=BASE, image="sha256:1", target=replace_packages("gcc"))
+    return system.described(folder, base=BASE, chain_id=CHAIN, target=replace_packages("gcc"))
 
 
 def replace_packages(*names: str) -> Target:
@@ -90,14 +96,20 @@ def replace_packages(*names: str) -> Target:
 
 
 def make(
-    place: Path, cache: Path, lock: TargetLock = LOCK, *, base: str = BASE, packages: bool = False
+    place: Path,
+    cache: Path,
+    lock: TargetLock = LOCK,
+    *,
+    left_out: tuple[str, ...] = (),
+    base: str = BASE,
+    packages: bool = False,
 ) -> View:
+    goal = wheelhouses.goal(
+        place, replace_packages("gcc"), lock, left_out=left_out, base=base, system=packages
+    )
     return wheelhouses.make(
-        place,
-        view(cache, lock),
-        replace_packages("gcc"),
-        lock,
-        base=base,
+        goal,
+        view(cache, lock.without(left_out)),
         download=download if packages else None,
         progress=Silent(),
     )
@@ -134,7 +146,7 @@ debs = st.builds(
         | st.builds(
             System,
             base=st.text(),
-            image=st.text(),
+            chain_id=st.text(),
             requested=st.lists(names).map(tuple),
             packages=st.lists(debs).map(tuple),
             lists=st.lists(files).map(tuple),
@@ -251,14 +263,10 @@ def test_another_file_system_gets_copies(tmp_path: Path, monkeypatch: pytest.Mon
 def test_targets_share_their_files(tmp_path: Path) -> None:
     make(tmp_path / "place", tmp_path / "one")
     lock = replace(LOCK, target="cuda-vllm", layers=(*LOCK.layers, layer("vllm", package("vllm"))))
-    wheelhouses.make(
-        tmp_path / "place",
-        view(tmp_path / "two", lock),
-        replace(replace_packages(), name="cuda-vllm"),
-        lock,
-        base=BASE,
-        progress=Silent(),
+    goal = wheelhouses.goal(
+        tmp_path / "place", replace(replace_packages(), name="cuda-vllm"), lock, base=BASE, system=False
     )
+    wheelhouses.make(goal, view(tmp_path / "two", lock), progress=Silent())
     one, two = (
         tmp_path / "place" / name / "torch" / package("torch").filename for name in ("cuda", "cuda-vllm")
     )
@@ -275,16 +283,41 @@ def test_made_twice_is_made_once(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_added(tmp_path: Path) -> None:
-    partial = LOCK.without(["flash-attn"])
-    folder = make(tmp_path / "place", tmp_path / "view", partial).folder
+    folder = make(tmp_path / "place", tmp_path / "view", left_out=("flash-attn",)).folder
     assert wheelhouses.read(folder).left_out == ("flash-attn",)
     assert (folder / "kernels").is_dir()  # an image build mounts every layer's folder
     (folder / "torch" / package("sympy").filename).unlink()
     make(tmp_path / "place", tmp_path / "view")
     assert wheelhouses.read(folder).left_out == ()
     assert content(folder).keys() == {*wheelhouse.wanted(LOCK), wheelhouse.FILE}
-    make(tmp_path / "place", tmp_path / "other", partial)  # less is asked for: what is there stays
+    make(tmp_path / "place", tmp_path / "other", left_out=("flash-attn",))  # less: what is there stays
     assert wheelhouses.read(folder).lock_digest == LOCK.digest
+    assert wheelhouses.read(folder).left_out == ()
+
+
+def test_what_was_left_out_at_different_times_adds_up(tmp_path: Path) -> None:
+    make(tmp_path / "place", tmp_path / "one", left_out=("flash-attn",))
+    folder = make(tmp_path / "place", tmp_path / "two", left_out=("sympy",)).folder
+    described = wheelhouses.read(folder)
+    assert (described.lock_digest, described.left_out) == (LOCK.digest, ())
+    assert content(folder).keys() == {*wheelhouse.wanted(LOCK), wheelhouse.FILE}
+
+
+def test_the_description_names_the_base_of_the_last_time(tmp_path: Path) -> None:
+    make(tmp_path / "place", tmp_path / "view")
+    folder = make(tmp_path / "place", tmp_path / "view", base="base:2").folder
+    assert wheelhouses.read(folder).base == "base:2"
+
+
+def test_a_file_that_is_lost_and_left_out_is_no_silence(tmp_path: Path) -> None:
+    folder = make(tmp_path / "place", tmp_path / "view").folder
+    lost = folder / "kernels" / package("flash-attn").filename
+    lost.unlink()
+    before = content(folder)
+    with pytest.raises(FetchError, match="has lost files") as caught:
+        make(tmp_path / "place", tmp_path / "other", left_out=("flash-attn",))
+    assert caught.value.problems == (f"kernels/{lost.name}: missing",)
+    assert content(folder) == before
 
 
 def test_system_packages_may_come_later(tmp_path: Path) -> None:
@@ -292,7 +325,7 @@ def test_system_packages_may_come_later(tmp_path: Path) -> None:
     made = make(tmp_path / "place", tmp_path / "view", packages=True)
     described = wheelhouses.read(made.folder)
     assert described.system is not None
-    assert (described.system.base, described.system.image) == (BASE, "sha256:1")
+    assert (described.system.base, described.system.chain_id) == (BASE, CHAIN)
     assert [each.version for each in described.system.packages] == ["4:12"]
     assert (made.folder / "system" / "sources.list").read_text() == "deb [trusted=yes] file:/mnt/system ./\n"
     assert made.files == 4 + 3
@@ -300,6 +333,9 @@ def test_system_packages_may_come_later(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="other system packages") as caught:
         make(tmp_path / "place", tmp_path / "view", base="base:2", packages=True)
     assert BASE in caught.value.why
+    with pytest.raises(UsageError, match="other system packages") as caught:  # also when none are asked for
+        make(tmp_path / "place", tmp_path / "view", base="base:2")
+    assert f"--base {BASE}" in caught.value.hint
     (made.folder / "system" / "gcc_12_amd64.deb").unlink()
     with pytest.raises(UsageError, match="other system packages") as caught:
         make(tmp_path / "place", tmp_path / "view", packages=True)
@@ -354,8 +390,11 @@ def made(tmp_path: Path) -> Path:
     return Path(shutil.copytree(linked.folder.parent, tmp_path / "copied"))
 
 
-def verify(place: Path, lock: TargetLock = LOCK, *names: str) -> wheelhouses.Files:
-    return wheelhouses.verified(place, replace_packages(*(names or ("gcc",))), lock, progress=Silent())
+def verify(
+    place: Path, lock: TargetLock = LOCK, *names: str, base: str = BASE, chain_id: str = CHAIN
+) -> wheelhouses.Files:
+    target = replace_packages(*(names or ("gcc",)))
+    return wheelhouses.verified(place, target, lock, base=base, chain_id=chain_id, progress=Silent())
 
 
 def test_a_whole_one_is_taken(made: Path) -> None:
@@ -364,7 +403,24 @@ def test_a_whole_one_is_taken(made: Path) -> None:
 
 def test_without_system_packages_they_come_from_the_network(tmp_path: Path) -> None:
     make(tmp_path / "place", tmp_path / "view")
-    assert verify(tmp_path / "place").system is None
+    files = verify(tmp_path / "place")
+    assert files.system is None
+    (note,) = files.notes
+    assert "from the network" in note
+
+
+def test_another_base_than_that_of_the_system_packages(made: Path) -> None:
+    assert verify(made, base="carried:1").notes == ()  # another name of the same image
+    (made / "cuda" / "torch" / package("sympy").filename).unlink()
+    with pytest.raises(FetchError) as caught:
+        verify(made, base="base:2", chain_id="sha256:2")
+    assert caught.value.problems[1:] == (f"system/: for {BASE}; base:2 is another image",)
+    assert "--system --base base:2" in caught.value.hint
+
+
+def test_a_base_that_is_not_there_yet_is_noted(made: Path) -> None:
+    (note,) = verify(made, chain_id="").notes
+    assert f"does not have {BASE} yet" in note
 
 
 def test_all_that_is_wrong_comes_at_once(made: Path) -> None:
@@ -372,7 +428,7 @@ def test_all_that_is_wrong_comes_at_once(made: Path) -> None:
     (made / "cuda" / "kernels" / package("flash-attn").filename).write_bytes(b"evil")
     (made / "cuda" / "system" / "gcc_12_amd64.deb").write_bytes(b"evil")
     (made / "cuda" / "system" / "sources.list").write_bytes(b"deb elsewhere")
-    with pytest.raises(FetchError, match="not what the lock of cuda names") as caught:
+    with pytest.raises(FetchError, match="not have what the image of cuda is made of") as caught:
         verify(made, LOCK, "gcc", "g++")
     assert [problem.split(",")[0] for problem in caught.value.problems] == [
         f"torch/{package('sympy').filename}: missing",
@@ -411,17 +467,24 @@ def test_a_folder_without_description_is_none(made: Path, tmp_path: Path) -> Non
 
 def test_the_container_is_the_bases_own_apt_and_sees_secrets_as_files(target: Target, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("deb https://user:secret@mirror/ x main")
-    mounts = system._mounts([f"id=apt-sources,src={tmp_path / 'list'}"])
-    request = system.request(target, mounts)
-    assert request["volumes"] == {str(tmp_path / "list"): {"bind": "/run/secrets/apt-sources", "mode": "ro"}}
+    engine: Any = Engine(100)
+    with pytest.raises(FetchError):
+        download_with(engine, tmp_path, f"id=apt-sources,src={tmp_path / 'list'}")
+    with tarfile.open(fileobj=io.BytesIO(engine.sent["/"])) as tar:
+        (entry,) = tar.getmembers()
+        assert entry.name == "run/secrets/apt-sources"
+        found = tar.extractfile(entry)
+        assert found is not None
+        assert found.read() == b"deb https://user:secret@mirror/ x main"
+    request = system.request(target)
+    assert "volumes" not in request  # the engine may be on another machine
     assert request["command"][-len(target.system_packages) :] == list(target.system_packages)
-    assert "secret@" not in str(request)
 
 
 @pytest.mark.parametrize("secret", ["id=ca", "id=ca,src=/nowhere", "id=other,src=/etc/hostname", "ca", ""])
 def test_a_secret_that_cannot_be_read(secret: str) -> None:
     with pytest.raises(UsageError, match="cannot be used"):
-        system._mounts([secret])
+        system._archive([secret])
 
 
 def test_the_dockerfile_mounts_what_the_sources_name(checkout: Path) -> None:
@@ -442,7 +505,7 @@ def test_a_package_that_came_damaged(tmp_path: Path, target: Target) -> None:
     (folder / "gcc_12.2.0-3_amd64.deb").write_bytes(b"half")
     (folder / wheelhouse.INDEX).write_text(INDEX.format("1" * 64))
     with pytest.raises(FetchError, match="damaged") as caught:
-        system.described(folder, base=BASE, image="x", target=target)
+        system.described(folder, base=BASE, chain_id=CHAIN, target=target)
     assert caught.value.problems == ("system/gcc_12.2.0-3_amd64.deb: not what apt's index says",)
 
 
@@ -451,8 +514,15 @@ class Engine:
 
     def __init__(self, code: int, archive: Path | None = None) -> None:
         self.code, self.archive, self.removed = code, archive, 0
-        self.images = SimpleNamespace(get=lambda _: SimpleNamespace(id="sha256:1"))
+        self.sent: dict[str, bytes] = {}
+        self.said = b"Reading package lists\nE: Unable to locate package gcc\n"
+        self.image: Any = SimpleNamespace(id="sha256:0", attrs={"RootFS": {"Layers": [CHAIN]}})
+        self.images = SimpleNamespace(get=lambda _: self.image)
         self.containers = SimpleNamespace(create=lambda *_, **__: self)
+
+    def put_archive(self, path: str, data: bytes) -> bool:
+        self.sent[path] = data
+        return True
 
     def start(self) -> None: ...
 
@@ -460,7 +530,7 @@ class Engine:
         return {"StatusCode": self.code}
 
     def logs(self) -> bytes:
-        return b"Reading package lists\nE: Unable to locate package gcc\n"
+        return self.said
 
     def get_archive(self, path: str) -> tuple[Iterator[bytes], dict[str, Any]]:
         assert path == "/system"
@@ -471,13 +541,91 @@ class Engine:
         self.removed += 1
 
 
-def test_apts_complaint_is_passed_on(tmp_path: Path, target: Target) -> None:
+def download_with(engine: Any, folder: Path, *secrets: str) -> System:
+    return system.download(engine, replace_packages("gcc"), BASE, folder, secrets=secrets, progress=Silent())
+
+
+def test_apts_complaint_is_passed_on(tmp_path: Path) -> None:
     engine: Any = Engine(100)
     with pytest.raises(FetchError) as caught:
-        system.download(engine, target, BASE, tmp_path, secrets=(), progress=Silent())
+        download_with(engine, tmp_path)
     assert caught.value.problems[-1] == "E: Unable to locate package gcc"
     assert "apt-sources" in caught.value.hint
     assert engine.removed == 1
+    assert engine.sent == {}
+
+
+def test_no_password_of_a_source_is_passed_on(tmp_path: Path) -> None:
+    engine: Any = Engine(100)
+    engine.said = b"E: Failed to fetch https://user:secret@mirror/debian/x.deb  401  Unauthorized\n"
+    with pytest.raises(FetchError) as caught:
+        download_with(engine, tmp_path)
+    assert caught.value.problems == ("E: Failed to fetch https://…/debian/x.deb  401  Unauthorized",)
+
+
+@pytest.mark.parametrize(("limit", "error"), [(0, FetchError), (1800, EngineError)])
+def test_a_wait_that_ends_without_an_answer(
+    limit: int, error: type[LaunchError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too long, or the engine is gone: the HTTP client raises the same; no disk is blamed for it."""
+    monkeypatch.setattr(system, "_LIMIT_S", limit)
+    engine: Any = Engine(0)
+
+    def silent(**_: object) -> None:
+        raise ConnectionError("UnixHTTPConnectionPool(host='localhost', port=None): Read timed out.")
+
+    engine.wait = silent
+    goal = wheelhouses.goal(tmp_path / "place", replace_packages("gcc"), LOCK, base=BASE, system=True)
+    with pytest.raises(error) as caught:
+        wheelhouses.make(
+            goal,
+            view(tmp_path / "view", LOCK),
+            download=lambda folder: download_with(engine, folder),
+            progress=Silent(),
+        )
+    if isinstance(caught.value, FetchError):
+        assert caught.value.problems == ("not done after 0 s",)
+    else:
+        assert "the engine was lost" in caught.value.message
+        assert "Read timed out" in caught.value.why
+    assert engine.removed == 1
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone"), ChunkedEncodingError("gone")])
+def test_an_engine_that_is_lost_while_it_sends(error: RequestException, tmp_path: Path) -> None:
+    engine: Any = Engine(0)
+
+    def pieces(_: str) -> tuple[Iterator[bytes], dict[str, Any]]:
+        def sent() -> Iterator[bytes]:
+            yield b"half"
+            raise error
+
+        return sent(), {}
+
+    engine.get_archive = pieces
+    with pytest.raises(EngineError, match="the engine was lost"):
+        download_with(engine, tmp_path)
+    assert engine.removed == 1
+
+
+def test_an_images_chain_is_that_of_its_layers() -> None:
+    engine: Any = Engine(0)
+    assert system.chain_id(engine, BASE) == CHAIN
+    engine.image.attrs["RootFS"]["Layers"].append("sha256:2")
+    chained = hashlib.sha256(f"{CHAIN} sha256:2".encode()).hexdigest()
+    assert system.chain_id(engine, BASE) == f"sha256:{chained}"
+
+    def missing(_: str) -> None:
+        raise ImageNotFound("no such image")
+
+    def lost(_: str) -> None:
+        raise ConnectionError("gone")
+
+    engine.images.get = missing
+    assert system.chain_id(engine, BASE) == ""
+    engine.images.get = lost
+    with pytest.raises(EngineError, match="cannot say"):
+        system.chain_id(engine, BASE)
 
 
 def test_a_base_that_is_not_there_is_pulled(target: Target) -> None:
@@ -557,10 +705,87 @@ def test_system_packages_need_a_folder_and_an_engine(
     assert not (tmp_path / "place").exists()
 
 
-def test_a_build_takes_the_folder_and_fetches_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("conflict", ["lock", "base"])
+def test_what_does_not_fit_is_refused_before_anything_is_downloaded(
+    cached: TargetLock, conflict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(LOCK, layers=(layer("torch", package("torch", b"torch 2")), LOCK.layers[1]))
+    there = other if conflict == "lock" else LOCK
+    make(tmp_path / "place", tmp_path / "other", there, packages=conflict == "base")
+
     def fetched(*_: object, **__: object) -> View:
         raise AssertionError("fetched")
 
     monkeypatch.setattr(fetch, "fetch", fetched)
-    what: Any = SimpleNamespace(target=replace_packages("gcc"), lock=LOCK)
-    assert use_cases._files(what, made, Silent()) == verify(made)
+    with pytest.raises(UsageError, match="another lock" if conflict == "lock" else "other system packages"):
+        locks.carry(
+            ["cpu", "cuda"], to=tmp_path / "place", base="base:2", without=(), system=False, secrets=(),
+            jobs=1, progress=Silent(),
+        )  # fmt: skip
+
+
+@dataclass
+class Build:
+    """The use case on an engine that is told whether it has the image; what was built, and said."""
+
+    patch: pytest.MonkeyPatch
+    there: bool
+    built: list[tuple[Path, Path | None]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, carried: Path, layers: tuple[str, ...] = (CHAIN,)) -> None:
+        engine: Any = Engine(0)
+        engine.image.attrs["RootFS"]["Layers"] = list(layers)
+        what = SimpleNamespace(
+            target=replace_packages("gcc"), lock=LOCK, base=BASE, reference="finetune:cuda-0"
+        )
+        progress = Silent()
+        self.patch.setattr(progress, "say", self.lines.append)
+        for name, value in {
+            "sources": lambda *_: what,
+            "connect": lambda **_: engine,
+            "inputs": SimpleNamespace(require_fresh=lambda _: None),
+            "inspect": SimpleNamespace(find=lambda *_: "image" if self.there or self.built else None),
+            "fetch": None,
+            "builds": SimpleNamespace(build=self._build, point=lambda *_: None),
+        }.items():
+            self.patch.setattr(use_cases, name, value)
+        use_cases.build(
+            "cuda", base=None, without=(), no_cache=False, verify=False, secrets=(), carried=carried,
+            progress=progress,
+        )  # fmt: skip
+
+    def _build(self, _: object, __: object, wheels: Path, *, system: Path | None, **___: object) -> Any:
+        self.built.append((wheels, system))
+        return SimpleNamespace(cached=(), run=())
+
+
+def test_a_build_takes_the_folder_and_fetches_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Build(monkeypatch, there=False)
+    build(made)
+    assert build.built == [(made / "cuda", made / "cuda" / "system")]
+    assert build.lines == []
+
+
+def test_a_build_says_that_apt_uses_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "place", tmp_path / "view")
+    build = Build(monkeypatch, there=False)
+    build(tmp_path / "place")
+    assert build.built == [(tmp_path / "place" / "cuda", None)]
+    (line,) = build.lines
+    assert "apt fetches them from the network" in line
+
+
+def test_a_folder_is_verified_also_when_there_is_nothing_to_build(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Build(monkeypatch, there=True)
+    build(made)
+    assert build.built == []
+    (made / "cuda" / "torch" / package("sympy").filename).unlink()
+    with pytest.raises(FetchError) as caught:
+        build(made, layers=("sha256:2",))
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        f"torch/{package('sympy').filename}",
+        "system/",
+    ]

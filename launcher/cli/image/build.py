@@ -21,7 +21,8 @@ from launcher.cli.image import options
     "carried",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
     metavar="DIR",
-    help="Take all files from a folder that `launch image fetch --to DIR` made; nothing is downloaded.",
+    help="Take all files from a folder that `launch image fetch --to DIR` made. Nothing is downloaded but "
+    "the system packages, where those were not fetched with --system.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
