@@ -136,10 +136,10 @@ def build(
         if verify:
             builds.verify(client, what, wheels, system=debs, secrets=secrets, progress=progress)
         image = inspect.find(client, what.reference)
-    if image is not None and done is None:
-        builds.point(client, what)  # another one may have been built since
     if image is None:
         raise ImageMissingError(f"{what.reference} vanished from the engine while it was looked at")
+    if done is None:
+        builds.point(client, what)  # another one may have been built since
     cached, run = (done.cached, done.run) if done else ((), ())
     return BuildReport(image=image, built=done is not None, cached=cached, run=run, verified=verify)
 
@@ -167,6 +167,7 @@ def check(
     """Run the target's checks inside its image; what a partial image lacks is reported as left out.
 
     Raises:
+        DeviceError, DeviceRuntimeError, EngineError: the engine refused a container, or cannot give GPUs.
         ImageMissingError: it is not built.
         UsageError: ``only`` names a check that the target does not have.
     """

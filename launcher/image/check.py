@@ -50,8 +50,16 @@ def size(client: "DockerClient", image: ImageInfo, target: Target) -> Outcome:
 
     A container is made and removed first: an engine that has not unpacked the image, or no longer has it so,
     does it then, and knows no other size than the packed one before.
+
+    Raises:
+        EngineError: the engine refused to make one.
     """
-    client.containers.create(image.reference, command=["true"], network_mode="none").remove(force=True)
+    from docker.errors import APIError
+
+    try:
+        client.containers.create(image.reference, command=["true"], network_mode="none").remove(force=True)
+    except APIError as error:
+        raise _refused(error, f"the engine refused a container of {image.reference}") from None
     unpacked = (inspect.find(client, image.reference) or image).size
     found = f"{unpacked / 1e9:.2f} GB unpacked"
     if target.max_size is None:
