@@ -60,17 +60,24 @@ def bring(missing: Mapping[LockedPackage, Path], target: Target, *, progress: Pr
         sources, problems = _remote(left, target)
         problems |= _download_all(sources, missing, http, f"fetch {target.name}", progress, jobs)
     if problems:
-        own = {wheel.filename: wheel.url for wheel in target.wheels}
-        by_hand = [own[package.filename] for package in problems if package.filename in own]
         raise FetchError(
             f"{len(problems)} of {len(missing)} files of {target.name} cannot be had",
             list(problems.values()),
-            hint=(
-                f"download {' and '.join(by_hand)} by other means into {paths.cache() / 'wheels'}, and repeat"
-                if by_hand
-                else "repeat the command: what has come is kept"
-            ),
+            hint=_advice(problems, target),
         )
+
+
+def _advice(problems: Iterable[LockedPackage], target: Target) -> str:
+    """What to do about files that did not come; one that is optional need not come."""
+    own = {wheel.filename: wheel.url for wheel in target.wheels}
+    by_hand = [package for package in problems if package.filename in own]
+    if not by_hand:
+        return "repeat the command: what has come is kept"
+    places = " and ".join(own[package.filename] for package in by_hand)
+    text = f"download {places} by other means into {paths.cache() / 'wheels'}, and repeat"
+    if all(package.name in target.optional for package in problems):
+        text += f"; or go on without: {' '.join(f'--without {package.name}' for package in by_hand)}"
+    return text
 
 
 def _local(packages: Iterable[LockedPackage]) -> Iterable[_Source]:

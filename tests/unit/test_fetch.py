@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -397,6 +398,10 @@ def test_a_wheel_of_the_manifest_comes_from_its_address_when_no_index_has_it(
     with pytest.raises(FetchError) as caught:
         fetch.fetch(target, target_lock(package), progress=Silent())
     assert f"download {wheel.url} by other means into {paths.cache() / 'wheels'}" in caught.value.hint
+    assert "--without" not in caught.value.hint
+    with pytest.raises(FetchError) as caught:
+        fetch.fetch(replace(target, optional=("torch",)), target_lock(package), progress=Silent())
+    assert caught.value.hint.endswith("; or go on without: --without torch")
 
 
 def test_a_full_disk_is_said_before_it_is_full(
