@@ -390,7 +390,7 @@ def test_a_wheel_of_the_manifest_comes_from_its_address_when_no_index_has_it(
     fetch.fetch(target, target_lock(package), progress=Silent())
     assert [str(request.url) for request in index.requests] == [wheel.url]
 
-    index.wrong["torch"] = [lambda: httpx.Response(403)]
+    index.wrong["torch"] = [lambda: httpx.Response(403)] * 2
     fetch.cached(package).unlink()
     (fetch.view(target_lock(package)) or pytest.fail("no view")).folder.joinpath(
         "torch", wheel.filename
