@@ -20,7 +20,7 @@ class Asked:
 
     Attributes:
         gpus: ``--gpus``: ``auto``, ``all`` or a list.
-        visible: the same in CUDA's words, ``--env CUDAVISIBLE_DEVICES=…``; not for other devices.
+        visible: the same in CUDA's words, ``--env CUDA_VISIBLE_DEVICES=…``; not for other devices.
         nproc: processes on this machine.
     """
 
