@@ -80,6 +80,9 @@ def test_whoever_names_a_removed_library_is_found(pruned: ModuleType, tmp_path: 
     write(tmp_path, loads="ctypes.CDLL('libgone.so.1')", other="libgone")
     (tmp_path / "lib" / "needs.so").write_bytes(b"\x7fELF\0libgone.so\0")
     (tmp_path / "lib" / "empty.so").write_bytes(b"")
+    catalogue = tmp_path / pruned.CATALOGUES[0] / "catalogue.py"
+    catalogue.parent.mkdir(parents=True)
+    catalogue.write_text("NAMES = ['libgone.so']")
     found = sorted(pruned.named(tmp_path, [b"libgone.so"]))
     assert found == ["lib/loads.py names libgone.so", "lib/needs.so names libgone.so"]
 
