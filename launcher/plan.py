@@ -16,9 +16,19 @@ from launcher.recipe import Recipe
 
 SCHEMA = 1
 
-#: CUDA's choice of GPUs, and all variables that choose some: the plan says which, so nobody else does.
+#: CUDA's choice of GPUs.
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-GPU_VARIABLES = (VISIBLE, "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
+
+#: Level Zero's choice of GPUs, and what makes its versions count them in the order of the PCI bus. Source:
+#: intel/compute-runtime, shared/source/execution_environment; newer versions always sort them so.
+MASK = "ZE_AFFINITY_MASK"
+_PCI_ORDER = "ZE_ENABLE_PCI_ID_DEVICE_ORDER"
+
+#: All variables that choose GPUs: the plan says which, so nobody else does.
+GPU_VARIABLES = (VISIBLE, "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", MASK, _PCI_ORDER)
+
+#: Where Intel GPUs are.
+DRI = "/dev/dri"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +53,8 @@ class Access:
     """What a container gets of the machine beside files.
 
     Attributes:
-        gpus: ``all`` NVIDIA GPUs, a list of numbers or uuids such as ``0,1``, or empty.
+        gpus: ``all`` NVIDIA GPUs, a list of numbers or uuids such as ``0,1``, or empty; of Intel's a list of
+            numbers, or empty for all.
         devices: device nodes or folders.
         groups: ids of the groups that own those nodes.
         shm_size: size of /dev/shm, e.g. ``2g``.
@@ -57,6 +68,16 @@ class Access:
     shm_size: str = "2g"
     memory: str = ""
     network: Literal["none", "bridge"] = "none"
+
+    @property
+    def nvidia(self) -> str:
+        """``gpus`` for CUDA and NVIDIA's container tools; empty when they are another vendor's."""
+        return "" if DRI in self.devices else self.gpus
+
+    @property
+    def intel(self) -> str:
+        """``gpus`` for Level Zero; empty when they are another vendor's."""
+        return self.gpus if DRI in self.devices else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,9 +322,11 @@ def environment(plan: RunPlan, places: Places) -> tuple[tuple[str, str], ...]:
         variables["MODEL"] = places.model
     if plan.access.network == "bridge":
         variables["HF_HUB_OFFLINE"] = "0"
-    if plan.access.gpus not in ("", "all") and "NVIDIA_VISIBLE_DEVICES" in variables:
+    if plan.access.nvidia not in ("", "all") and "NVIDIA_VISIBLE_DEVICES" in variables:
         # The image's own "all" would contradict it, and an engine whose default runtime is NVIDIA's reads it.
-        variables["NVIDIA_VISIBLE_DEVICES"] = plan.access.gpus
+        variables["NVIDIA_VISIBLE_DEVICES"] = plan.access.nvidia
+    if plan.access.intel:  # in containers too: all of /dev/dri is in them
+        variables |= {MASK: plan.access.intel, _PCI_ORDER: "1"}
     return tuple(sorted(variables.items()))
 
 

@@ -5,12 +5,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from launcher import cuda
-from launcher.cuda import Gpu
+from launcher import cuda, intel
+from launcher.cuda import Gpu, Nvidia
 from launcher.errors import DeviceError, UnfitDeviceError, UsageError
 from launcher.host import Host, nvidia
+from launcher.intel import Intel
 from launcher.manifest import Target
-from launcher.plan import VISIBLE, RunPlan
+from launcher.plan import MASK, VISIBLE, RunPlan
 from launcher.settings import Setting
 
 
@@ -37,7 +38,21 @@ def hidden(asked: Asked, setting: Setting[str], machine: Host) -> str:
 
 def look(machine: Host, target: Target) -> Host:
     """The machine with what a run on the target needs to know of its GPUs."""
-    return replace(machine, cards=nvidia.facts()) if target.devices.kind == "nvidia" else machine
+    kind = target.devices.kind
+    if kind == "nvidia":
+        return replace(machine, cards=nvidia.facts())
+    return machine if kind == "intel" else replace(machine, cards=None)
+
+
+def _cards(machine: Host) -> Nvidia | None:
+    """NVIDIA's driver and GPUs; None: nobody asked for them."""
+    return machine.cards if isinstance(machine.cards, Nvidia) else None
+
+
+def _visible(machine: Host) -> tuple[Gpu, ...] | None:
+    """NVIDIA's GPUs that this process may use; None: unknown."""
+    cards = _cards(machine)
+    return cards.gpus if cards else None
 
 
 def choose(
@@ -66,11 +81,12 @@ def choose(
     kind = target.devices.kind
     if kind == "nvidia":
         text, count, missing = _of_nvidia(*_wanted(asked, setting), target, machine, notes)
+    elif kind == "intel":
+        text, count, missing = _of_intel(asked, setting, target, machine, notes)
     elif asked.gpus not in (None, "auto"):
-        raise UsageError(f"--gpus {asked.gpus}, but {target.name} uses no NVIDIA GPUs", hint="--target cuda")
+        raise UsageError(f"--gpus {asked.gpus}, but {target.name} uses no GPUs", hint="--target cuda or xpu")
     else:
-        text, count = "", machine.accelerators(kind)
-        missing = None if count else _absent(target)
+        text, count, missing = "", 1, None
     if missing is not None:
         if not dry_run:
             raise missing
@@ -89,7 +105,7 @@ def _of_nvidia(
     if names == ():
         message = f"{origin} hides every GPU from the target {target.name}"
         return "", 0, DeviceError(message, hint="--gpus all, --target cpu, or unset it")
-    visible = machine.cards.gpus if machine.cards else None
+    visible = _visible(machine)
     if visible == ():
         message = f"this process may use none of the {machine.nvidia} NVIDIA GPUs of this machine"
         why = "a batch system gave it none, or /dev/nvidia* belong to others"
@@ -104,6 +120,58 @@ def _of_nvidia(
     if origin.endswith(VISIBLE) and _ordered_otherwise(visible or ()):
         notes.append(f"{VISIBLE}: numbers are nvidia-smi's here, while CUDA counts the fastest GPU first")
     return ",".join(names), len(names), None
+
+
+def _of_intel(
+    asked: Asked, setting: Setting[str], target: Target, machine: Host, notes: list[str]
+) -> tuple[str, int, DeviceError | None]:
+    """The GPUs as Level Zero takes them (empty: all), their number, and why a start is refused.
+
+    All are not named one by one: torch leaves a processor's own GPU out where there are cards (a guess), and
+    a list that counts such a one wrongly would hide the card.
+    """
+    origin, text = _mask(asked, setting)
+    try:
+        names = () if text in ("auto", "all") else intel.names(text)
+    except ValueError as error:
+        raise UsageError(f"{origin}: {error}", hint="auto, all, or a list such as 0,1") from None
+    if not machine.intel:
+        return ",".join(names), len(names), _absent(target)
+    if not names:
+        return "", machine.intel, None
+    cards = machine.cards if isinstance(machine.cards, Intel) else None
+    absent = _beyond(names, machine)
+    if absent:
+        there = [str(gpu) for gpu in (cards.gpus if cards else ())] or [f"0 to {machine.intel - 1}"]
+        raise UsageError(
+            f"{origin}: no GPU {', '.join(absent)} on this machine", hint=f"there is: {', '.join(there)}"
+        )
+    if cards and cards.others:
+        notes.append(
+            f"{origin}: this machine has another GPU of Intel beside its cards, which Level Zero may count "
+            "too: sycl-ls with the same list shows what it means"
+        )
+    return ",".join(names), len(names), None
+
+
+def _beyond(names: Sequence[str], machine: Host) -> list[str]:
+    """Those of Level Zero's names that are of no GPU; Intel's others are counted, as it may count them."""
+    others = machine.cards.others if isinstance(machine.cards, Intel) else 0
+    return [each for each in names if intel.number(each) >= machine.intel + others]
+
+
+def _mask(asked: Asked, setting: Setting[str]) -> tuple[str, str]:
+    """Where the wish for Intel's GPUs comes from, and its text; see :func:`_said`.
+
+    An empty mask is taken for none: all devices (a guess, the Level Zero specification was not at hand).
+    """
+    if asked.gpus is not None:
+        origin, text = "--gpus", asked.gpus
+    else:
+        origin, text = f"gpus (from {setting.origin})", setting.value
+    if text == "auto" and os.environ.get(MASK, "").strip():
+        origin, text = MASK, os.environ[MASK]
+    return origin, text
 
 
 def _ordered_otherwise(gpus: Sequence[Gpu]) -> bool:
@@ -170,7 +238,7 @@ def _existing(origin: str, names: tuple[str, ...], machine: Host, *, by_uuid: bo
     Raises:
         UsageError: some are not there, or one GPU has two names.
     """
-    visible = machine.cards.gpus if machine.cards else None
+    visible = _visible(machine)
     if visible is None:
         absent = [name for name in names if name.isdecimal() and int(name) >= machine.nvidia]
         full = list(names)
@@ -191,7 +259,7 @@ def _existing(origin: str, names: tuple[str, ...], machine: Host, *, by_uuid: bo
 
 
 def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: list[str]) -> None:
-    """Compare driver and GPUs with what the target's wheels need; all problems at once.
+    """Compare driver and GPUs with what the target needs; all problems at once.
 
     Args:
         gpus: as :func:`choose` gives them.
@@ -203,7 +271,12 @@ def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: lis
     Raises:
         UnfitDeviceError: nothing would run, or not as planned.
     """
-    cards = machine.cards
+    if target.devices.kind == "intel":
+        found = intel.judge(_used_of_intel(gpus, machine), kernel=machine.kernel)
+        notes += found.notes
+        _refuse(found.problems, target, dry_run=dry_run, notes=notes)
+        return
+    cards = _cards(machine)
     if not gpus or cards is None or not machine.nvidia:
         return
     if cards.unknown:
@@ -218,17 +291,32 @@ def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: lis
             if gpu.instances
         ]
     notes += verdict.notes
+    _refuse(problems, target, dry_run=dry_run, notes=notes)
+
+
+def _refuse(problems: Sequence[str], target: Target, *, dry_run: bool, notes: list[str]) -> None:
     if problems and not dry_run:
-        raise UnfitDeviceError(f"the target {target.name} cannot run here", problems)
+        raise UnfitDeviceError(f"the target {target.name} cannot run here", list(problems))
     notes += problems
 
 
 def _used(gpus: str, machine: Host) -> tuple[Gpu, ...]:
     """The GPUs of a choice, as far as they are known."""
-    there = (machine.cards.gpus if machine.cards else None) or ()
+    there = _visible(machine) or ()
     if gpus == "all":
         return there
     return tuple(found[1] for name in gpus.split(",") if (found := cuda.find(name, there)))
+
+
+def _used_of_intel(gpus: str, machine: Host) -> tuple[intel.Gpu, ...]:
+    """The cards of a choice, as far as they are known; all, when it may not be the launcher that counts."""
+    cards = machine.cards
+    if not isinstance(cards, Intel):
+        return ()
+    if not gpus or cards.others:
+        return cards.gpus
+    numbers = [intel.number(each) for each in intel.names(gpus)]
+    return tuple(gpu for gpu in cards.gpus if gpu.index in numbers)
 
 
 def settle(
@@ -242,6 +330,8 @@ def settle(
     notes: list[str],
 ) -> str:
     """The choice of GPUs as the place of the run can keep to it, once that is known.
+
+    Intel's GPUs are reached through nodes that not every user may open.
 
     Containers in WSL get all GPUs or none: its driver cannot pass single ones on. A process without a
     container keeps to a choice, because CUDA's own variable makes it.
@@ -259,11 +349,17 @@ def settle(
 
     Raises:
         DeviceError: the container would get other GPUs than these.
+        UnfitDeviceError: the run would not reach them.
     """
-    used = _used(gpus, machine)
+    if target.devices.kind == "intel":
+        if isinstance(machine.cards, Intel):
+            hidden_from = intel.reach(machine.cards, _counted(gpus, machine), container=container)
+            _refuse(hidden_from, target, dry_run=dry_run, notes=notes)
+        return gpus
+    used, cards = _used(gpus, machine), _cards(machine)
     minimum = [each for each in target.devices.minimum if each[0] not in without]
     notes += cuda.without_kernels(used, minimum)
-    windows = machine.nvidia > 0 and machine.cards is not None and machine.cards.windows
+    windows = machine.nvidia > 0 and cards is not None and cards.windows
     if gpus in ("", "all") or not container or not windows:
         return gpus
     if len(used) == machine.nvidia and not any("MIG-" in name for name in gpus.split(",")):
@@ -279,6 +375,14 @@ def settle(
     return gpus
 
 
+def _counted(gpus: str, machine: Host) -> tuple[intel.Gpu, ...]:
+    """The cards of a choice and those before them: one that cannot be opened is not counted (a guess)."""
+    used = _used_of_intel(gpus, machine)
+    last = max((gpu.index for gpu in used), default=-1)
+    cards = machine.cards
+    return tuple(gpu for gpu in (cards.gpus if isinstance(cards, Intel) else ()) if gpu.index <= last)
+
+
 def check_again(plan: RunPlan, target: Target, machine: Host, *, notes: list[str]) -> None:
     """Whether a plan that was made before still has its devices; see :func:`judge`.
 
@@ -286,7 +390,7 @@ def check_again(plan: RunPlan, target: Target, machine: Host, *, notes: list[str
         DeviceError: devices of the plan are not there.
     """
     kind, gpus = target.devices.kind, plan.access.gpus
-    visible = machine.cards.gpus if machine.cards else None
+    visible = _visible(machine)
     present = machine.accelerators(kind) if visible is None else len(visible)
     if kind != "none" and present < plan.nproc:
         raise DeviceError(
@@ -295,6 +399,11 @@ def check_again(plan: RunPlan, target: Target, machine: Host, *, notes: list[str
             hint="plan a new run",
         )
     absent = [name for name in gpus.split(",") if visible is not None and not cuda.find(name, visible)]
+    if kind == "intel" and gpus:
+        try:
+            absent = _beyond(intel.names(gpus), machine)
+        except ValueError:  # the plan was written by hand
+            absent = [gpus]
     if gpus not in ("", "all") and absent:
         raise DeviceError(f"the plan's GPU {', '.join(absent)} is not on this machine", hint="plan a new run")
     if kind == "nvidia" and not gpus:

@@ -46,7 +46,11 @@ def _launcher_options() -> list[click.Parameter]:
         option(
             "--output", type=click.Path(path_type=Path), help="Folder of the result; must be empty or new."
         ),
-        option("--gpus", metavar="auto|all|0,1", help="NVIDIA GPUs; auto: CUDA_VISIBLE_DEVICES, or all."),
+        option(
+            "--gpus",
+            metavar="auto|all|0,1",
+            help="GPUs; auto: CUDA_VISIBLE_DEVICES (Intel: ZE_AFFINITY_MASK), or all.",
+        ),
         option("--nproc", metavar="N|auto", help="Processes on this machine; auto: one per accelerator."),
         option(
             "--env",

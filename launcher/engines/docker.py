@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 #: The image's root is read-only; temporary files live in memory, and may be executed (compiled kernels).
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
 
-#: Where Intel GPUs are, and the links by which oneAPI tells them apart.
-_DRI = "/dev/dri"
+#: The links by which oneAPI tells Intel GPUs apart.
 _BY_PATH = Path("/dev/dri/by-path")
 
 
@@ -223,13 +222,13 @@ class DockerEngine:
         for device in plan.access.devices:
             if not Path(device).exists():
                 raise refusals.no_device(device)
-        if _DRI in plan.access.devices and not _BY_PATH.exists():
+        if plans.DRI in plan.access.devices and not _BY_PATH.exists():
             raise DeviceError(
                 f"{_BY_PATH} is not on this machine",
                 why="udev makes these links, by which oneAPI tells cards apart",
                 hint="start udev, or make them: by-path/pci-<address>-render -> ../renderD<number>",
             )
-        if plan.access.gpus and not refusals.gives_gpus(connection.info()):
+        if plan.access.nvidia and not refusals.gives_gpus(connection.info()):
             raise refusals.no_runtime()
 
     def describe(self, plan: RunPlan) -> tuple[str | None, str]:
@@ -247,7 +246,7 @@ class DockerEngine:
         """See base.Engine.render."""
         places = plans.in_container(plan)
         found = plans.mounts(plan, folders)
-        if _DRI in plan.access.devices:  # --device leaves the links out
+        if plans.DRI in plan.access.devices:  # --device leaves the links out
             found = (*found, Mount(source=_BY_PATH, target=PurePosixPath(_BY_PATH), read_only=True))
         return ContainerRequest(
             name=f"launch-{run_id}",
@@ -259,7 +258,7 @@ class DockerEngine:
             user=f"{plan.uid}:{plan.gid}",
             groups=tuple(str(group) for group in plan.access.groups),
             devices=plan.access.devices,
-            gpus=plan.access.gpus,
+            gpus=plan.access.nvidia,
             shm_size=plan.access.shm_size,
             memory=plan.access.memory,
             network=plan.access.network,

@@ -15,7 +15,7 @@ from launcher.host import nvidia
 from launcher.plan import Folders, RunPlan
 
 #: What a run inherits of the caller's environment; everything else is in the plan.
-_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "ZE_AFFINITY_MASK")
+_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class VenvEngine:
         Raises:
             DeviceError: the target's device is not on this machine.
         """
-        if plan.access.gpus and not nvidia.may_be_there():
+        if plan.access.nvidia and not nvidia.may_be_there():
             raise DeviceError("there is no NVIDIA GPU on this machine", hint="choose another --target")
         for device in plan.access.devices:
             if not Path(device).exists():
@@ -123,7 +123,10 @@ class VenvEngine:
 
 
 def _gpus(plan: RunPlan) -> dict[str, str]:
-    """The plan's GPUs as CUDA takes them; numbers are those of nvidia-smi, not the fastest GPU first."""
-    gpus = plan.access.gpus
+    """The plan's GPUs as CUDA takes them; numbers are those of nvidia-smi, not the fastest GPU first.
+
+    What Level Zero takes is the same in containers, and in :func:`launcher.plan.environment`.
+    """
+    gpus = plan.access.nvidia
     order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpus else {}
     return order if gpus in ("", "all") else {**order, plans.VISIBLE: gpus}

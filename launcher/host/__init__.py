@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.cuda import Nvidia
-from launcher.host import nvidia
-
-#: Intel's PCI vendor id, and the device-id prefixes of its discrete cards:
-#: Max (0bd), Arc A (56), Arc B (e20-e22). Source: the kernel's include/drm/intel/pciids.h.
-_INTEL = "0x8086"
-_INTEL_DISCRETE = ("0x0bd", "0x56", "0xe20", "0xe21", "0xe22")
+from launcher.host import intel, nvidia
+from launcher.intel import Intel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +21,8 @@ class Host:
         intel: number of discrete Intel GPUs.
         render_groups: group ids that own the render nodes of /dev/dri.
         kernel: release of the running kernel.
-        cards: driver and GPUs of NVIDIA; None: nobody needed them, see :mod:`launcher.host.nvidia`.
+        cards: the GPUs of one vendor, see :mod:`launcher.host.nvidia` and :mod:`launcher.host.intel`; Intel's
+            cost nothing and are there when there are some, NVIDIA's when they are needed.
     """
 
     cpus: int
@@ -34,7 +31,7 @@ class Host:
     intel: int
     render_groups: tuple[int, ...]
     kernel: str
-    cards: Nvidia | None = None
+    cards: Nvidia | Intel | None = None
 
     def accelerators(self, kind: str) -> int:
         """How many devices of a kind (``nvidia``, ``intel``; ``none`` counts as one CPU) there are."""
@@ -58,20 +55,13 @@ class Host:
 def facts(root: Path = Path("/")) -> Host:
     """Look at the machine; ``root`` is another tree in tests."""
     nodes = sorted((root / "dev/dri").glob("renderD*"))
+    cards = intel.facts(root)
     return Host(
         cpus=len(os.sched_getaffinity(0)),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         nvidia=nvidia.count(root),
-        intel=sum(map(_is_discrete_intel, (root / "sys/class/drm").glob("renderD*"))),
+        intel=len(cards.gpus),
         render_groups=tuple(sorted({node.stat().st_gid for node in nodes})),
         kernel=platform.release(),
+        cards=cards if cards.gpus else None,
     )
-
-
-def _is_discrete_intel(node: Path) -> bool:
-    try:
-        vendor = (node / "device/vendor").read_text().strip()
-        device = (node / "device/device").read_text().strip()
-    except OSError:
-        return False
-    return vendor == _INTEL and device.startswith(_INTEL_DISCRETE)

@@ -89,6 +89,17 @@ def test_golden_request_of_chosen_gpus(bench: Any, golden: Golden) -> None:
     golden("plan/cuda-gpus.json", bench.text(plans.to_json(planned.plan), planned))
 
 
+def test_golden_request_of_chosen_intel_gpus(bench: Any, golden: Golden) -> None:
+    planned = bench.plan(target="xpu", gpus="0")
+    line = rendered(planned.plan).printed()
+    golden("docker/xpu-gpus.txt", bench.text(line, planned).replace(" --", " \\\n    --") + "\n")
+    golden("plan/xpu-gpus.json", bench.text(plans.to_json(planned.plan), planned))
+    request = rendered(planned.plan)
+    assert {"ZE_AFFINITY_MASK=0", "ZE_ENABLE_PCI_ID_DEVICE_ORDER=1"} <= set(options(request, "--env"))
+    assert options(request, "--gpus") == request.sdk({})["device_requests"] == []
+    assert plans.from_json(plans.to_json(planned.plan)) == planned.plan
+
+
 def test_least_privilege(bench: Any) -> None:
     request = rendered(bench.plan(target="cpu", **asked("local", bench)).plan)
     words = shlex.split(request.printed())

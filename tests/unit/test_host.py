@@ -11,7 +11,8 @@ import pytest
 
 from launcher import host
 from launcher.cuda import Gpu, Nvidia
-from launcher.host import nvidia
+from launcher.host import intel, nvidia
+from launcher.intel import Intel
 
 
 def gpu(root: Path, node: str, vendor: str, device: str) -> None:
@@ -80,6 +81,124 @@ def test_cards_are_counted_by_their_render_nodes(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     assert host.facts().kernel
+
+
+# ------------------------------------------------------------------------------------ Intel's own tree
+#: The resource file of a card with a BAR of 16 MiB, a large one of the given end, and those of its virtual
+#: functions, which are larger still.
+RESOURCE = """0x00000000a0000000 0x00000000a0ffffff 0x0000000000140204
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000006000000000 {last:#018x} 0x000000000014220c
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x00000000a1000000 0x00000000a11fffff 0x0000000000046200
+0x0000000000000000 0x0000000000000000 0x0000000000000000
+0x0000007000000000 0x0000009fffffffff 0x000000000014220c
+"""
+
+#: Where the PCI device of a card at 0000:03:00.0 is.
+SLOT = "sys/devices/pci0000:00/0000:00:01.0/0000:03:00.0"
+
+
+def pci(root: Path, node: int, device: str, address: str, driver: str = "xe", bar: int = 32 << 30) -> None:
+    """A GPU of Intel as sysfs has it: links to the PCI device, and from there to its driver."""
+    name = f"renderD{node}"
+    place = (root / SLOT).parent / address
+    (place / "drm" / name).mkdir(parents=True)
+    (place / "vendor").write_text("0x8086\n")
+    (place / "device").write_text(f"0x{device}\n")
+    (place / "resource").write_text(RESOURCE.format(last=0x6000000000 + bar - 1))
+    module = root / "sys/bus/pci/drivers" / driver
+    module.mkdir(parents=True, exist_ok=True)
+    (place / "driver").symlink_to(module)
+    (place / "drm" / name / "device").symlink_to("../../")
+    (root / "sys/class/drm").mkdir(parents=True, exist_ok=True)
+    (root / "sys/class/drm" / name).symlink_to(place / "drm" / name)
+    links = root / "dev/dri/by-path"
+    links.mkdir(parents=True, exist_ok=True)
+    (root / "dev/dri" / name).write_text("")
+    (root / "dev/dri" / name).chmod(0o660)
+    (links / f"pci-{address}-render").symlink_to(f"../{name}")
+
+
+def test_one_b60(tmp_path: Path) -> None:
+    pci(tmp_path, 128, "e211", "0000:03:00.0")
+    found = host.facts(tmp_path)
+    assert isinstance(found.cards, Intel)
+    (card,) = found.cards.gpus
+    assert (found.intel, found.cards.others, found.cards.by_path) == (1, 0, True)
+    assert (card.index, card.name, card.device, card.address) == (0, "Arc Pro B60", "e211", "0000:03:00.0")
+    assert (card.driver, card.bar, card.node) == ("xe", 32 << 30, "/dev/dri/renderD128")
+    owner = (tmp_path / "dev/dri/renderD128").stat().st_gid
+    assert (card.gid, card.mode, card.usable) == (owner, "0660", True)
+
+
+def test_cards_are_in_the_order_of_the_bus(tmp_path: Path) -> None:
+    pci(tmp_path, 128, "e211", "0000:0a:00.0")
+    pci(tmp_path, 129, "e211", "0000:03:00.0")
+    cards = intel.facts(tmp_path).gpus
+    assert [(card.index, card.node) for card in cards] == [
+        (0, "/dev/dri/renderD129"),
+        (1, "/dev/dri/renderD128"),
+    ]
+
+
+def test_a770_with_a_small_bar_beside_an_integrated_gpu(tmp_path: Path) -> None:
+    pci(tmp_path, 128, "a780", "0000:00:02.0", "i915", 256 << 20)
+    pci(tmp_path, 129, "56a0", "0000:03:00.0", "i915", 256 << 20)
+    found = intel.facts(tmp_path)
+    assert host.facts(tmp_path).intel == 1
+    assert [(card.name, card.driver, card.bar) for card in found.gpus] == [("Arc A770", "i915", 256 << 20)]
+    assert (found.gpus[0].index, found.others) == (0, 1)
+
+
+def test_max(tmp_path: Path) -> None:
+    pci(tmp_path, 128, "0bd5", "0000:3a:00.0", "i915", 128 << 30)
+    assert intel.facts(tmp_path).gpus[0].name == "Data Center GPU Max 1550"
+
+
+def test_an_integrated_gpu_alone_is_no_card(tmp_path: Path) -> None:
+    pci(tmp_path, 128, "a780", "0000:00:02.0", "i915")
+    assert (host.facts(tmp_path).intel, host.facts(tmp_path).cards) == (0, None)
+    assert intel.facts(tmp_path).others == 1
+
+
+@pytest.mark.parametrize("lost", ["resource", "driver", "device", "vendor"])
+def test_a_broken_tree(tmp_path: Path, lost: str) -> None:
+    pci(tmp_path, 128, "e211", "0000:03:00.0")
+    (tmp_path / SLOT / lost).unlink()
+    found = intel.facts(tmp_path)
+    if lost in ("device", "vendor"):
+        assert (found.gpus, found.others) == ((), 1 if lost == "device" else 0)
+    else:
+        (card,) = found.gpus
+        assert (card.driver == "", card.bar == 0) == (lost == "driver", lost == "resource")
+
+
+@pytest.mark.parametrize("content", [b"", b"0x0 0x1\n", b"a b c\n", b"\xff", b"0x10 0x0 0x14220c\n"])
+def test_a_resource_file_that_says_nothing(tmp_path: Path, content: bytes) -> None:
+    pci(tmp_path, 128, "e211", "0000:03:00.0")
+    (tmp_path / SLOT / "resource").write_bytes(content)
+    assert intel.facts(tmp_path).gpus[0].bar == 0
+
+
+def test_no_node_and_no_links(tmp_path: Path) -> None:
+    gpu(tmp_path, "renderD128", "0x8086", "0xe211")  # a folder where sysfs has a link: no address either
+    (tmp_path / "dev/dri/renderD128").unlink()
+    found = intel.facts(tmp_path)
+    (card,) = found.gpus
+    assert (card.gid, card.group, card.mode, card.usable) == (None, "", "", False)
+    assert (card.address, card.driver, found.by_path) == ("", "", False)
+
+
+def test_a_group_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(gid: int) -> None:
+        raise KeyError(gid)
+
+    pci(tmp_path, 128, "e211", "0000:03:00.0")
+    monkeypatch.setattr(intel.grp, "getgrgid", nobody)
+    assert intel.facts(tmp_path).gpus[0].group == ""
 
 
 # ------------------------------------------------------------------------------------------------ NVML
