@@ -24,6 +24,9 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 MASK = "ZE_AFFINITY_MASK"
 _PCI_ORDER = "ZE_ENABLE_PCI_ID_DEVICE_ORDER"
 
+#: What ``--env`` may say of them: it stands for ``--gpus``, and is not passed on.
+CHOICES = (VISIBLE, MASK)
+
 #: All variables that choose GPUs: the plan says which, so nobody else does.
 GPU_VARIABLES = (VISIBLE, "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", MASK, _PCI_ORDER)
 

@@ -22,11 +22,13 @@ class Asked:
     Attributes:
         gpus: ``--gpus``: ``auto``, ``all`` or a list.
         visible: the same in CUDA's words, ``--env CUDA_VISIBLE_DEVICES=…``; not for other devices.
+        mask: the same in Level Zero's words, ``--env ZE_AFFINITY_MASK=…``; for Intel's devices alone.
         nproc: processes on this machine.
     """
 
     gpus: str | None = None
     visible: str | None = None
+    mask: str | None = None
     nproc: int | None = None
 
 
@@ -167,6 +169,8 @@ def _mask(asked: Asked, setting: Setting[str]) -> tuple[str, str]:
     """
     if asked.gpus is not None:
         origin, text = "--gpus", asked.gpus
+    elif asked.mask is not None:
+        origin, text = f"--env {MASK}", asked.mask.strip() or "all"
     else:
         origin, text = f"gpus (from {setting.origin})", setting.value
     if text == "auto" and os.environ.get(MASK, "").strip():

@@ -74,7 +74,12 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     found = recipe.load(recipe.find(request.recipe, paths.recipes()))
     machine = host.facts()
     notes: list[str] = []
-    asked = Asked(gpus=request.gpus, visible=request.env.get(plans.VISIBLE), nproc=request.nproc)
+    asked = Asked(
+        gpus=request.gpus,
+        visible=request.env.get(plans.VISIBLE),
+        mask=request.env.get(plans.MASK),
+        nproc=request.nproc,
+    )
     target = _target(request, asked, chosen, found, machine, notes)
     machine = accelerators.look(machine, target)
     values = found.values(target.name, request.parameters)
@@ -116,7 +121,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         parameters=values,
         models=named,
         arguments=request.arguments,
-        env=tuple(item for item in request.env.items() if item[0] != plans.VISIBLE),
+        env=tuple(item for item in request.env.items() if item[0] not in plans.CHOICES),
         secrets=tuple(request.secrets),
         uid=uid,
         gid=gid,
@@ -209,7 +214,7 @@ def _refuse_overrides(request: Request, found: Recipe) -> None:
     owned |= {p.name.upper() for p in found.parameters}
     recorded = set(request.env)
     if request.gpus is None:
-        recorded.discard(plans.VISIBLE)  # it stands for --gpus, and is not passed on; a secret would be
+        recorded -= set(plans.CHOICES)  # they stand for --gpus, and are not passed on; a secret would be
     given = {*recorded, *request.secrets}
     taken = sorted(name for name in given if name in owned or name.startswith("LAUNCH_"))
     if taken:

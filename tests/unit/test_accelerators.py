@@ -518,6 +518,8 @@ def test_what_speaks_first_of_intel_gpus(monkeypatch: pytest.MonkeyPatch) -> Non
     assert masked(host=four) == ("3", 1)
     assert masked(host=four, setting="2") == ("2", 1)
     assert masked(host=four, setting="all") == masked("all", four) == ("", 4)
+    assert masked(host=four, setting="2", mask="1,0") == ("1,0", 2)
+    assert masked(host=four, setting="2", mask="") == ("", 4)
     assert masked("0", four, setting="2") == ("0", 1)
     assert masked("auto", four, setting="2") == ("3", 1)
     monkeypatch.setenv("ZE_AFFINITY_MASK", "")
@@ -594,6 +596,17 @@ def test_a_process_gets_the_plans_mask(bench: Any) -> None:
     assert mask() == ("1", "1")
     assert mask(gpus="0,1") == ("0,1", "1")
     assert mask(gpus="all") == (None, None)
+
+
+def test_level_zeros_variable_for_the_run_is_the_launchers_option(bench: Any) -> None:
+    with_arc(bench, arc(2))
+    plan = bench.plan(target="xpu", env={"ZE_AFFINITY_MASK": "1", "B": "2"}).plan
+    assert (plan.access.gpus, plan.nproc) == ("1", 1)
+    assert "ZE_AFFINITY_MASK" not in dict(plan.env)
+    assert dict(plan.env)["B"] == "2"
+    assert bench.plan(target="cpu", env={"ZE_AFFINITY_MASK": "1"}).plan.access.gpus == ""
+    with pytest.raises(UsageError, match="cannot set ZE_AFFINITY_MASK"):
+        bench.plan(target="xpu", gpus="0", env={"ZE_AFFINITY_MASK": "1"})
 
 
 def test_level_zeros_order_is_the_launchers(bench: Any) -> None:
