@@ -123,15 +123,7 @@ def build(
         BuildError: the engine cannot do it, or a step failed; carries the end of that step's output.
     """
     engine = builder(client)
-    with _workplace() as folder:
-        job = _Job(
-            inputs=inputs,
-            wheels=wheels,
-            system=system,
-            engine=engine,
-            folder=folder,
-            secrets=tuple(secrets),
-        )
+    with _job(engine, inputs, wheels, system, secrets) as job:
         result = _buildx(
             job, inputs.reference, revision=_revision(inputs), no_cache=no_cache, progress=progress
         )
@@ -175,15 +167,7 @@ def verify(
     # That image's own revision: a commit made since then is no difference in what was built.
     revision = image.labels.get("org.opencontainers.image.revision", "")
     name = f"{inputs.reference}-second"
-    with _workplace() as folder:
-        job = _Job(
-            inputs=inputs,
-            wheels=wheels,
-            system=system,
-            engine=engine,
-            folder=folder,
-            secrets=tuple(secrets),
-        )
+    with _job(engine, inputs, wheels, system, secrets) as job:
         second = _buildx(job, name, revision=revision, no_cache=True, progress=progress, unpack=False)
     try:
         if second.digest == first:
@@ -320,8 +304,17 @@ def _uv_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def _workplace() -> Iterator[Path]:
-    """A temporary folder in the cache: what is sent to the engine lies in it."""
+def _job(
+    engine: Builder, inputs: Inputs, wheels: Path, system: Path | None, secrets: Sequence[str]
+) -> Iterator[_Job]:
+    """One call of buildx; what is sent to the engine lies in a temporary folder in the cache."""
     paths.cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.cache(), prefix="build-") as folder:
-        yield Path(folder)
+        yield _Job(
+            inputs=inputs,
+            wheels=wheels,
+            system=system,
+            engine=engine,
+            folder=Path(folder),
+            secrets=tuple(secrets),
+        )

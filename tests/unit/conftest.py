@@ -25,6 +25,7 @@ from launcher.app.plan import Planned, Request
 from launcher.cuda import Nvidia
 from launcher.errors import EngineError
 from launcher.host import Host
+from launcher.plan import GPU_VARIABLES
 from launcher.progress import Silent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,9 +63,9 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch, socket_disabled: None) -> It
 
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Home, caches, settings and runs below tmp_path; English; none of the caller's LAUNCH_* or pip's."""
+    """Home, caches, settings and runs below tmp_path; English; none of the caller's LAUNCH_*, pip's, CUDA's."""
     for name in list(os.environ):
-        if name.startswith(("LAUNCH_", "PIP_", "UV_", "DOCKER_", "HF_", "LC_")):
+        if name.startswith(("LAUNCH_", "PIP_", "UV_", "DOCKER_", "HF_", "LC_")) or name in GPU_VARIABLES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("LANG", "en_US.UTF-8")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

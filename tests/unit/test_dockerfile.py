@@ -1,13 +1,11 @@
 """From a target to its Dockerfile, its image's name, labels; what a build prints; how images are compared."""
 
-import importlib.util
 import io
 import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -351,82 +349,3 @@ def test_every_check_of_the_manifest_has_its_program(checkout: Path) -> None:
     programs = {path.stem for path in (checkout / "images" / "checks").glob("[!_]*.py")}
     assert named
     assert named == programs
-
-
-@pytest.fixture
-def seal(checkout: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("seal", checkout / "images" / "seal.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _install(site: Path, name: str, files: dict[str, str]) -> Path:
-    folder = site / f"{name}-1.0.dist-info"
-    folder.mkdir(parents=True)
-    for file, text in files.items():
-        (site / file).parent.mkdir(parents=True, exist_ok=True)
-        (site / file).write_text(text)
-    names = [*files, f"{folder.name}/RECORD", f"{folder.name}/direct_url.json"]
-    (folder / "direct_url.json").write_text("{}")
-    (folder / "RECORD").write_text("".join(f"{file},,\n" for file in reversed(names)))
-    return folder
-
-
-def test_seal_prunes_tests_and_notes_and_keeps_record_true(seal: ModuleType, tmp_path: Path) -> None:
-    folder = _install(tmp_path, "pandas", {"pandas/a.py": "", "pandas/tests/t.py": "", "pandas/LICENSE": ""})
-    seal.remove(tmp_path, seal.PRUNED["pandas"])
-    assert [row[0] for row in seal.tidy_record(tmp_path, folder)][2:] == ["pandas/a.py"]
-    listed = [line.split(",")[0] for line in (folder / "RECORD").read_text().splitlines()]
-    assert listed == ["pandas-1.0.dist-info/RECORD", "pandas/LICENSE", "pandas/a.py"]
-    assert not (folder / "direct_url.json").exists()
-
-
-def test_seal_reads_the_lock_as_it_is_written(seal: ModuleType) -> None:
-    text = lock.render(_lock("low", "x", _package("ir-datasets", "1"), _package("torch", "1.0+cpu")))
-    plain = "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
-    assert seal.locked(text) == {"ir-datasets": ("1", "1" * 64), "torch": ("1.0+cpu", "1" * 64)}
-    assert seal.locked(plain) == seal.locked(text)  # as the build has it
-
-
-def test_seal_writes_what_the_layer_holds(seal: ModuleType, tmp_path: Path) -> None:
-    site = tmp_path / "lib" / "python3.11" / "site-packages"
-    big = _install(site, "big_one", {"big/a.py": "x = 1\n", "big/b": "123", "../../../bin/run": "12"})
-    _install(site, "other", {"other.txt": "other layer's"})
-    (site / "big" / "again").hardlink_to(site / "big" / "b")  # one file of two names counts once
-    with (big / "RECORD").open("a") as stream:
-        stream.write("big/again,,\nbig/gone,,\n")
-    seal.compile_files([str(site / "big" / "a.py")])
-    (compiled,) = (site / "big" / "__pycache__").iterdir()
-    notes = sum((big / name).stat().st_size for name in ("RECORD", "direct_url.json"))
-    for layer in ("torch", "top"):
-        seal.write_bill(site, layer, {"big-one": ("1.0+local", "1" * 64)})
-    bills = tmp_path / "share" / "launch"
-    assert json.loads((bills / "torch.json").read_text()) == {
-        "schema": 1,
-        "layer": "torch",
-        "position": 0,
-        "distributions": [
-            {
-                "name": "big-one",
-                "version": "1.0+local",
-                "sha256": "1" * 64,
-                "bytes": 6 + 3 + 2 + notes + compiled.stat().st_size,
-            }
-        ],
-    }
-    assert json.loads((bills / "top.json").read_text())["position"] == 1
-    assert {path.stat().st_mode & 0o777 for path in bills.iterdir()} == {0o644}
-
-
-def test_sealed_bytecode_is_checked_against_nothing(seal: ModuleType, tmp_path: Path) -> None:
-    good, bad = tmp_path / "good.py", tmp_path / "bad.py"
-    good.write_text("x = {'a', 'b', 'c'}\n")
-    bad.write_text("print 'two'\n")
-    assert seal.compile_files([str(good), str(bad)]) == 0
-    compiled = list((tmp_path / "__pycache__").iterdir())
-    assert [path.name.split(".")[0] for path in compiled] == ["good"]
-    flags = int.from_bytes(compiled[0].read_bytes()[4:8], "little")
-    assert flags == 0b01  # hash-based, check_source unset (PEP 552)
