@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launcher import plan as plans
 from launcher import runs
 from launcher.app import plan as planning
 from launcher.engines.docker import DockerEngine
@@ -151,10 +152,12 @@ def test_an_output_with_a_run_in_it_is_refused(
     assert (workspace / "out" / "model").read_text() == "result\n"
 
 
-def test_missing_image(launch: Launch, probe: Callable[[str], Path]) -> None:
-    done = launch("run", probe("true"), "--target", "cuda", "--engine", "docker", "--nproc", 1)
-    assert done.code == 74
-    assert "launch image build cuda" in done.err
+def test_missing_image(launch: Launch, probe: Callable[[str], Path], workspace: Path) -> None:
+    plan = replace(_plan(probe("true")).plan, image="finetune:cpu-000000000000")
+    (workspace / "plan.json").write_text(plans.to_json(plan))
+    done = launch("run", "--plan", workspace / "plan.json")
+    assert done.code == 74, done.err
+    assert "launch image build cpu" in done.err
 
 
 def test_missing_model_offline(launch: Launch, rows: Path) -> None:

@@ -63,7 +63,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch, socket_disabled: None) -> It
 
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Home, caches, settings and runs below tmp_path; English; no LAUNCH_* of the caller, nor pip's or CUDA's."""
+    """Home, caches, settings and runs below tmp_path; English; nothing of the caller's own variables."""
     for name in list(os.environ):
         if name.startswith(("LAUNCH_", "PIP_", "UV_", "DOCKER_", "HF_", "LC_")) or name in GPU_VARIABLES:
             monkeypatch.delenv(name)

@@ -17,7 +17,15 @@ from launcher.app import plan as planning
 from launcher.data import DataFile
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import VenvEngine
-from launcher.errors import DeviceError, EngineError, ModelNotFoundError, RecordError, UsageError
+from launcher.errors import (
+    DeviceError,
+    EngineError,
+    ImageMissingError,
+    ModelNotFoundError,
+    RecordError,
+    UsageError,
+)
+from launcher.image.inspect import ImageInfo
 from launcher.plan import Access, Model, RunPlan
 from launcher.progress import Silent
 from tests.unit.conftest import fake_lock
@@ -345,6 +353,29 @@ def test_auto_engine_without_an_engine_is_the_environment(bench: Any) -> None:
     assert planned.notes == (
         "no container engine answers (fake): running without a container, from the same lock",
     )
+
+
+def test_an_engine_without_the_image(bench: Any) -> None:
+    bench.patch.setattr(place.DockerEngine, "connect", lambda self: None)
+    bench.patch.setattr(place.inspect, "find_for", lambda *_: None)
+    ready = {"data": (bench.data(),), "model": str(bench.model()), "dry_run": False}
+    with pytest.raises(ImageMissingError, match="the image of cpu is not on this engine") as caught:
+        bench.plan(target="cpu", **ready)
+    assert caught.value.hint.startswith("launch image build cpu ")
+
+
+def test_a_partial_image_is_said_and_recorded(bench: Any) -> None:
+    partial = ImageInfo(
+        reference="finetune:cuda-partial", id="sha256:0", size=1, labels={"launch.without": "flash-attn"}
+    )
+    bench.patch.setattr(place.DockerEngine, "connect", lambda self: None)
+    bench.patch.setattr(place.inspect, "find_for", lambda *_: partial)
+    planned = bench.plan(target="cuda")
+    assert "the image is partial: built without flash-attn" in planned.notes
+    assert (planned.plan.image, planned.plan.without) == ("finetune:cuda-partial", ("flash-attn",))
+    assert planned.plan.lock_digest == fake_lock().without(["flash-attn"]).digest
+    repeated = plans.from_json(plans.to_json(planned.plan))
+    assert place.lock_of(repeated).digest == planned.plan.lock_digest
 
 
 def test_auto_target(bench: Any) -> None:
