@@ -38,8 +38,8 @@ def leave_group() -> None:
     """End this process's part in the process group, which trainers leave to the interpreter's end.
 
     There Gloo's threads may still hold tensors: freeing one takes the interpreter's lock, which is gone by
-    then, and the finished training ends with SIGABRT (https://github.com/pytorch/pytorch/pull/179291; seen
-    once in some hundred runs of two processes).
+    then, and the finished training ends with SIGABRT (https://github.com/pytorch/pytorch/pull/179291). One
+    such end was seen in some hundred runs of two processes; that this was its cause is inferred.
     """
     distributed: Any = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
