@@ -7,13 +7,10 @@ The licences are read from the packages' files in the cache (``launch image fetc
 a table stays as it is, and is refused as soon as it does not name exactly the packages of the lock.
 """
 
-import atexit
 import os
 import re
-import shutil
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from importlib.metadata import Distribution, PathDistribution
@@ -237,6 +234,21 @@ def licence(found: Distribution) -> tuple[str, str]:
     return "not stated", ""
 
 
+class Source(Distribution):
+    """A source archive: it says what it is in one file, and lists none."""
+
+    def __init__(self, notes: str) -> None:
+        self._notes = notes
+
+    def read_text(self, filename: str) -> str | None:
+        """Of all files of an installed distribution it has this one."""
+        return self._notes if filename == "PKG-INFO" else None
+
+    def locate_file(self, path: Any) -> Any:
+        """Nothing of it is anywhere."""
+        raise FileNotFoundError(path)
+
+
 def opened(package: LockedPackage) -> Distribution | None:
     """What a fetched file says about itself; None where it was not fetched."""
     file = fetch.cached(package)
@@ -246,15 +258,10 @@ def opened(package: LockedPackage) -> Distribution | None:
         archive = zipfile.ZipFile(file)
         (folder,) = {top for name in archive.namelist() if (top := name.split("/")[0]).endswith(".dist-info")}
         return PathDistribution(zipfile.Path(archive, f"{folder}/"))  # type: ignore[arg-type]
-    unpacked = Path(tempfile.mkdtemp(prefix="licences-"))
-    atexit.register(shutil.rmtree, unpacked)
     with tarfile.open(file) as source:
-        member = min(
-            (each for each in source if each.name.endswith("/PKG-INFO")), key=lambda each: len(each.name)
-        )
-        content = source.extractfile(member)
-        (unpacked / "PKG-INFO").write_bytes(content.read() if content else b"")
-    return PathDistribution(unpacked)
+        notes = (each for each in source if each.name.endswith("/PKG-INFO"))
+        content = source.extractfile(min(notes, key=lambda each: len(each.name)))
+        return Source(content.read().decode() if content else "")
 
 
 def licence_table(packages: Sequence[LockedPackage], optional: Collection[str]) -> str | None:

@@ -1,11 +1,10 @@
 """What changed between two locks or images: packages added, removed or moved, and what that weighs. Pure."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Literal
 
+from launcher import debian
 from launcher.lock import BUILD, LockedPackage, TargetLock
 
 #: The name under which an image's system packages are compared; no lock knows them.
@@ -17,10 +16,6 @@ How = Literal["added", "removed", "newer", "older", "moved", "replaced", "resize
 
 # What stands beside the environment, so that a name may occur there and in the environment, too.
 _BESIDE = (SYSTEM, BUILD)
-
-# A stretch of a Debian version: weights of its text, then a number; the last one is what follows the end.
-_Pair = tuple[tuple[int, ...], int]
-_END: _Pair = ((0,), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +221,7 @@ def _by_version(before: Item, after: Item) -> How:
 
     try:
         if after.layer == SYSTEM:
-            order = debian_order(before.version, after.version)
+            order = debian.order(before.version, after.version)
         else:
             old, new = Version(before.version), Version(after.version)
             order = (old > new) - (old < new)
@@ -258,31 +253,3 @@ def _unknown(items: Sequence[Item]) -> list[tuple[str, str, str]]:
 def _growth(before: int | None, after: int | None, *, alike: bool) -> int | None:
     """Bytes; None when one is unknown, or one is of a file and the other of what was installed from it."""
     return after - before if alike and before is not None and after is not None else None
-
-
-def debian_order(before: str, after: str) -> int:
-    """How two of Debian's versions stand, as dpkg has it (deb-version(7)): -1 for older first, 0, or 1."""
-    for one, other in zip(_parts(before), _parts(after), strict=True):
-        for pair in zip_longest(one, other, fillvalue=_END):
-            if pair[0] != pair[1]:
-                return -1 if pair[0] < pair[1] else 1
-    return 0
-
-
-def _parts(version: str) -> tuple[list[_Pair], list[_Pair], list[_Pair]]:
-    """Epoch, upstream version, Debian's revision."""
-    epoch, colon, rest = version.partition(":")
-    if not colon:
-        epoch, rest = "0", version
-    upstream, hyphen, revision = rest.rpartition("-")
-    return _pairs(epoch), _pairs(upstream if hyphen else rest), _pairs(revision if hyphen else "")
-
-
-def _pairs(text: str) -> list[_Pair]:
-    """Text and number in turn; "~" before the text's end, that before letters, they before the rest."""
-
-    def weight(letter: str) -> int:
-        return -1 if letter == "~" else ord(letter) + (0 if letter.isalpha() else 1 << 21)
-
-    found = re.findall(r"([^0-9]*)([0-9]*)", text)
-    return [((*map(weight, letters), 0), int(digits or 0)) for letters, digits in found]

@@ -6,11 +6,11 @@ compared with the locks of a checkout, wherever the folder comes from; nothing b
 for the system packages, which are not locked.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from launcher import debian
 from launcher.errors import FetchError
 from launcher.lock import TargetLock
 from launcher.manifest import Target
@@ -104,11 +104,6 @@ class Wheelhouse(_Strict):
     files: tuple[File, ...]
     system: System | None = None
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """Path -> sha256 of the lock's files."""
-        return {file.path: file.sha256 for file in self.files}
-
 
 def parse(text: str, *, source: str) -> Wheelhouse:
     """Read a description.
@@ -155,7 +150,7 @@ def system_packages(index: str) -> tuple[SystemPackage, ...]:
     """
     found: list[SystemPackage] = []
     problems: list[str] = []
-    for number, block in enumerate(_blocks(index), start=1):
+    for number, block in enumerate(debian.stanzas(index), start=1):
         try:
             package = SystemPackage(
                 path=f"{SYSTEM}/{block['Filename'].removeprefix('./')}",
@@ -173,11 +168,3 @@ def system_packages(index: str) -> tuple[SystemPackage, ...]:
     if problems:
         raise FetchError("apt's index of the system packages cannot be read", problems)
     return tuple(sorted(found, key=lambda package: package.path))
-
-
-def _blocks(index: str) -> Iterator[dict[str, str]]:
-    """The fields of each block; lines that continue a field (they begin with a space) are nobody's need."""
-    for text in index.split("\n\n"):
-        lines = [line.partition(": ") for line in text.split("\n") if line[:1] not in ("", " ", "\t")]
-        if lines:
-            yield {key: value.strip() for key, _, value in lines}

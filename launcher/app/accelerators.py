@@ -1,9 +1,10 @@
 """Which accelerators a run gets, how many processes, and whether the target's wheels run on them."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import TypeVar
 
 from launcher import cuda, intel
 from launcher.cuda import Gpu, Nvidia
@@ -13,6 +14,8 @@ from launcher.intel import Intel
 from launcher.manifest import Target
 from launcher.plan import MASK, VISIBLE, RunPlan
 from launcher.settings import Setting
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +147,7 @@ def _of_intel(
     cards = machine.cards if isinstance(machine.cards, Intel) else None
     absent = _beyond(names, machine)
     if absent:
-        there = [str(gpu) for gpu in (cards.gpus if cards else ())] or [f"0 to {machine.intel - 1}"]
-        raise UsageError(
-            f"{origin}: no GPU {', '.join(absent)} on this machine", hint=f"there is: {', '.join(there)}"
-        )
+        raise _no_such(origin, absent, cards.gpus if cards else (), machine.intel)
     if cards and cards.others:
         notes.append(
             f"{origin}: this machine has another GPU of Intel beside its cards, which Level Zero may count "
@@ -162,22 +162,6 @@ def _beyond(names: Sequence[str], machine: Host) -> list[str]:
     return [each for each in names if intel.number(each) >= machine.intel + others]
 
 
-def _mask(asked: Asked, setting: Setting[str]) -> tuple[str, str]:
-    """Where the wish for Intel's GPUs comes from, and its text; see :func:`_said`.
-
-    An empty mask is taken for none: all devices (a guess, the Level Zero specification was not at hand).
-    """
-    if asked.gpus is not None:
-        origin, text = "--gpus", asked.gpus
-    elif asked.mask is not None:
-        origin, text = f"--env {MASK}", asked.mask.strip() or "all"
-    else:
-        origin, text = f"gpus (from {setting.origin})", setting.value
-    if text == "auto" and os.environ.get(MASK, "").strip():
-        origin, text = MASK, os.environ[MASK]
-    return origin, text
-
-
 def _ordered_otherwise(gpus: Sequence[Gpu]) -> bool:
     """Whether CUDA, left alone, may number these GPUs in another order than nvidia-smi.
 
@@ -187,19 +171,41 @@ def _ordered_otherwise(gpus: Sequence[Gpu]) -> bool:
 
 
 def _said(asked: Asked, setting: Setting[str]) -> tuple[str, str | None]:
-    """Where the wish comes from, and its text; None: every GPU is hidden.
+    """Where the wish for NVIDIA's GPUs comes from, and its text; None: every GPU is hidden."""
+    return _wish(asked.gpus, asked.visible, setting, VISIBLE, _as_cuda_reads)
 
-    Without one, CUDA's own variable is asked: a batch system, or the user's habit, speaks through it.
+
+def _mask(asked: Asked, setting: Setting[str]) -> tuple[str, str]:
+    """Where the wish for Intel's GPUs comes from, and its text.
+
+    An empty mask is taken for none: all devices (a guess, the Level Zero specification was not at hand).
     """
-    text: str | None
-    if asked.gpus is not None:
-        origin, text = "--gpus", asked.gpus
-    elif asked.visible is not None:
-        origin, text = f"--env {VISIBLE}", _as_cuda_reads(asked.visible)
+    return _wish(asked.gpus, asked.mask, setting, MASK, lambda text: text.strip() or "all")
+
+
+def _wish(
+    option: str | None, given: str | None, setting: Setting[str], variable: str, read: Callable[[str], T]
+) -> tuple[str, str | T]:
+    """Where a wish comes from, and its text.
+
+    Without one, the vendor's own variable is asked: a batch system, or the user's habit, speaks through it.
+
+    Args:
+        option: ``--gpus``.
+        given: the variable, by ``--env``.
+        setting: ``auto``, ``all`` or a list.
+        variable: its name.
+        read: what the vendor's libraries read in it.
+    """
+    text: str | T
+    if option is not None:
+        origin, text = "--gpus", option
+    elif given is not None:
+        origin, text = f"--env {variable}", read(given)
     else:
         origin, text = f"gpus (from {setting.origin})", setting.value
-    if text == "auto" and VISIBLE in os.environ:
-        origin, text = VISIBLE, _as_cuda_reads(os.environ[VISIBLE])
+    if text == "auto" and variable in os.environ:
+        return variable, read(os.environ[variable])
     return origin, text
 
 
@@ -255,11 +261,16 @@ def _existing(origin: str, names: tuple[str, ...], machine: Host, *, by_uuid: bo
         if len({each[1].uuid for each in found.values() if each}) < len(full):
             raise UsageError(f"{origin}: a GPU is named twice, by its number and by its uuid")
     if absent:
-        there = [str(gpu) for gpu in visible or ()] or [f"0 to {machine.nvidia - 1}"]
-        raise UsageError(
-            f"{origin}: no GPU {', '.join(absent)} on this machine", hint=f"there is: {', '.join(there)}"
-        )
+        raise _no_such(origin, absent, visible or (), machine.nvidia)
     return tuple(full)
+
+
+def _no_such(origin: str, absent: Sequence[str], known: Sequence[object], count: int) -> UsageError:
+    """The error for GPUs that are not there: what is there by name, or as far as it is counted."""
+    there = [str(gpu) for gpu in known] or [f"0 to {count - 1}"]
+    return UsageError(
+        f"{origin}: no GPU {', '.join(absent)} on this machine", hint=f"there is: {', '.join(there)}"
+    )
 
 
 def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: list[str]) -> None:

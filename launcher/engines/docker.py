@@ -315,4 +315,4 @@ def _named(error: Any) -> LaunchError:
         return EngineError(
             "a container of this run's name exists", why=text, hint="docker ps -a --filter label=launch.run"
         )
-    return refusals.named(text) or EngineError("the engine refused to start the container", why=text)
+    return refusals.explained(error, "the engine refused to start the container")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import EngineError, LaunchError
 from launcher.host import nvidia
 from launcher.image import inspect, refusals
+from launcher.image.client import unstarted
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
 from launcher.manifest import Devices, Target
@@ -57,10 +57,10 @@ def size(client: "DockerClient", image: ImageInfo, target: Target) -> Outcome:
     from docker.errors import APIError
 
     try:
-        client.containers.create(image.reference, command=["true"], network_mode="none").remove(force=True)
+        with unstarted(client, image.reference):
+            unpacked = (inspect.find(client, image.reference) or image).size
     except APIError as error:
-        raise _refused(error, f"the engine refused a container of {image.reference}") from None
-    unpacked = (inspect.find(client, image.reference) or image).size
+        raise refusals.explained(error, f"the engine refused a container of {image.reference}") from None
     found = f"{unpacked / 1e9:.2f} GB unpacked"
     if target.max_size is None:
         return Outcome(check=SIZE, status="ok", detail=f"{found}, no budget", seconds=0.0)
@@ -104,7 +104,7 @@ def _one(client: "DockerClient", image: ImageInfo, inputs: Inputs, name: str, *,
         asked = request(inputs, name, image.left_out, gpu=gpu)
         container = client.containers.create(image.reference, **asked)
     except APIError as error:
-        raise _refused(error, f"the engine refused a container of {image.reference}") from None
+        raise refusals.explained(error, f"the engine refused a container of {image.reference}") from None
     try:
         container.start()
         try:
@@ -114,17 +114,11 @@ def _one(client: "DockerClient", image: ImageInfo, inputs: Inputs, name: str, *,
         text = container.logs(stdout=True, stderr=True).decode(errors="replace")
         verdict = container.logs(stdout=True, stderr=False).decode(errors="replace")
     except APIError as error:
-        raise _refused(error, f"check {name} could not be started in {image.reference}") from None
+        raise refusals.explained(error, f"check {name} could not be started in {image.reference}") from None
     finally:
         container.remove(force=True, v=True)
     status, detail = judge(code, verdict, text)
     return Outcome(check=name, status=status, detail=detail, seconds=time.monotonic() - begin)
-
-
-def _refused(error: Any, message: str) -> LaunchError:
-    """The engine's refusal as a named error, or under this message."""
-    text = str(error.explanation or error)
-    return refusals.named(text) or EngineError(message, why=text)
 
 
 def judge(code: int, verdict: str, text: str) -> tuple[str, str]:

@@ -5,12 +5,15 @@ The SDK by itself knows only the first and the last.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container
 
 _START = "start it (systemctl start docker, or Docker Desktop), or run without a container: --engine venv"
 
@@ -35,6 +38,16 @@ def connect(*, timeout: float = 60) -> "DockerClient":
         )
     except DockerException as error:
         raise unreachable(str(error)) from None
+
+
+@contextmanager
+def unstarted(client: "DockerClient", reference: str) -> Iterator["Container"]:
+    """A container of an image that is never started: its files can be read. It is removed afterwards."""
+    container = client.containers.create(reference, command=["true"], network_mode="none")
+    try:
+        yield container
+    finally:
+        container.remove(force=True)
 
 
 def context_name() -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
+from launcher.image.client import unstarted
+
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image
@@ -82,11 +84,8 @@ def members(stream: io.RawIOBase | io.BufferedIOBase) -> Iterator[Member]:
 
 
 def _files(client: "DockerClient", reference: str) -> Iterator[Member]:
-    container = client.containers.create(reference, command=["true"], network_mode="none")
-    try:
+    with unstarted(client, reference) as container:
         yield from members(io.BufferedReader(_Chunks(cast(Iterable[bytes], container.export()))))
-    finally:
-        container.remove(force=True)
 
 
 def _settings(image: "Image") -> dict[str, Any]:

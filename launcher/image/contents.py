@@ -1,14 +1,15 @@
 """What an image holds, read from its files; nothing in it is started."""
 
 import io
-import re
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from launcher import debian
 from launcher.difference import SYSTEM, Item, Side
 from launcher.errors import EngineError, ImageMissingError
+from launcher.image.client import unstarted
 from launcher.image.inspect import ImageInfo
 
 if TYPE_CHECKING:
@@ -30,12 +31,9 @@ def read(client: "DockerClient", image: ImageInfo) -> Side:
     from docker.errors import APIError, NotFound
 
     try:
-        container = client.containers.create(image.reference, command=["true"], network_mode="none")
-        try:
+        with unstarted(client, image.reference) as container:
             layers, items = bills(_files(container, _BILLS))
             status = _files(container, _STATUS).get("status", b"")
-        finally:
-            container.remove(force=True)
     except NotFound:
         raise _unsaid(image, "it was built before images carried a bill of materials, or otherwise") from None
     except ValueError as error:
@@ -97,8 +95,7 @@ def bills(files: Mapping[str, bytes]) -> tuple[tuple[str, ...], tuple[Item, ...]
 def system_packages(status: str) -> tuple[Item, ...]:
     """The installed packages of dpkg's status file, by name; it states sizes in KiB."""
     found = []
-    for stanza in status.split("\n\n"):
-        fields = dict(re.findall(r"^([A-Za-z-]+): *(.*)$", stanza, re.M))
+    for fields in debian.stanzas(status):
         if fields.get("Status", "").endswith(" installed") and {"Package", "Version"} <= fields.keys():
             size = fields.get("Installed-Size", "")
             found.append(

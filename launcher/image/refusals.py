@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import DeviceError, DeviceRuntimeError, LaunchError
+from launcher.errors import DeviceError, DeviceRuntimeError, EngineError, LaunchError
 
 #: What the engine itself looks for in its PATH, to answer ``--gpus`` by a hook or by CDI.
 _HELPERS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -74,6 +74,12 @@ def named(text: str) -> LaunchError | None:
         found = re.search(r'device information while adding custom device "([^"]+)"', text)
         return no_device(found.group(1) if found else "device")
     return None
+
+
+def explained(error: Any, message: str) -> LaunchError:
+    """The SDK's APIError as a named error, or under this message."""
+    text = str(error.explanation or error)
+    return named(text) or EngineError(message, why=text)
 
 
 def no_device(device: str) -> DeviceError:

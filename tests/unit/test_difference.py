@@ -12,7 +12,7 @@ from docker.errors import NotFound
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import cli, difference, lock, manifest, paths
+from launcher import cli, debian, difference, lock, manifest, paths
 from launcher.app import difference as use_case
 from launcher.cli import ui
 from launcher.difference import SYSTEM, Change, Difference, Item, Side
@@ -182,7 +182,7 @@ def test_another_base_is_a_difference() -> None:
 def test_debians_order(ordered: list[str]) -> None:
     for place, one in enumerate(ordered):
         for position, other in enumerate(ordered):
-            assert difference.debian_order(one, other) == (place > position) - (place < position)
+            assert debian.order(one, other) == (place > position) - (place < position)
 
 
 VERSIONS = st.from_regex(r"([0-9]:)?[0-9][0-9a.+~]{0,5}(-[0-9a+~]{1,3})?", fullmatch=True)
@@ -190,7 +190,7 @@ VERSIONS = st.from_regex(r"([0-9]:)?[0-9][0-9a.+~]{0,5}(-[0-9a+~]{1,3})?", fullm
 
 @given(VERSIONS, VERSIONS, VERSIONS)
 def test_debians_order_is_an_order(one: str, two: str, three: str) -> None:
-    order = difference.debian_order
+    order = debian.order
     assert order(one, one) == 0
     assert order(one, two) == -order(two, one)
     if order(one, two) <= 0 and order(two, three) <= 0:
@@ -198,7 +198,7 @@ def test_debians_order_is_an_order(one: str, two: str, three: str) -> None:
 
 
 def test_equal_versions_in_other_words() -> None:
-    assert difference.debian_order("1.0", "0:1.0-0") == 0
+    assert debian.order("1.0", "0:1.0-0") == 0
 
 
 # ------------------------------------------------------------------------------------------------- the sides
