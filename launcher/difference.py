@@ -6,6 +6,7 @@ from typing import Literal
 
 from launcher import debian
 from launcher.lock import BUILD, LockedPackage, TargetLock
+from launcher.manifest import DRIVERS
 
 #: The name under which an image's system packages are compared; no lock knows them.
 SYSTEM = "system"
@@ -15,7 +16,7 @@ SYSTEM = "system"
 How = Literal["added", "removed", "newer", "older", "moved", "replaced", "resized"]
 
 # What stands beside the environment, so that a name may occur there and in the environment, too.
-_BESIDE = (SYSTEM, BUILD)
+_BESIDE = (SYSTEM, DRIVERS, BUILD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +180,7 @@ def compare(before: Side, after: Side) -> Difference:
 
 def _place(layer: str) -> int:
     """The system is below the environment, what builds it is not a part of it; the rest keeps its order."""
-    return {SYSTEM: -1, BUILD: 1}.get(layer, 0)
+    return {SYSTEM: -2, DRIVERS: -1, BUILD: 1}.get(layer, 0)
 
 
 def _changes(before: Side, after: Side, layers: Sequence[str], *, alike: bool) -> list[Change]:
@@ -220,7 +221,7 @@ def _by_version(before: Item, after: Item) -> How:
     from packaging.version import InvalidVersion, Version  # here, because a run compares no versions
 
     try:
-        if after.layer == SYSTEM:
+        if after.layer in (SYSTEM, DRIVERS):
             order = debian.order(before.version, after.version)
         else:
             old, new = Version(before.version), Version(after.version)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher import memo
 from launcher.errors import LockError
-from launcher.manifest import Manifest, Target, lock_inputs_digest
+from launcher.manifest import DRIVERS, Manifest, Target, lock_inputs_digest
 
 #: The layer name of the packages that source-only packages are built with.
 BUILD = "build"
@@ -41,7 +41,7 @@ class LockedPackage:
     Attributes:
         name: the canonical name.
         version: as the file's name states it.
-        filename: of the wheel, or of the source archive where there is no wheel.
+        filename: of the wheel, or of the source archive where there is no wheel; of a driver the .deb file.
         sha256: of that file.
     """
 
@@ -65,11 +65,11 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """One lock file: one layer, or the build requirements, of the target that declares it.
+    """One lock file: one layer, the build requirements or the drivers, of the target that declares it.
 
     Attributes:
         owner: the target that declares the layer.
-        layer: its name, or :data:`BUILD`.
+        layer: its name, :data:`BUILD` or :data:`DRIVERS`.
         packages: by name.
         manifest_digest: :func:`launcher.manifest.lock_inputs_digest` at the time of the resolve.
         tool: what resolved it; told to readers, without a meaning.
@@ -92,22 +92,24 @@ class TargetLock:
     """All that a target installs: its layers from the lowest up, and what its sources are built with.
 
     Attributes:
+        drivers: user-mode drivers, which an image has below its layers and an environment does not have.
         left_out: names of optional packages that the layers named before :meth:`without`.
     """
 
     target: str
     layers: tuple[Lock, ...]
     build: Lock | None
+    drivers: Lock | None = None
     left_out: tuple[str, ...] = ()
 
     @property
     def locks(self) -> tuple[Lock, ...]:
-        """The layers in their order, then the build requirements."""
-        return self.layers if self.build is None else (*self.layers, self.build)
+        """The layers in their order, then the build requirements and the drivers."""
+        return (*self.layers, *(each for each in (self.build, self.drivers) if each is not None))
 
     @property
     def packages(self) -> tuple[LockedPackage, ...]:
-        """What ends up installed, by name; build requirements do not."""
+        """What ends up in site-packages, by name; build requirements and drivers do not."""
         return tuple(sorted((p for lock in self.layers for p in lock.packages), key=lambda p: p.name))
 
     @property
@@ -123,15 +125,22 @@ class TargetLock:
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
     def without(self, names: Collection[str]) -> "TargetLock":
-        """The same lock with these packages left out; their dependencies stay. Its digest is another one."""
-        found = tuple(sorted(package.name for package in self.packages if package.name in names))
+        """The same lock with these packages left out; their dependencies stay. Its digest is another one.
+
+        :data:`DRIVERS` stands for all of them.
+        """
+        found = {package.name for package in self.packages if package.name in names}
+        drivers = self.drivers
+        if drivers is not None and DRIVERS in names:
+            drivers = replace(drivers, packages=())
+            found.add(DRIVERS)
         if not found:
             return self
         layers = tuple(
             replace(layer, packages=tuple(each for each in layer.packages if each.name not in found))
             for layer in self.layers
         )
-        return replace(self, layers=layers, left_out=tuple(sorted({*self.left_out, *found})))
+        return replace(self, layers=layers, drivers=drivers, left_out=tuple(sorted({*self.left_out, *found})))
 
     def package(self, name: str) -> LockedPackage | None:
         """The installed package of that name, if any."""
@@ -148,8 +157,26 @@ def file_name(owner: str, layer: str) -> str:
 
 def file_names(target: Target) -> tuple[str, ...]:
     """The lock files that a target is made of, in the order of :attr:`TargetLock.locks`."""
-    layers = tuple(file_name(layer.owner, layer.name) for layer in target.layers)
-    return (*layers, file_name(target.build_owner, BUILD)) if target.build_owner else layers
+    beside = ((target.build_owner, BUILD), (target.drivers_owner, DRIVERS))
+    return (
+        *(file_name(layer.owner, layer.name) for layer in target.layers),
+        *(file_name(owner, name) for owner, name in beside if owner),
+    )
+
+
+def of_drivers(target: Target, *, manifest_digest: str, tool: str) -> Lock:
+    """The lock of a target's drivers. Nothing is resolved: the manifest names files."""
+    packages = [
+        LockedPackage(name=each.name, version=each.version, filename=each.filename, sha256=each.sha256)
+        for each in target.drivers
+    ]
+    return Lock(
+        owner=target.drivers_owner,
+        layer=DRIVERS,
+        packages=tuple(sorted(packages, key=lambda package: package.name)),
+        manifest_digest=manifest_digest,
+        tool=tool,
+    )
 
 
 def render(lock: Lock) -> str:
@@ -273,8 +300,9 @@ def _load(files: Sequence[Path], target: Target) -> TargetLock:
             problems,
             hint=f"make it with `launch image lock {target.name}`, or restore images/locks",
         )
+    drivers = locks.pop() if target.drivers_owner else None
     build = locks.pop() if target.build_owner else None
-    return TargetLock(target=target.name, layers=tuple(locks), build=build)
+    return TargetLock(target=target.name, layers=tuple(locks), build=build, drivers=drivers)
 
 
 def owned(images: Path, owners: Collection[str]) -> tuple[Lock, ...]:
@@ -368,4 +396,8 @@ def _contradictions(target: Target, lock: TargetLock) -> list[str]:
         locked = lock.package(wheel.name)
         if locked is not None and locked.sha256 != wheel.sha256:
             problems.append(f"{target.name}: {wheel.name} is not the wheel that the manifest names")
+    if lock.drivers is not None:
+        named = of_drivers(target, manifest_digest=lock.drivers.manifest_digest, tool=lock.drivers.tool)
+        if named != lock.drivers:
+            problems.append(f"{lock.drivers.file_name}: not the files that the manifest names")
     return problems

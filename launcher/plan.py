@@ -30,6 +30,9 @@ CHOICES = (VISIBLE, MASK)
 #: All variables that choose GPUs: the plan says which, so nobody else does.
 GPU_VARIABLES = (VISIBLE, "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", MASK, _PCI_ORDER)
 
+#: Where an image has its environment.
+ENVIRONMENT = "/opt/venv"
+
 #: Where Intel GPUs are.
 DRI = "/dev/dri"
 

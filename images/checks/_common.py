@@ -2,8 +2,9 @@
 
 Each prints one JSON line {"check", "status", "detail"} and exits 0, or 1 when it failed:
 ``ok``, ``failed``, ``needs-gpu`` (not decided: the device is not there) or ``left-out`` (not in this image).
-The environment says what is checked: TARGET; LOCKS, the paths of the target's lock files, by colons; WITHOUT,
-the optional packages that this image lacks; CUDA and ARCHITECTURES, what the manifest says of torch.
+The environment says what is checked: TARGET; LOCKS, the paths of the layers' lock files, by colons; DRIVERS,
+that of the drivers' lock, or nothing; WITHOUT, the optional packages that this image lacks; CUDA and
+ARCHITECTURES, what the manifest says of torch.
 """
 
 import json
@@ -15,8 +16,9 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-# Checks are named after libraries; their own folder must not come before site-packages.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+# Checks are named after libraries: what they share is found after site-packages, and they themselves are not.
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [*(entry for entry in sys.path if Path(entry or ".").resolve() != _HERE), str(_HERE / "shared")]
 
 
 class Failed(Exception):  # noqa: N818 - a verdict
@@ -55,10 +57,14 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def locked() -> dict[str, str]:
-    """Name -> version of everything that the locks name and this image is meant to have."""
+def locked(paths: str = "LOCKS") -> dict[str, str]:
+    """Name -> version of everything that the locks name and this image is meant to have.
+
+    Args:
+        paths: the variable that holds them.
+    """
     found: dict[str, str] = {}
-    for path in os.environ["LOCKS"].split(":"):
+    for path in filter(None, os.environ.get(paths, "").split(":")):
         text = Path(path).read_text(encoding="utf-8")
         found |= {canonical(n): v for n, v in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.M)}
     return {name: version for name, version in found.items() if name not in left_out()}
@@ -89,6 +95,8 @@ def said(*command: str) -> str:
 
 def device() -> str | None:
     """``cuda`` or ``xpu`` when torch sees such a device here, else None."""
+    if "torch" in left_out():
+        return None
     import torch
 
     if torch.cuda.is_available():
@@ -102,5 +110,10 @@ def need_device() -> str:
     """The device that torch sees; the check stays undecided without one."""
     found = device()
     if found is None:
-        raise NeedsGpu("no GPU here")
+        raise NeedsGpu(f"needs {a_gpu()}")
     return found
+
+
+def a_gpu() -> str:
+    """What the target's devices are called."""
+    return "an Intel GPU" if os.environ["TARGET"] == "xpu" else "an NVIDIA GPU"

@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
-from _common import Failed, NeedsGpu, device, main
+from _common import Failed, NeedsGpu, a_gpu, device, main, require
+from _level_zero import gpus
 
 
 def check() -> str:
     """The build first, which needs no device; then a matrix product on the device."""
+    require("torch")
     import torch
 
     nvidia = os.environ["TARGET"].startswith("cuda")
@@ -19,11 +21,9 @@ def check() -> str:
         raise Failed(f"torch {torch.__version__} is not an XPU build")
     found = device()
     if found is None and present(nvidia):
-        raise Failed(
-            "a GPU is here, and torch sees none: driver too old, or no permission for its device files"
-        )
+        raise Failed(unseen(nvidia))
     if found is None:
-        raise NeedsGpu(f"torch {torch.__version__} is built for it; no device here")
+        raise NeedsGpu(f"torch {torch.__version__} is built for it; the rest needs {a_gpu()}")
     left, right = torch.randn(64, 64), torch.randn(64, 64)
     error = float((left.to(found) @ right.to(found)).cpu().sub(left @ right).abs().max())
     if not error < 1e-2:
@@ -37,6 +37,22 @@ def present(nvidia: bool) -> bool:
     GPU_PRESENT is the launcher's word: how NVIDIA's GPUs show themselves is not the same on every machine.
     """
     return os.environ.get("GPU_PRESENT") == "1" if nvidia else any(Path("/dev/dri").glob("renderD*"))
+
+
+def unseen(nvidia: bool) -> str:
+    """Why torch may see no GPU where one is."""
+    if nvidia:
+        return "a GPU is here, and torch sees none: driver too old, or no permission for its device files"
+    seen, said = gpus()
+    if seen:
+        return (
+            f"Level Zero sees {seen}, and torch none: SYCL does not find it. ZE_AFFINITY_MASK or "
+            "ONEAPI_DEVICE_SELECTOR may leave it out; SYCL_UR_TRACE=1 shows what it loads"
+        )
+    return (
+        f"a render node is here, and Level Zero sees no GPU ({said}): no permission for it (its group's id), "
+        "/dev/dri/by-path is missing, or the user-mode driver is older than the card"
+    )
 
 
 def recorded(cuda: str, architectures: str) -> None:

@@ -3,7 +3,7 @@
 import os
 from importlib import metadata
 
-from _common import Failed, NeedsGpu, canonical, device, main
+from _common import Failed, NeedsGpu, a_gpu, canonical, device, main, require
 
 
 def capabilities(names: list[str]) -> list[int]:
@@ -36,6 +36,7 @@ def compiled(architectures: list[int]) -> None:
 def check() -> str:
     """One owner of the folder triton/, the right one; kernels for the wheels' GPUs; one that runs."""
     wanted = "pytorch-triton-xpu" if os.environ["TARGET"] == "xpu" else "triton"
+    require(wanted)
     owners = {canonical(name) for name in metadata.packages_distributions().get("triton", [])}
     if owners != {wanted}:
         raise Failed(f"triton/ belongs to {' and '.join(sorted(owners)) or 'nobody'}, not to {wanted}")
@@ -44,7 +45,8 @@ def check() -> str:
     compiled(capabilities(names))
     found = device()
     if found is None:
-        raise NeedsGpu(f"{about} compiles for {' '.join(names) or 'no architecture'}; running needs a GPU")
+        done = f"compiles for {' '.join(names)}; " if names else ""
+        raise NeedsGpu(f"{about}: {done}running a kernel needs {a_gpu()}")
     import torch
 
     x = torch.arange(4096, device=found, dtype=torch.float32)

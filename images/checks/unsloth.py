@@ -5,6 +5,7 @@ from _common import main, need_device, require
 
 def check() -> str:
     """Its import asks for a GPU before anything else."""
+    require("torch")
     version = require("unsloth")
     found = need_device()
     from unsloth import FastLanguageModel

@@ -106,7 +106,12 @@ class VenvEngine:
         places = plans.on_host(plan, folders)
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         path = f"{self._environment / 'bin'}:{os.environ.get('PATH', os.defpath)}"
-        variables = {**inherited, **dict(plans.environment(plan, places)), **_gpus(plan), "PATH": path}
+        # What the target says of its environment's folder is of this one here.
+        wanted = {
+            name: value.replace(plans.ENVIRONMENT, str(self._environment))
+            for name, value in plans.environment(plan, places)
+        }
+        variables = {**inherited, **wanted, **_gpus(plan), "PATH": path}
         return ProcessRequest(
             command=plans.command(plan, places),
             environment=tuple(

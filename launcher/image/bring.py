@@ -14,7 +14,7 @@ from launcher import paths, settings
 from launcher.errors import FetchError, ProgramError
 from launcher.image import download, uv, wheels
 from launcher.lock import LockedPackage
-from launcher.manifest import Target, UrlWheel
+from launcher.manifest import DRIVERS, Driver, Target, UrlWheel
 from launcher.progress import Progress
 
 
@@ -69,15 +69,23 @@ def bring(missing: Mapping[LockedPackage, Path], target: Target, *, progress: Pr
 
 def _advice(problems: Iterable[LockedPackage], target: Target) -> str:
     """What to do about files that did not come; one that is optional need not come."""
-    own = {wheel.filename: wheel.url for wheel in target.wheels}
+    own = _named(target)
     by_hand = [package for package in problems if package.filename in own]
     if not by_hand:
         return "repeat the command: what has come is kept"
-    places = " and ".join(own[package.filename] for package in by_hand)
+    places = " and ".join(own[package.filename].url for package in by_hand)
     text = f"download {places} by other means into {paths.cache() / 'wheels'}, and repeat"
-    if all(package.name in target.optional for package in problems):
-        text += f"; or go on without: {' '.join(f'--without {package.name}' for package in by_hand)}"
+    drivers = {driver.filename for driver in target.drivers}
+    names = [DRIVERS if package.filename in drivers else package.name for package in problems]
+    if set(names) <= set(target.optional):
+        text += f"; or go on without: {' '.join(f'--without {name}' for name in dict.fromkeys(names))}"
     return text
+
+
+def _named(target: Target) -> dict[str, UrlWheel | Driver]:
+    """File name -> what the manifest itself says of a file."""
+    named: tuple[UrlWheel | Driver, ...] = (*target.wheels, *target.drivers)
+    return {each.filename: each for each in named}
 
 
 def _local(packages: Iterable[LockedPackage]) -> Iterable[_Source]:
@@ -100,7 +108,7 @@ def _remote(
     Raises:
         FetchError: an index does not answer, or knows a package not at all.
     """
-    own = {wheel.filename: wheel for wheel in target.wheels}
+    own = _named(target)
     try:
         listed = [package for package in packages if package.filename not in own]
         offered = wheels.offered([(p.name, p.version) for p in listed], target) if listed else []
@@ -115,7 +123,7 @@ def _remote(
     problems: dict[LockedPackage, str] = {}
     for package in packages:
         if package.filename in own:
-            sources.append(_own_wheel(package, own[package.filename], target))
+            sources.append(_own_file(package, own[package.filename], target))
         elif package.sha256 in by_hash:
             file = by_hash[package.sha256]
             sources.append(_Source(package=package, url=file.url, size=file.size))
@@ -124,15 +132,16 @@ def _remote(
     return sources, problems
 
 
-def _own_wheel(package: LockedPackage, wheel: UrlWheel, target: Target) -> _Source:
-    """A wheel that the manifest names: from the user's indexes when they have it, they may be a mirror."""
-    try:
-        for file in wheels.offered([(package.name, package.version)], target):
-            if file.sha256 == package.sha256:
-                return _Source(package=package, url=file.url, size=file.size)
-    except ProgramError:
-        pass  # not on an index, which is why the manifest names its address
-    return _Source(package=package, url=wheel.url, size=None)
+def _own_file(package: LockedPackage, named: UrlWheel | Driver, target: Target) -> _Source:
+    """A file that the manifest names. A wheel comes from the user's indexes if they have it: mirrors may."""
+    if isinstance(named, UrlWheel):
+        try:
+            for file in wheels.offered([(package.name, package.version)], target):
+                if file.sha256 == package.sha256:
+                    return _Source(package=package, url=file.url, size=file.size)
+        except ProgramError:
+            pass  # not on an index, which is why the manifest names its address
+    return _Source(package=package, url=named.url, size=None)
 
 
 def _download_all(

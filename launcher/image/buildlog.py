@@ -88,6 +88,8 @@ def title(command: str) -> str:
     layer = _LAYER.search(command)
     if layer is not None:
         return f"layer {layer['layer']}"
+    if "dpkg --install" in command:
+        return "drivers"
     if "apt" in command and command.startswith("RUN"):
         return "system packages"
     if command.startswith("FROM"):

@@ -152,12 +152,14 @@ def request(inputs: Inputs, name: str, left_out: Sequence[str], *, gpu: bool = F
         gpu: NVIDIA GPUs are here, and the container gets them.
     """
     locks = ":".join(f"/launch/locks/{part.file_name}" for part in inputs.lock.layers)
+    drivers = f"/launch/locks/{inputs.lock.drivers.file_name}" if inputs.lock.drivers else ""
     devices = inputs.target.devices
     return {
         "command": ["python", f"/launch/checks/{name}.py"],
         "environment": {
             **{"HOME": "/tmp/home", "USER": "launch", "LOGNAME": "launch", "TMPDIR": "/tmp"},  # noqa: S108
-            **{"TARGET": inputs.target.name, "LOCKS": locks, "WITHOUT": " ".join(left_out)},
+            **{"TARGET": inputs.target.name, "LOCKS": locks, "DRIVERS": drivers},
+            "WITHOUT": " ".join(left_out),
             **{"CUDA": devices.cuda, "ARCHITECTURES": " ".join(devices.architectures)},
             **{"MINIMUM": " ".join(f"{package}={least}" for package, least in devices.minimum)},
             **({"GPU_PRESENT": "1"} if gpu else {}),

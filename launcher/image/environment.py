@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -73,7 +73,8 @@ def ensure(target: Target, target_lock: TargetLock, *, progress: Progress) -> En
         if done is not None:
             return done
         _create(target, folder(target_lock))
-        view = fetch.fetch(target, target_lock, progress=progress)
+        # The drivers are the machine's own here.
+        view = fetch.fetch(target, replace(target_lock, drivers=None), progress=progress)
         _fill(target, target_lock, view.folder, progress)
         (folder(target_lock) / _MARKER).write_text(f"lock {target_lock.digest}\n", encoding="utf-8")
     return Environment(folder=folder(target_lock), python=folder(target_lock) / "bin" / "python")

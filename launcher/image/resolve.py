@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from launcher.errors import LockError, ProgramError
 from launcher.image import uv, wheels
-from launcher.lock import BUILD, Lock, LockedPackage, partition
-from launcher.manifest import Target, UrlWheel, lock_inputs_digest
+from launcher.lock import BUILD, Lock, LockedPackage, of_drivers, partition
+from launcher.manifest import DRIVERS, Target, UrlWheel, lock_inputs_digest
 from launcher.progress import Progress
 
 #: ``--upgrade`` with this instead of a name moves everything.
@@ -69,7 +69,8 @@ def resolve(
         LockError: it does not resolve; carries what uv said.
     """
     upgrade = tuple(upgrade)
-    kept = {package.name: package for lock in previous if lock.layer != BUILD for package in lock.packages}
+    layered = [lock for lock in previous if lock.layer not in (BUILD, DRIVERS)]
+    kept = {package.name: package for lock in layered for package in lock.packages}
     rules = _rules(family)
     task = f"lock {', '.join(target.name for target in family)}"
     layers = {(layer.owner, layer.name): layer for target in family for layer in target.layers}
@@ -94,7 +95,13 @@ def resolve(
     progress.finish(task)
     digest = lock_inputs_digest(tuple(family))
     tool = f"uv {uv.version()}, Python {family[0].python}, {uv.platform(family[0])}"
-    return tuple(replace(lock, manifest_digest=digest, tool=tool) for lock in locks)
+    resolved = [replace(lock, manifest_digest=digest, tool=tool) for lock in locks]
+    named = [
+        of_drivers(target, manifest_digest=digest, tool=tool)
+        for target in family
+        if target.drivers_owner == target.name
+    ]
+    return (*resolved, *named)
 
 
 def _rules(family: Sequence[Target]) -> _Rules:

@@ -8,11 +8,23 @@ from pathlib import Path
 
 from launcher import memo, paths
 from launcher.errors import ManifestError
-from launcher.manifest.target import Base, Devices, Layer, Manifest, Target, UrlWheel, lock_inputs_digest
+from launcher.manifest.target import (
+    DRIVERS,
+    Base,
+    Devices,
+    Driver,
+    Layer,
+    Manifest,
+    Target,
+    UrlWheel,
+    lock_inputs_digest,
+)
 
 __all__ = [
+    "DRIVERS",
     "Base",
     "Devices",
+    "Driver",
     "Layer",
     "Manifest",
     "Target",

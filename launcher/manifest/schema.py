@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from launcher.errors import ManifestError
-from launcher.manifest.target import Base, Devices, Layer, Manifest, Target, UrlWheel
+from launcher.manifest.target import DRIVERS, Base, Devices, Driver, Layer, Manifest, Target, UrlWheel
 
 
 def _requirement(text: str) -> str:
@@ -56,6 +56,15 @@ class _Wheel(_Strict):
     evidence: str = Field(min_length=1)
 
 
+class _Driver(_Strict):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]+$")
+    version: str
+    url: str = Field(pattern=r"^https://.+\.deb$")
+    sha256: Sha256
+    licence: str = Field(min_length=1)
+    evidence: str = Field(min_length=1)
+
+
 Architecture = Annotated[str, Field(pattern=r"^(sm|compute)_[0-9]{2,3}[af]?$")]
 Capability = Annotated[str, Field(pattern=r"^[1-9][0-9]?\.[0-9]$")]
 
@@ -91,6 +100,7 @@ class _Target(_Strict):
     exclude: list[str] = []
     optional: list[str] = []
     wheels: list[_Wheel] = []
+    drivers: list[_Driver] = []
     build_requires: list[RequirementText] = []
     env: dict[str, str] = {}
     devices: _Devices | None = None
@@ -168,12 +178,16 @@ def _completeness_problems(model: _Manifest) -> list[str]:
             f"targets.{name}.layers: the name {layer!r} appears twice"
             for layer in sorted({layer for layer in layers if layers.count(layer) > 1})
         ]
-        if "build" in layers:
-            problems.append(f"targets.{name}.layers: the name 'build' is taken by the build requirements")
+        problems += [
+            f"targets.{name}.layers: the name {taken!r} is taken by {what}"
+            for taken, what in (("build", "the build requirements"), (DRIVERS, "the user-mode drivers"))
+            if taken in layers
+        ]
         roots = {
             canonicalize_name(Requirement(pin).name)
             for _, member in chain for layer in member.layers for pin in layer.pins
         }  # fmt: skip
+        drivers = [driver for _, member in chain for driver in member.drivers]
         for _, member in chain:
             problems += [
                 f"targets.{name}.wheels: {wheel.name} is a URL wheel that no layer pins"
@@ -188,7 +202,7 @@ def _completeness_problems(model: _Manifest) -> list[str]:
             problems += [
                 f"targets.{name}.optional: {optional} is optional, and no layer pins it"
                 for optional in member.optional
-                if canonicalize_name(optional) not in roots
+                if canonicalize_name(optional) not in roots and not (optional == DRIVERS and drivers)
             ]
             problems += [
                 f"targets.{name}.devices.minimum: {package} has a minimum, and no layer pins it"
@@ -253,6 +267,12 @@ def _flatten(name: str, model: _Manifest, done: dict[str, Target]) -> None:
             for _, member in chain
             for wheel in member.wheels
         ),
+        drivers=tuple(
+            Driver(**driver.model_dump(exclude={"evidence"}))
+            for _, member in chain
+            for driver in member.drivers
+        ),
+        drivers_owner=next((owner for owner, member in reversed(chain) if member.drivers), ""),
         build_requires=joined("build_requires"),
         build_owner=next((owner for owner, member in reversed(chain) if member.build_requires), ""),
         env=tuple(sorted(env.items())),

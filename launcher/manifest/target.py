@@ -5,8 +5,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
+from urllib.parse import unquote
 
 from launcher.errors import UsageError
+
+#: The name that all drivers of a target go by: of their lock, and where they are left out.
+DRIVERS = "drivers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,32 @@ class UrlWheel:
     @property
     def filename(self) -> str:
         """The file's name with ``%2B`` undone."""
-        return self.url.rsplit("/", 1)[1].replace("%2B", "+").replace("%2b", "+")
+        return _filename(self.url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """A package of the system that the base's archive does not have, or too old: one .deb file, by its hash.
+
+    Attributes:
+        name: of the package.
+        licence: that it states.
+    """
+
+    name: str
+    version: str
+    url: str
+    sha256: str
+    licence: str
+
+    @property
+    def filename(self) -> str:
+        """The file's name with ``%2B`` undone."""
+        return _filename(self.url)
+
+
+def _filename(url: str) -> str:
+    return unquote(url.rsplit("/", 1)[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +114,10 @@ class Target:
         glibc: the newest glibc that a wheel may ask for, i.e. the base image's own.
         overrides: requirements that replace what packages ask for.
         exclude: distributions that may never enter, e.g. generic triton beside Intel's.
-        optional: distributions that an image may be built without; nothing else in it needs them.
+        optional: distributions that an image may be built without, and :data:`DRIVERS`. Such an image is for
+            what can be shown without them.
+        drivers: user-mode drivers, installed with the system packages.
+        drivers_owner: the target whose lock names them (it, or one that it extends); empty: none.
         build_requires: what source-only packages are built with.
         build_owner: the target whose build lock it uses (it, or one that it extends); empty when
             there are no build requirements.
@@ -106,6 +138,8 @@ class Target:
     exclude: tuple[str, ...]
     optional: tuple[str, ...]
     wheels: tuple[UrlWheel, ...]
+    drivers: tuple[Driver, ...]
+    drivers_owner: str
     build_requires: tuple[str, ...]
     build_owner: str
     env: tuple[tuple[str, str], ...]

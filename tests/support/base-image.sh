@@ -2,14 +2,17 @@
 # A stand-in for the base image `debian:bookworm-slim`, made from packages alone, for machines
 # that reach no image registry. Does nothing if the tag exists. Prints the image's ID.
 #
-#   tests/support/base-image.sh [TAG]      # default: finetune-base:bookworm
+#   tests/support/base-image.sh [TAG [PYTHON]]   # default: finetune-base:bookworm
+#
+# PYTHON, e.g. 3.12, puts that Python of this machine into /usr/local, for targets whose own base
+# has another one than bookworm. It is found by `uv python find`; no package registry has it.
 #
 # Needs a Docker engine that answers (see engine.sh) and, to make the image, Debian and root.
 # The same packages give the same ID, on every machine: nothing of the machine or of the clock
-# gets in.
+# gets in, unless a Python does.
 set -euo pipefail
 
-readonly TAG="${1:-finetune-base:bookworm}"
+readonly TAG="${1:-finetune-base:bookworm}" PYTHON="${2:-}"
 # No file is newer than this. Not 0: zip files, so Python wheels too, cannot say a time before 1980.
 export SOURCE_DATE_EPOCH=1735689600 # 2025-01-01
 
@@ -60,6 +63,26 @@ Apt::AutoRemove::SuggestsImportant "false";
 APT
 }
 
+# The folder of the machine's own Python, in which bin/ and lib/ are.
+python_prefix() {
+  local uv="${UV:-$(dirname "$0")/../../.venv/bin/uv}" found
+  # pyenv's stand-ins on the PATH run nothing but the version that it is told.
+  if command -v pyenv >/dev/null; then PYENV_VERSION="$(pyenv latest "$PYTHON")" && export PYENV_VERSION; fi
+  found="$("$uv" python find --no-project --no-python-downloads "$PYTHON")" ||
+    { say "error: no Python $PYTHON on this machine: uv python install $PYTHON"; exit 1; }
+  "$found" -c 'import sys; print(sys.base_prefix)'
+}
+
+# Beside the root's own files, dated back as they are. Python finds its modules from its own place.
+add_python() {
+  local prefix
+  prefix="$(python_prefix)"
+  tar --append --file "$1" --directory "$prefix" --transform 's,^,usr/local/,S' --owner 0 --group 0 \
+    --sort name --mtime "@$SOURCE_DATE_EPOCH" --exclude __pycache__ --exclude test --exclude '*.a' \
+    "bin/python$PYTHON" "include/python$PYTHON" "lib/python$PYTHON" \
+    "lib/libpython$PYTHON.so.1.0" 2>&1
+}
+
 # Sent in the format of `docker save`, whose configuration is ours to write: `docker import` would
 # put the time of day into it.
 load_image() {
@@ -84,6 +107,7 @@ if ! image_id >/dev/null; then
   install_mmdebstrap
   say "making $TAG"
   make_root "$work/layer.tar" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+  if [[ -n $PYTHON ]]; then add_python "$work/layer.tar" >&2; fi
   load_image "$work"
 fi
 image_id

@@ -338,7 +338,9 @@ def test_images_say_what_they_are_for() -> None:
 def test_the_check_of_an_image_is_told_the_record(tmp_path: Path) -> None:
     def environment(name: str) -> dict[str, str]:
         target = manifest.shipped().target(name)
-        inputs = SimpleNamespace(target=target, lock=SimpleNamespace(layers=()), folder=tmp_path)
+        inputs = SimpleNamespace(
+            target=target, lock=SimpleNamespace(layers=(), drivers=None), folder=tmp_path
+        )
         told: dict[str, str] = check.request(inputs, "device", ())["environment"]  # type: ignore[arg-type]
         return told
 
@@ -359,10 +361,11 @@ class NeedsGpu(Exception):  # noqa: N818
 @pytest.fixture
 def part_of(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Callable[..., Any]]:
     """``part_of(check, function)``: one function of a check's program, which is not run."""
-    shared = ("Failed", "NeedsGpu", "canonical", "device", "main", "require")
+    shared = ("Failed", "NeedsGpu", "a_gpu", "canonical", "device", "main", "require")
     common = SimpleNamespace(**dict.fromkeys(shared, lambda *_: None))
     common.Failed, common.NeedsGpu = Failed, NeedsGpu
     monkeypatch.setitem(sys.modules, "_common", common)
+    monkeypatch.syspath_prepend(checkout / "images" / "checks" / "shared")
 
     def found(check: str, function: str) -> Callable[..., Any]:
         part = runpy.run_path(str(checkout / "images" / "checks" / f"{check}.py"))[function]

@@ -12,6 +12,7 @@ from launcher.cli import ui
 from launcher.difference import SYSTEM, Change, Difference, Side, Sum, Total
 from launcher.errors import UsageError
 from launcher.lock import BUILD
+from launcher.manifest import DRIVERS
 
 # How a package changed -> mark, colour, the word in sentences.
 _HOW = {
@@ -27,6 +28,7 @@ _HOW = {
 # Why a layer can be on one side alone.
 _BESIDE = {
     SYSTEM: "a lock says nothing of system packages",
+    DRIVERS: "an image has the drivers among its system packages",
     BUILD: "what sources are built with is in no image",
 }
 
