@@ -17,6 +17,13 @@ from _common import Failed, NeedsGpu, a_gpu, device
 STEPS = 5
 _WORDS = "red green blue round square small large cold warm soft hard near far old new quick slow".split()
 
+# As recipes start a trainer: 1.3.5 asks torch.distributed for the rank, which has to be there. Loopback by
+# address, because a container without network cannot resolve its own name.
+_TORCHRUN = (
+    *("-m", "torch.distributed.run", "--nnodes", "1", "--nproc_per_node", "1"),
+    *("--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "--local_addr", "127.0.0.1"),
+)
+
 # What every trainer of FlagEmbedding gets: one process, the whole data set in each step.
 _SWITCHES = {
     "max_steps": STEPS,
@@ -104,12 +111,12 @@ def train(folder: Path, module: str, switches: dict[str, Any], **more: Any) -> l
     }
     found = device()
     if found is None:
-        given["use_cpu"] = True
+        given |= {"use_cpu": True, "ddp_backend": "gloo"}
     elif found == "xpu":
         given["bf16"] = True  # fp16 takes a gradient scaler, which asks for fp64: not every Intel GPU has it
     arguments = [part for key, value in given.items() for part in (f"--{key}", str(value))]
     done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, *_TORCHRUN, "-m", module, *arguments],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")},
         capture_output=True,
         text=True,
