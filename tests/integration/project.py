@@ -6,7 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from launcher import lock, manifest
+from launcher import lock, manifest, process
 from launcher.image import inputs
 from launcher.lock import Lock, LockedPackage
 
@@ -30,6 +30,16 @@ pins = ["tiny-lower=={lower}"]
 [[targets.tiny.layers]]
 name = "upper"
 pins = ["tiny-upper=={upper}"]
+"""
+
+DRIVERS = """
+[[targets.tiny.drivers]]
+name = "tiny-driver"
+version = "{version}"
+url = "https://drivers.invalid/{filename}"
+sha256 = "{sha256}"
+licence = "MIT"
+evidence = "made here"
 """
 
 
@@ -56,6 +66,24 @@ def _wheel(folder: Path, name: str, version: str) -> LockedPackage:
     return LockedPackage(name=name.replace("_", "-"), version=version, filename=wheel.name, sha256=sha256)
 
 
+def _deb(folder: Path, version: str) -> LockedPackage:
+    """A package of one library's name, as dpkg takes it."""
+    root = folder / "root"
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "usr/lib/libtiny_driver.so.1").write_text(f"not a library: {version}\n")
+    (root / "usr/share/doc/tiny-driver").mkdir(parents=True)
+    (root / "usr/share/doc/tiny-driver/copyright").write_text("MIT\n")
+    (root / "usr/share/doc/tiny-driver/changelog").write_text("long\n")
+    control = f"Package: tiny-driver\nVersion: {version}\nArchitecture: amd64\nMaintainer: T <t@t.invalid>\n"
+    (root / "DEBIAN/control").write_text(f"{control}Description: for a test\n")
+    deb = folder / f"tiny-driver_{version}_amd64.deb"
+    process.run(["dpkg-deb", "--build", "--root-owner-group", str(root), str(deb)])
+    shutil.rmtree(root)
+    sha256 = hashlib.sha256(deb.read_bytes()).hexdigest()
+    return LockedPackage(name="tiny-driver", version=version, filename=deb.name, sha256=sha256)
+
+
 class Project:
     """A folder images/ of its own, with one target of two layers."""
 
@@ -65,21 +93,30 @@ class Project:
         for name in (inputs.TEMPLATE, *inputs.TOOLS):
             shutil.copyfile(checkout / "images" / name, self.images / name)
 
-    def inputs(self, *, lower: str = "1.0", upper: str = "1.0") -> inputs.Inputs:
+    def inputs(
+        self, *, lower: str = "1.0", upper: str = "1.0", driver: str = "", without: tuple[str, ...] = ()
+    ) -> inputs.Inputs:
         """Write manifest, wheels, locks and Dockerfile for these versions; what was there is gone."""
+        shutil.rmtree(self.wheels, ignore_errors=True)
         text = MANIFEST.format(lower=lower, upper=upper, zeros="0" * 64)
+        if driver:
+            made = _deb(self.wheels / manifest.DRIVERS, driver)
+            text = text.replace("checks = []", 'checks = []\noptional = ["drivers"]')
+            text += DRIVERS.format(version=driver, filename=made.filename, sha256=made.sha256)
         (self.images / "manifest.toml").write_text(text)
         target = manifest.parse(text).target("tiny")
         digest = manifest.lock_inputs_digest((target,))
         (self.images / "locks").mkdir(exist_ok=True)
         (self.images / "tiny").mkdir(exist_ok=True)
-        shutil.rmtree(self.wheels, ignore_errors=True)
+        if driver:
+            named = lock.of_drivers(target, manifest_digest=digest, tool="uv 0, tests")
+            (self.images / "locks" / named.file_name).write_text(lock.render(named))
         for layer, version in (("lower", lower), ("upper", upper)):
             package = _wheel(self.wheels / layer, f"tiny_{layer}", version)
-            made = Lock(
+            part = Lock(
                 owner="tiny", layer=layer, packages=(package,), manifest_digest=digest, tool="uv 0, tests"
             )
-            (self.images / "locks" / made.file_name).write_text(lock.render(made))
+            (self.images / "locks" / part.file_name).write_text(lock.render(part))
         locked = lock.load(self.images, target)
         (self.images / "tiny" / "Dockerfile").write_text(inputs.rendered(self.images, target, locked))
-        return inputs.load(self.images, target, base=self.base)
+        return inputs.load(self.images, target, base=self.base, without=without)

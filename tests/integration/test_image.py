@@ -82,6 +82,47 @@ def test_a_wrong_file_fails_the_build_and_leaves_nothing(
     assert list((tmp_path / "cache").glob("build-*")) == []
 
 
+def test_drivers_are_installed_by_their_hashes(project: Project, engine: Any) -> None:
+    what = project.inputs(driver="1.2-1")
+    done = builds.build(engine, what, project.wheels, progress=Silent())
+    assert {"drivers", "system packages"} <= {*done.run, *done.cached}
+    script = "dpkg-query -W -f '${Version} ' tiny-driver; find /usr/share/doc/tiny-driver -type f; cat /usr/lib/libtiny*"
+    said = engine.containers.run(what.reference, ["bash", "-c", script], remove=True, network_mode="none")
+    assert said.decode() == "1.2-1 /usr/share/doc/tiny-driver/copyright\nnot a library: 1.2-1\n"
+
+
+def test_an_image_without_its_drivers_says_so(project: Project, engine: Any) -> None:
+    whole, partial = project.inputs(driver="1.3-1"), project.inputs(driver="1.3-1", without=("drivers",))
+    assert partial.reference != whole.reference
+    for deb in (project.wheels / "drivers").iterdir():
+        deb.unlink()
+    builds.build(engine, partial, project.wheels, progress=Silent())
+    image = inspect.find(engine, partial.reference)
+    assert image is not None
+    assert image.left_out == ("drivers",)
+    said = engine.containers.run(
+        partial.reference, ["bash", "-c", "ls /usr/lib/libtiny* 2>&1; true"], remove=True
+    )
+    assert b"No such file" in said
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_drivers_that_are_not_those_of_the_lock_fail_the_build(
+    project: Project, engine: Any, damage: str
+) -> None:
+    what = project.inputs(driver="1.4-1")
+    (deb,) = (project.wheels / "drivers").iterdir()
+    if damage == "changed":
+        deb.write_bytes(deb.read_bytes() + b"?")
+    else:
+        deb.unlink()
+    with pytest.raises(BuildError, match="drivers failed") as caught:
+        builds.build(engine, what, project.wheels, progress=Silent())
+    assert what.lock.drivers is not None
+    assert f"> {what.lock.drivers.packages[0].sha256}" in caught.value.why
+    assert inspect.find(engine, what.reference) is None
+
+
 def test_a_base_out_of_reach_is_named(project: Project, engine: Any) -> None:
     project.base = "finetune-no-such-base:1"
     with pytest.raises(BuildError) as caught:
