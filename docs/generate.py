@@ -23,7 +23,7 @@ import rich_click as click
 from launcher import errors, lock, manifest, paths, recipe
 from launcher.cli import root
 from launcher.image import fetch
-from launcher.lock import LockedPackage, TargetLock
+from launcher.lock import LockedPackage
 from launcher.recipe import Recipe
 
 DOCS = Path(__file__).resolve().parent
@@ -202,7 +202,7 @@ SPELLING = {
 
 
 #: The targets whose packages' files can be fetched and read here, what others extend first.
-READ = ("cpu", "cuda", "cuda-vllm")
+READ = ("cpu", "cuda", "cuda-vllm", "xpu")
 
 
 def named(text: str) -> str:
@@ -278,17 +278,6 @@ def licence_table(packages: Sequence[LockedPackage], optional: Collection[str]) 
     return table(["package", "version", "licence", "stated in"], rows)
 
 
-def unread_table(known: set[str], targets: Sequence[TargetLock]) -> str:
-    """The packages of other targets that the table above does not have."""
-    rows = []
-    seen = set(known)
-    for each in targets:
-        fresh = [package.name for package in each.packages if package.name not in seen]
-        seen.update(fresh)
-        rows.append([f"`{each.target}`", str(len(each.packages)), str(len(fresh)), ", ".join(fresh)])
-    return table(["target", "packages", "not above", "names"], rows)
-
-
 def blocks(page: str) -> dict[str, str]:
     """The generated parts of a page, by name."""
     return dict(re.findall(r"<!-- generated: (\S+) -->\n(.*?)<!-- end -->", page, flags=re.DOTALL))
@@ -311,7 +300,15 @@ def licence_page(page: str) -> str:
                 f"launch image fetch {name}, then make docs"
             )
         seen |= {package.name for package in fresh}
-    now["others"] = unread_table(seen, [each for name, each in locks.items() if name not in READ])
+    now["drivers"] = table(
+        ["package", "version", "licence", "target"],
+        [
+            [each.name, each.version, each.licence, f"`{target.name}`"]
+            for target in known.targets
+            if target.drivers_owner == target.name
+            for each in target.drivers
+        ],
+    )
     for name, text in now.items():
         pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         page = re.sub(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)

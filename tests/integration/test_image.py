@@ -86,7 +86,10 @@ def test_drivers_are_installed_by_their_hashes(project: Project, engine: Any) ->
     what = project.inputs(driver="1.2-1")
     done = builds.build(engine, what, project.wheels, progress=Silent())
     assert {"drivers", "system packages"} <= {*done.run, *done.cached}
-    script = "dpkg-query -W -f '${Version} ' tiny-driver; find /usr/share/doc/tiny-driver -type f; cat /usr/lib/libtiny*"
+    script = (
+        "dpkg-query -W -f '${Version} ' tiny-driver;"
+        "find /usr/share/doc/tiny-driver -type f; cat /usr/lib/libtiny*"
+    )
     said = engine.containers.run(what.reference, ["bash", "-c", script], remove=True, network_mode="none")
     assert said.decode() == "1.2-1 /usr/share/doc/tiny-driver/copyright\nnot a library: 1.2-1\n"
 
