@@ -1,0 +1,353 @@
+"""``launch doctor``: look at this machine from all sides at once, then say what it means for a run.
+
+Probes find facts (:mod:`launcher.app.examination`), judges turn them into lines (:mod:`launcher.diagnosis`);
+what breaks on the way is a line as well.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from launcher import compatibility, host, model, paths, recipe
+from launcher.app import examination
+from launcher.app.accelerators import Asked, gpus_of
+from launcher.app.examination import Devices, Examination, Seen
+from launcher.app.plan import Planned, pick_target
+from launcher.app.probes import Broken
+from launcher.cuda import Nvidia
+from launcher.diagnosis import engine as engines
+from launcher.diagnosis import gpus as cards
+from launcher.diagnosis import machine, network, storage
+from launcher.diagnosis.catalogue import CHECKS
+from launcher.diagnosis.facts import Answer, ModelFacts
+from launcher.diagnosis.lines import Line, bytes_of, failed, ok, skipped, unknown
+from launcher.errors import CheckError, LaunchError
+from launcher.host import limits, memory
+from launcher.intel import Intel
+from launcher.lock import TargetLock
+from launcher.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What ``launch doctor`` found.
+
+    Attributes:
+        target: that was looked at.
+        why: it was picked; empty: it was asked for by name.
+        engine: that runs would use, ``docker`` or ``venv``.
+        lines: in the order of the catalogue.
+        seconds: that it took.
+    """
+
+    target: str
+    why: str
+    engine: str
+    lines: tuple[Line, ...]
+    seconds: float
+
+
+def examine(
+    *, target: str | None, recipe_name: str | None, model_name: str | None, chosen: Settings
+) -> Report:
+    """Look at this machine for a target, a recipe and a model.
+
+    Args:
+        target: a name, ``auto``, or None: by the settings.
+        recipe_name: a recipe, whose targets and default model count; None: none.
+        model_name: a folder or an id of the hub; None: the recipe's default.
+        chosen: the user's settings.
+
+    Raises:
+        UsageError: there is no such target.
+        RecipeError: there is no such recipe, or it is not valid.
+    """
+    begin = time.monotonic()
+    found = recipe.load(recipe.find(recipe_name, paths.recipes())) if recipe_name else None
+    here = host.facts()
+    picked, why = pick_target(target, Asked(), chosen, found, here)
+    name = model_name or (found.model.default if found and found.model else None)
+    seen = examination.look(picked, here, chosen, name)
+    lines = {line.name: line for line in found_in(seen, why, here.kernel)}
+    return Report(
+        target=picked.name,
+        why=why,
+        engine="docker" if seen.container else "venv",
+        lines=tuple(lines[each] for each in CHECKS if each in lines),
+        seconds=time.monotonic() - begin,
+    )
+
+
+def judge(lines: Sequence[Line]) -> None:
+    """Raise when something failed; warnings and what was skipped pass.
+
+    Raises:
+        CheckError: all that failed.
+    """
+    bad = [line for line in lines if line.status == "failed"]
+    if bad:
+        raise CheckError(
+            f"{len(bad)} of {len(lines)} checks of this machine failed",
+            [f"{line.name}: {line.found}" for line in bad],
+            hint=bad[0].fix,
+        )
+
+
+def found_in(seen: Examination, why: str, kernel: str) -> tuple[Line, ...]:
+    """All lines of an examination; judging goes on where one judge breaks.
+
+    Args:
+        seen: what the probes found.
+        why: the target was picked; empty: it was asked for by name.
+        kernel: its release.
+    """
+    return (
+        *_of_the_target(seen, why),
+        *_of_the_engine(seen),
+        *_of_the_gpus(seen, kernel),
+        *_of_the_machine(seen),
+        *_of_the_disks(seen),
+        *_of_the_network(seen),
+    )
+
+
+def _guarded(
+    names: Sequence[str], fact: Any, say: Callable[[Any], Line | tuple[Line, ...]]
+) -> tuple[Line, ...]:
+    """The lines of a fact; each name is unknown when the probe or the judge broke."""
+    if isinstance(fact, Broken):
+        return tuple(unknown(name, fact.why) for name in names)
+    try:
+        lines = say(fact)
+    except Exception as error:  # noqa: BLE001 - a judge that breaks is a line, not the end of all others
+        return tuple(unknown(name, f"{type(error).__name__}: {error}") for name in names)
+    return (lines,) if isinstance(lines, Line) else lines
+
+
+def _of_the_target(seen: Examination, why: str) -> tuple[Line, ...]:
+    name = seen.target.name
+
+    def choice(found: Devices) -> Line:
+        said = f"{name}: {why or 'asked for'}"
+        if found.refused is None:
+            return ok("target", said)
+        return failed("target", f"{said}; {found.refused.message}", fix=found.refused.hint)
+
+    def libraries(found: TargetLock) -> Line:
+        versions = {package.name: package.version for package in found.packages}
+        wrong = compatibility.shipped().contradictions(versions)
+        if wrong:
+            return failed("libraries", "; ".join(wrong), target=name)
+        return ok("libraries", f"{len(versions)} packages, nothing known against them")
+
+    return (
+        *_guarded(["target"], seen.facts["devices"], choice),
+        *_guarded(["libraries"], seen.facts["lock"], libraries),
+    )
+
+
+_ENGINE = ("engine.storage", "engine.builder", "engine.rootless", "engine.disk", "image")
+
+
+def _of_the_engine(seen: Examination) -> tuple[Line, ...]:
+    wanted, target = seen.chosen.engine.value, seen.target
+
+    def answered(found: Seen | LaunchError) -> tuple[Line, ...]:
+        if isinstance(found, LaunchError):
+            return (
+                engines.engine(found, wanted=wanted == "docker"),
+                *(skipped(name, "no engine answers") for name in _ENGINE),
+            )
+        facts, image = found.engine, seen.image
+        nvidia = target.devices.kind == "nvidia"
+        lines = (
+            engines.engine(facts, wanted=True),
+            engines.storage(facts),
+            engines.builder(facts, image=image if seen.container else None),
+            engines.rootless(facts, nvidia=nvidia),
+            engines.disk(facts, image=image if seen.container else None, largest=target.max_size),
+        )
+        if not seen.container:
+            return (*lines, skipped("image", "runs take place without a container"))
+        if isinstance(found.image, LaunchError):
+            return (*lines, unknown("image", found.image.message))
+        return (*lines, engines.image(found.image, target=target.name))
+
+    def made(found: bool) -> Line:
+        return engines.environment(made=found, used=not seen.container, target=target.name)
+
+    return (
+        *_guarded(["engine"], seen.facts["engine"], answered),
+        *_guarded(["environment"], seen.facts["environment"], made),
+    )
+
+
+def _of_the_gpus(seen: Examination, kernel: str) -> tuple[Line, ...]:
+    kind = seen.target.devices.kind
+    other = f"the target {seen.target.name} does not use them"
+
+    def judged(found: Devices) -> tuple[Line, ...]:
+        have = found.host.cards
+        nvidia = isinstance(have, Nvidia) and found.host.nvidia > 0
+        return (
+            *(
+                _of_nvidia(seen, found, have)
+                if isinstance(have, Nvidia) and nvidia
+                else [skipped(name, "no GPU of NVIDIA here") for name in cards.NVIDIA]
+                if kind == "nvidia"
+                else [skipped(name, other) for name in cards.NVIDIA]
+            ),
+            *(
+                cards.intel_lines(have, kernel=kernel, container=seen.container)
+                if isinstance(have, Intel)
+                else [skipped(name, "no GPU of Intel here") for name in cards.INTEL]
+                if kind == "intel"
+                else [skipped(name, other) for name in cards.INTEL]
+            ),
+        )
+
+    names = cards.NVIDIA if kind == "nvidia" else cards.INTEL if kind == "intel" else ()
+    return _guarded([*names], seen.facts["devices"], judged)
+
+
+def _of_nvidia(seen: Examination, found: Devices, have: Nvidia) -> tuple[Line, ...]:
+    target, there = seen.target, seen.known("engine")
+    engine = there.engine if isinstance(there, Seen) else None
+    locked = seen.known("lock")
+    versions = {package.name: package.version for package in locked.packages} if locked else {}
+    least = compatibility.shipped().least(versions)
+    used = gpus_of(found.gpus, found.host)
+    return (
+        cards.nvidia_driver(have, target),
+        cards.nvidia_runtime(engine, container=seen.container),
+        cards.nvidia_capability(have, used, target, least),
+        *_guarded(["nvidia.ecc"], found.health, cards.nvidia_ecc),
+        *_guarded(["nvidia.memory"], found.health, cards.nvidia_memory),
+    )
+
+
+def _of_the_machine(seen: Examination) -> tuple[Line, ...]:
+    trains, weights = seen.target.devices.kind == "none", _model(seen).size
+    wanted = bytes_of(seen.chosen.shm_size.value or seen.target.devices.shm_size)
+    ram, container = seen.known("memory"), seen.container
+    answers = tuple(each for each in seen.facts.values() if isinstance(each, Answer))
+    return (
+        *_guarded(["cpu"], seen.facts["cpu"], lambda found: machine.cpu(found, trains=trains)),
+        *_guarded(
+            ["memory"],
+            seen.facts["memory"],
+            lambda found: machine.memory(found, weights=weights, trains=trains),
+        ),
+        *_guarded(
+            ["shm"],
+            seen.facts["shm"],
+            lambda found: machine.shm(found, wanted=wanted, container=container, ram=ram),
+        ),
+        *_guarded(LIMITS, seen.facts["limits"], lambda found: machine.limits(found, container=container)),
+        *_guarded(["clock"], answers, lambda found: machine.clock(time.time(), found)),
+    )
+
+
+LIMITS = ("limits.nofile", "limits.memlock", "limits.stack")
+
+
+def _model(seen: Examination) -> ModelFacts:
+    """The model with its size, which the hub may have said; an unnamed one when there is none."""
+    found = seen.known("model")
+    if not isinstance(found, ModelFacts):
+        return ModelFacts(name="", present=True)
+    said = seen.known("model.size")
+    return found if found.present or not said else replace(found, size=said)
+
+
+def _of_the_disks(seen: Examination) -> tuple[Line, ...]:
+    weights, image = _model(seen).size, seen.image
+    done = seen.known("environment") if not seen.container else image is None or image.built
+    needed = 0 if done else seen.target.max_size or 0
+    hub = seen.known("hub")
+    reachable = not seen.settings.hub_offline and isinstance(hub, Answer) and hub.reached
+
+    def named(found: ModelFacts | None) -> Line:
+        return storage.model(found and _model(seen), reachable=reachable)
+
+    def fits(found: Any) -> Line:
+        return storage.models(found, _model(seen))
+
+    return (
+        *_guarded(
+            ["disk.output"], seen.facts["output"], lambda found: storage.output(found, weights=weights)
+        ),
+        *_guarded(["disk.cache"], seen.facts["cache"], lambda found: storage.cache(found, needed=needed)),
+        *_guarded(["disk.models"], seen.facts["models"], fits),
+        *_guarded(["model"], seen.facts["model"], named),
+        *_guarded(["token"], seen.facts["token"], storage.token),
+    )
+
+
+def _of_the_network(seen: Examination) -> tuple[Line, ...]:
+    settings, image = seen.settings, seen.image
+
+    def asked(name: str, *probes: str, not_asked: str = "") -> tuple[Line, ...]:
+        answers = tuple(_answer(seen.facts[each], each) for each in probes if each in seen.facts)
+        return _guarded([name], answers, lambda found: network.reach(name, found, not_asked=not_asked))
+
+    wheels = [name for name in seen.facts if name.startswith("wheels ")]
+    here = "the image is here" if image and image.built else ""
+    return (
+        *_guarded(["network.settings"], settings, network.settings_line),
+        *asked("network.hub", "hub", not_asked=settings.hub_offline and f"{settings.hub_offline} is set"),
+        *asked(
+            "network.packages",
+            "packages",
+            not_asked=settings.packages_offline and f"{settings.packages_offline} is set",
+        ),
+        *asked("network.wheels", *wheels, not_asked="" if wheels else "none is missing"),
+        *asked("network.images", "images", not_asked=here if seen.container else "runs need no image"),
+    )
+
+
+def _answer(fact: Any, name: str) -> Answer:
+    """An answer; one that did not come in time, or at all, is no answer from that place."""
+    if isinstance(fact, Answer):
+        return fact
+    return Answer(host=name.removeprefix("wheels "), reached=False, why=getattr(fact, "why", "no answer"))
+
+
+def preflight(planned: Planned) -> tuple[Line, ...]:
+    """The lines that are quick and local, for a start: disk, RAM, shared memory, limits, clock.
+
+    Nothing is asked over a network or of an engine; it takes a few milliseconds and raises nothing.
+    """
+    plan, container = planned.plan, planned.plan.engine == "docker"
+    trains = planned.plan.access.gpus == "" and not planned.plan.access.devices
+    wanted = bytes_of(plan.access.shm_size)
+    weights = _tried(lambda: model.size(plan.model) if plan.model else 0)
+    weights = 0 if isinstance(weights, Broken) else weights
+    ram = _tried(memory.facts)
+    known = None if isinstance(ram, Broken) else ram
+    folder = plan.output or paths.runs()
+    return (
+        *_guarded(
+            ["disk.output"],
+            _tried(lambda: memory.disk(folder)),
+            lambda found: storage.output(found, weights=weights),
+        ),
+        *_guarded(["memory"], ram, lambda found: machine.memory(found, weights=weights, trains=trains)),
+        *_guarded(
+            ["shm"],
+            _tried(memory.shared),
+            lambda found: machine.shm(found, wanted=wanted, container=container, ram=known),
+        ),
+        *_guarded(LIMITS, _tried(limits.facts), lambda found: machine.limits(found, container=container)),
+        *_guarded(["clock"], (), lambda found: machine.clock(time.time(), found)),
+    )
+
+
+def _tried(probe: Callable[[], T]) -> T | Broken:
+    try:
+        return probe()
+    except Exception as error:  # noqa: BLE001 - as in _guarded
+        return Broken(why=f"{type(error).__name__}: {error}")
