@@ -1,7 +1,6 @@
 """Generate the reference pages from what they describe: verbs, recipes, exit codes, licences.
 
-    python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, the tables of docs/licenses.md,
-                                        docs/doctor.md
+    python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, the tables of other pages
     python docs/generate.py --check     fails when one of them is stale; writes nothing
 
 The licences are read from the packages' files in the cache (``launch image fetch`` brings them). Without them
@@ -42,8 +41,8 @@ ADVICE = {
     "FetchError": "Repeat: what has come is kept. [Mirrors, proxies, files by hand]"
     "(images.md#mirrors-proxies-certificates)",
     "BuildError": "The message holds the end of the failed step's output. [Building](images.md#build)",
-    "CheckError": "The image or the environment is not what its lock says, or does not train: make it anew. Of "
-    "`launch doctor`: each line [says what fixes it](doctor.md)",
+    "CheckError": "The image or the environment is not what its lock says, or does not train: make it anew. "
+    "`launch doctor` says [with each line](doctor.md) what fixes it",
     "EngineError": "Start Docker, or run without a container: `--engine venv`",
     "ImageMissingError": "`launch image build TARGET`, or `--engine venv`",
     "DeviceError": "`--target cpu`, other `--gpus`, or load the card's kernel driver",
@@ -328,45 +327,20 @@ def filled(page: str, parts: Mapping[str, str]) -> str:
 
 def doctor_page(page: str) -> str:
     """docs/doctor.md with the tables of checks and of what goes together made anew."""
-    known = compatibility.shipped()
-    checks = [
-        [
-            f"`{check.name}`",
-            check.about,
-            "; ".join(
-                f"{status}: {meaning}"
-                for status, meaning in (("warning", check.warning), ("failed", check.failed))
-                if meaning
-            )
-            or "always ok",
-            re.sub(r"\{(\w+)\}", lambda m: m[1].upper(), check.fix.replace("{{", "{").replace("}}", "}")),
-        ]
-        for check in CHECKS.values()
-    ]
-    rows = [
-        *(
-            [f"CUDA {each.version}", f"driver {each.linux.oldest}; its own is {each.linux.own}", each.source]
-            for each in known.toolkits
-        ),
-        *(
-            [f"{each.package} {each.versions}", f"compute capability {each.least}", each.source]
-            for each in known.kernels
-        ),
-        *(
-            [each.name, f"Linux {'.'.join(map(str, each.since))}", each.source]
-            for each in known.families
-            if each.since
-        ),
-        *(
-            [f"{each.package} {each.versions}", f"{each.needs}: {each.why}", each.source]
-            for each in known.pairs
-        ),
-    ]
-    parts = {
-        "checks": table(["check", "looks at", "means", "fix"], checks),
-        "compatibility": table(["what", "needs", "source"], rows),
-    }
-    return filled(page, parts)
+    checks = []
+    for check in CHECKS.values():
+        meanings = {"warning": check.warning, "failed": check.failed}
+        means = "; ".join(f"{status}: {text}" for status, text in meanings.items() if text)
+        values = re.findall(r"(?<!\{)\{(\w+)\}", check.fix)
+        fix = check.fix.format(**{name: name.upper() for name in values})
+        checks.append([f"`{check.name}`", check.about, means or "always ok", fix])
+    return filled(
+        page,
+        {
+            "checks": table(["check", "looks at", "means", "fix"], checks),
+            "compatibility": table(["what", "needs", "source"], compatibility.shipped().rows()),
+        },
+    )
 
 
 def name_and_version(package: LockedPackage) -> tuple[str, str]:

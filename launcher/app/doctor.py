@@ -4,13 +4,14 @@ Probes find facts (:mod:`launcher.app.examination`), judges turn them into lines
 what breaks on the way is a line as well.
 """
 
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from launcher import compatibility, host, model, paths, recipe
-from launcher.app import examination
+from launcher.app import examination, probes
 from launcher.app.accelerators import Asked, gpus_of
 from launcher.app.examination import Devices, Examination, Seen
 from launcher.app.plan import Planned, pick_target
@@ -23,7 +24,7 @@ from launcher.diagnosis.catalogue import CHECKS
 from launcher.diagnosis.facts import Answer, ModelFacts
 from launcher.diagnosis.lines import Line, bytes_of, failed, ok, skipped, unknown
 from launcher.errors import CheckError, LaunchError
-from launcher.host import limits, memory
+from launcher.host import Host, limits, memory
 from launcher.intel import Intel
 from launcher.lock import TargetLock
 from launcher.settings import Settings
@@ -67,11 +68,11 @@ def examine(
     """
     begin = time.monotonic()
     found = recipe.load(recipe.find(recipe_name, paths.recipes())) if recipe_name else None
-    here = host.facts()
+    here, trouble = _here()
     picked, why = pick_target(target, Asked(), chosen, found, here)
     name = model_name or (found.model.default if found and found.model else None)
     seen = examination.look(picked, here, chosen, name)
-    lines = {line.name: line for line in found_in(seen, why, here.kernel)}
+    lines = {line.name: line for line in found_in(seen, trouble or why, here.kernel)}
     return Report(
         target=picked.name,
         why=why,
@@ -79,6 +80,15 @@ def examine(
         lines=tuple(lines[each] for each in CHECKS if each in lines),
         seconds=time.monotonic() - begin,
     )
+
+
+def _here() -> tuple[Host, str]:
+    """The machine, or one without GPUs and why nobody knows better: a driver may hang, or trees be closed."""
+    found = probes.gather({"host": host.facts}, patience=examination.ANSWER)["host"]
+    if isinstance(found, Host):
+        return found, ""
+    unseen = Host(cpus=1, memory=0, nvidia=0, intel=0, render_groups=(), kernel=platform.release())
+    return unseen, f"the GPUs could not be counted ({getattr(found, 'why', 'no answer')})"
 
 
 def judge(lines: Sequence[Line]) -> None:
@@ -134,7 +144,7 @@ def _of_the_target(seen: Examination, why: str) -> tuple[Line, ...]:
         said = f"{name}: {why or 'asked for'}"
         if found.refused is None:
             return ok("target", said)
-        return failed("target", f"{said}; {found.refused.message}", fix=found.refused.hint)
+        return failed("target", found.refused.message, fix=found.refused.hint)
 
     def libraries(found: TargetLock) -> Line:
         versions = {package.name: package.version for package in found.packages}

@@ -89,6 +89,36 @@ class Compatibility:
         """The family of a PCI device id such as ``e211``; None: no discrete card that a target is for."""
         return next((each for each in self.families if device.startswith(each.ids)), None)
 
+    def rows(self) -> list[tuple[str, str, str]]:
+        """All of it for people: what, what it needs, and who says so."""
+        return [
+            *(
+                (
+                    f"CUDA {each.version}",
+                    f"driver {each.linux.oldest}; its own: {each.linux.own}",
+                    each.source,
+                )
+                for each in self.toolkits
+            ),
+            *(
+                (f"{each.package} {each.versions}", f"compute capability {each.least}", each.source)
+                for each in self.kernels
+            ),
+            *(
+                (
+                    each.name,
+                    f"Linux {'.'.join(map(str, each.since))}, driver {each.driver or 'any'}",
+                    each.source,
+                )
+                for each in self.families
+                if each.since
+            ),
+            *(
+                (f"{each.package} {each.versions}", f"{each.needs}: {each.why}", each.source)
+                for each in self.pairs
+            ),
+        ]
+
     def least(self, versions: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Packages with the compute capability that each asks for, as pairs.
 

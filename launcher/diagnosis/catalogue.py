@@ -234,7 +234,6 @@ _ALL = (
     Check(
         name="network.settings",
         about="Proxies, mirrors, extra certificates and offline switches in effect, without credentials.",
-        warning="it is set, and has no effect",
         failed="a setting names what is not there",
         fix="correct or unset {variable}",
     ),

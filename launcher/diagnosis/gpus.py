@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from launcher import cuda, intel
 from launcher.cuda import Nvidia
 from launcher.diagnosis.facts import EngineFacts, GpuHealth
-from launcher.diagnosis.lines import Line, failed, ok, size, skipped, unknown, warning
+from launcher.diagnosis.lines import Line, failed, ok, size, skipped, warning
 from launcher.intel import Intel
 from launcher.manifest import Target
 
@@ -19,12 +19,16 @@ _HELD = 0.1
 def nvidia_driver(cards: Nvidia, target: Target) -> Line:
     """The driver, against the target's CUDA."""
     if cards.unknown and not cards.driver:
-        return unknown("nvidia.driver", cards.unknown)
+        return _unasked("nvidia.driver", cards.unknown)
     verdict = cuda.judge_driver(cards, target.devices.cuda)
     if verdict.problems:
         return failed("nvidia.driver", "; ".join(verdict.problems))
     found = f"driver {cards.driver or 'unknown'}"
     return warning("nvidia.driver", "; ".join(verdict.notes)) if verdict.notes else ok("nvidia.driver", found)
+
+
+def _unasked(name: str, why: str) -> Line:
+    return warning(name, why, means="this was not checked", fix="nvidia-smi says more")
 
 
 def nvidia_runtime(facts: EngineFacts | None, *, container: bool) -> Line:
@@ -48,7 +52,7 @@ def nvidia_capability(
         minimum: packages with the least compute capability that each has kernels for.
     """
     if cards.gpus is None:
-        return unknown("nvidia.capability", cards.unknown or "the GPUs could not be asked")
+        return _unasked("nvidia.capability", cards.unknown or "the GPUs could not be asked")
     devices = target.devices
     verdict = cuda.judge_gpus(cards, gpus, devices.cuda, devices.architectures)
     if verdict.problems:
@@ -70,7 +74,11 @@ def nvidia_ecc(health: Sequence[GpuHealth]) -> Line:
 
 def nvidia_memory(health: Sequence[GpuHealth]) -> Line:
     """Memory that others hold."""
-    shown = [f"{each.gpu}: {size(each.used)} of {size(each.total)} in use" for each in health if each.total]
+    shown = [
+        f"{each.gpu}: {size(each.used)} of {size(each.total)} in use, {each.programs} programs"
+        for each in health
+        if each.total
+    ]
     if any(each.total and each.used > _HELD * each.total for each in health):
         return warning("nvidia.memory", "; ".join(shown))
     return ok("nvidia.memory", "; ".join(shown) or "the GPUs have no memory of their own")

@@ -1,7 +1,7 @@
 """Processor, memory, limits and clock: whether a run has what it needs of the machine itself."""
 
 from launcher.diagnosis.facts import Answer, Cpu, Disk, Limits, Memory
-from launcher.diagnosis.lines import Line, failed, ok, size, skipped, warning
+from launcher.diagnosis.lines import Line, failed, ok, size, warning
 
 #: Instruction sets that decide the speed of matrix products, as /proc/cpuinfo names them, the oldest first.
 _SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX bf16"}
@@ -90,7 +90,7 @@ def shm(facts: Disk | None, *, wanted: int, container: bool, ram: Memory | None)
     found = f"{size(facts.free)} free of {size(facts.total)}"
     # Half of the RAM is the kernel's default, and as much as a small machine can give.
     if facts.free < min(wanted, ram.total // 4 if ram else wanted):
-        return warning("shm", found, size=f"{wanted >> 30}g")
+        return warning("shm", found, size=f"{max(1, wanted >> 30)}g")
     return ok("shm", found)
 
 
@@ -132,8 +132,3 @@ def clock(now: float, answers: tuple[Answer, ...]) -> Line:
     if skew >= _HOPELESS:
         return failed("clock", found)
     return warning("clock", found) if skew > _SKEW else ok("clock", f"within {_SKEW} s of {nearest.host}")
-
-
-def no_gpu(name: str, vendor: str) -> Line:
-    """The line of a GPU's check on a machine without one."""
-    return skipped(name, f"no GPU of {vendor} here")

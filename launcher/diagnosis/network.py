@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from launcher.diagnosis.facts import Answer, NetworkSettings, Token
 from launcher.diagnosis.lines import Line, failed, ok, skipped, warning
+from launcher.settings import indexes
 
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
@@ -50,12 +51,20 @@ def settings(environment: Mapping[str, str]) -> NetworkSettings:
             shown.append(f"HF_ENDPOINT={_place(environment['HF_ENDPOINT'])}")
         else:
             broken.append(("HF_ENDPOINT", "it does not begin with https://"))
+    shown += [f"{what} of {origin}" for what, origin in origins(environment).items()]
     hub = next((name for name in _HUB_OFFLINE if environment.get(name, "").upper() in _TRUE), "")
     packages = "UV_OFFLINE" if environment.get("UV_OFFLINE", "").upper() in _TRUE else ""
     shown += [f"{name}={environment[name]}" for name in (hub, packages) if name]
     return NetworkSettings(
         shown=tuple(shown), broken=tuple(broken), hub_offline=hub, packages_offline=packages
     )
+
+
+def origins(environment: Mapping[str, str]) -> dict[str, str]:
+    """Which file or variable of pip's or uv's says where packages are; the place is the user's affair."""
+    found = indexes(environment)
+    named = {"the package index": found.index_url.origin, "find-links": found.find_links.origin}
+    return {what: origin for what, origin in named.items() if origin != "default"}
 
 
 def _proxy_problem(text: str) -> str:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Where containerd keeps images when it is the system's own; Docker's is below its own folder.
 _CONTAINERD = Path("/var/lib/containerd")
 
+#: How the SDK writes the address of a Unix socket, whichever it is; see docker/api/client.py.
+_LOCAL = "http+docker://localhost"
+
 
 def facts(client: "DockerClient", *, patience: float) -> EngineFacts:
     """The engine behind a client that has answered.
@@ -30,7 +33,7 @@ def facts(client: "DockerClient", *, patience: float) -> EngineFacts:
         builder, missing = buildx(patience=patience), ""
     except LaunchError as error:
         builder, missing = "", error.message
-    local = str(client.api.base_url).startswith(("http+docker://localunix", "http+unix", "unix"))
+    local = client.api.base_url == _LOCAL
     return EngineFacts(
         version=str(info.get("ServerVersion", "")) or "unknown",
         driver=str(info.get("Driver", "")) or "unknown",
