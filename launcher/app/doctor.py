@@ -163,77 +163,73 @@ _ENGINE = ("engine.storage", "engine.builder", "engine.rootless", "engine.disk",
 
 
 def _of_the_engine(seen: Examination) -> tuple[Line, ...]:
-    wanted, target = seen.chosen.engine.value, seen.target
+    fact, target = seen.facts["engine"], seen.target
 
-    def answered(found: Seen | LaunchError) -> tuple[Line, ...]:
-        if isinstance(found, LaunchError):
-            return (
-                engines.engine(found, wanted=wanted == "docker"),
-                *(skipped(name, "no engine answers") for name in _ENGINE),
-            )
-        facts, image = found.engine, seen.image
-        nvidia = target.devices.kind == "nvidia"
-        lines = (
+    def answered(found: Seen) -> tuple[Line, ...]:
+        facts, image = found.engine, seen.image if seen.container else None
+        return (
             engines.engine(facts, wanted=True),
             engines.storage(facts),
-            engines.builder(facts, image=image if seen.container else None),
-            engines.rootless(facts, nvidia=nvidia),
-            engines.disk(facts, image=image if seen.container else None, largest=target.max_size),
+            engines.builder(facts, image=image),
+            engines.rootless(facts, nvidia=target.devices.kind == "nvidia"),
+            engines.disk(facts, image=image, largest=target.max_size),
+            _image(seen, found),
         )
-        if not seen.container:
-            return (*lines, skipped("image", "runs take place without a container"))
-        if isinstance(found.image, LaunchError):
-            return (*lines, unknown("image", found.image.message))
-        return (*lines, engines.image(found.image, target=target.name))
 
     def made(found: bool) -> Line:
         return engines.environment(made=found, used=not seen.container, target=target.name)
 
-    return (
-        *_guarded(["engine"], seen.facts["engine"], answered),
-        *_guarded(["environment"], seen.facts["environment"], made),
-    )
+    if isinstance(fact, Seen):
+        lines = _guarded(["engine", *_ENGINE], fact, answered)
+    else:
+        wanted = seen.chosen.engine.value == "docker"
+        silent = _guarded(["engine"], fact, lambda found: engines.engine(found, wanted=wanted))
+        lines = (*silent, *_without(_ENGINE, "no engine answers"))
+    return (*lines, *_guarded(["environment"], seen.facts["environment"], made))
+
+
+def _image(seen: Examination, found: Seen) -> Line:
+    if not seen.container:
+        return skipped("image", "runs take place without a container")
+    if isinstance(found.image, LaunchError):
+        return unknown("image", found.image.message)
+    return engines.image(found.image, target=seen.target.name)
 
 
 def _of_the_gpus(seen: Examination, kernel: str) -> tuple[Line, ...]:
-    kind = seen.target.devices.kind
-    other = f"the target {seen.target.name} does not use them"
-
-    def judged(found: Devices) -> tuple[Line, ...]:
+    def nvidia(found: Devices) -> tuple[Line, ...]:
         have = found.host.cards
-        nvidia = isinstance(have, Nvidia) and found.host.nvidia > 0
-        return (
-            *(
-                _of_nvidia(seen, found, have)
-                if isinstance(have, Nvidia) and nvidia
-                else [skipped(name, "no GPU of NVIDIA here") for name in cards.NVIDIA]
-                if kind == "nvidia"
-                else [skipped(name, other) for name in cards.NVIDIA]
-            ),
-            *(
-                cards.intel_lines(have, kernel=kernel, container=seen.container)
-                if isinstance(have, Intel)
-                else [skipped(name, "no GPU of Intel here") for name in cards.INTEL]
-                if kind == "intel"
-                else [skipped(name, other) for name in cards.INTEL]
-            ),
-        )
+        if not isinstance(have, Nvidia) or not found.host.nvidia:
+            return _without(cards.NVIDIA, "no GPU of NVIDIA here")
+        return _of_nvidia(seen, found, have)
 
-    names = cards.NVIDIA if kind == "nvidia" else cards.INTEL if kind == "intel" else ()
-    return _guarded([*names], seen.facts["devices"], judged)
+    def intel(found: Devices) -> tuple[Line, ...]:
+        have = found.host.cards
+        if not isinstance(have, Intel):
+            return _without(cards.INTEL, "no GPU of Intel here")
+        return cards.intel_lines(have, kernel=kernel, container=seen.container)
+
+    lines: tuple[Line, ...] = ()
+    for kind, names, say in (("nvidia", cards.NVIDIA, nvidia), ("intel", cards.INTEL, intel)):
+        if seen.target.devices.kind == kind:
+            lines += _guarded(names, seen.facts["devices"], say)
+        else:
+            lines += _without(names, f"the target {seen.target.name} does not use them")
+    return lines
+
+
+def _without(names: Sequence[str], why: str) -> tuple[Line, ...]:
+    return tuple(skipped(name, why) for name in names)
 
 
 def _of_nvidia(seen: Examination, found: Devices, have: Nvidia) -> tuple[Line, ...]:
-    target, there = seen.target, seen.known("engine")
-    engine = there.engine if isinstance(there, Seen) else None
-    locked = seen.known("lock")
+    target, there, locked = seen.target, seen.known("engine"), seen.known("lock")
     versions = {package.name: package.version for package in locked.packages} if locked else {}
     least = compatibility.shipped().least(versions)
-    used = gpus_of(found.gpus, found.host)
     return (
         cards.nvidia_driver(have, target),
-        cards.nvidia_runtime(engine, container=seen.container),
-        cards.nvidia_capability(have, used, target, least),
+        cards.nvidia_runtime(there.engine if isinstance(there, Seen) else None, container=seen.container),
+        cards.nvidia_capability(have, gpus_of(found.gpus, found.host), target, least),
         *_guarded(["nvidia.ecc"], found.health, cards.nvidia_ecc),
         *_guarded(["nvidia.memory"], found.health, cards.nvidia_memory),
     )

@@ -184,7 +184,7 @@ def engine(target: Target, chosen: Settings) -> Seen | LaunchError:
     from launcher.image import engine as asking
 
     try:
-        connection = client.connect(timeout=ANSWER)
+        connection = client.connect(timeout=PATIENCE)
         facts = asking.facts(connection, patience=ANSWER)
     except LaunchError as error:
         return error

@@ -109,7 +109,7 @@ def test_a_healthy_machine() -> None:
 @pytest.mark.parametrize("name", healthy().facts)
 def test_one_broken_probe_is_its_own_lines(name: str) -> None:
     found = lines(healthy(**{name: Broken(why="OSError: gone")}))
-    assert found.keys() == CHECKS.keys() or name in ("engine", "devices")
+    assert found.keys() == CHECKS.keys()
     troubled = [line for line in found.values() if line.found == "OSError: gone" or "gone" in line.found]
     assert troubled or name == "images", "the image is here, so nobody asks"
     assert all(line.status == "warning" for line in troubled)
@@ -119,7 +119,8 @@ def test_one_broken_probe_is_its_own_lines(name: str) -> None:
 def test_a_judge_that_breaks_is_a_line(name: str) -> None:
     """Facts of a shape that nobody expects."""
     found = lines(healthy(**{name: object()}))
-    assert len(found) > 20
+    assert found.keys() == CHECKS.keys()
+    assert wrong(healthy(**{name: object()})) or name in ("environment", "images", "hub", "packages")
 
 
 def test_without_an_engine() -> None:
@@ -367,6 +368,28 @@ def test_engines(
     assert tmp_path in [each.path for each in found.disks]
     client.api.base_url = "https://far.example:2376"
     assert asking.facts(client, patience=1).disks == ()
+
+
+def test_images_on_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = SimpleNamespace(reference="finetune:cpu-1", size=5, left_out=("flash-attn",))
+    inside: Any = SimpleNamespace(reference="finetune:cpu-2", target=SimpleNamespace(name="cpu"))
+    asked = []
+
+    def find(client: Any, reference: str) -> Any:
+        asked.append(reference)
+        return client
+
+    monkeypatch.setattr(asking.inspect, "find_for", lambda client, _: client)
+    monkeypatch.setattr(asking.inspect, "find", find)
+    have: Any = there
+    assert asking.image(have, inside) == ImageFacts(
+        reference="finetune:cpu-1", built=True, size=5, left_out=("flash-attn",)
+    )
+    none: Any = None
+    assert asking.image(none, inside) == ImageFacts(reference="finetune:cpu-2", built=False)
+    monkeypatch.setattr(asking.inspect, "find", lambda *_: there)
+    assert asking.image(none, inside).other
+    assert asked == [asking.dockerfile.alias("cpu")]
 
 
 # ------------------------------------------------------------------------------------ before a start
