@@ -6,16 +6,16 @@ what breaks on the way is a line as well.
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from launcher import compatibility, host, model, paths, recipe
+from launcher import compatibility, host, paths, recipe
 from launcher.app import examination, probes
 from launcher.app.accelerators import Asked, gpus_of
 from launcher.app.examination import Devices, Examination, Seen
-from launcher.app.plan import Planned, pick_target
-from launcher.app.probes import Broken
+from launcher.app.plan import pick_target
+from launcher.app.preflight import LIMITS, guarded
 from launcher.cuda import Nvidia
 from launcher.diagnosis import engine as engines
 from launcher.diagnosis import gpus as cards
@@ -24,12 +24,10 @@ from launcher.diagnosis.catalogue import CHECKS
 from launcher.diagnosis.facts import Answer, ModelFacts
 from launcher.diagnosis.lines import Line, bytes_of, failed, ok, skipped, unknown
 from launcher.errors import CheckError, LaunchError
-from launcher.host import Host, limits, memory
+from launcher.host import Host
 from launcher.intel import Intel
 from launcher.lock import TargetLock
 from launcher.settings import Settings
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,19 +122,6 @@ def found_in(seen: Examination, why: str, kernel: str) -> tuple[Line, ...]:
     )
 
 
-def _guarded(
-    names: Sequence[str], fact: Any, say: Callable[[Any], Line | tuple[Line, ...]]
-) -> tuple[Line, ...]:
-    """The lines of a fact; each name is unknown when the probe or the judge broke."""
-    if isinstance(fact, Broken):
-        return tuple(unknown(name, fact.why) for name in names)
-    try:
-        lines = say(fact)
-    except Exception as error:  # noqa: BLE001 - a judge that breaks is a line, not the end of all others
-        return tuple(unknown(name, f"{type(error).__name__}: {error}") for name in names)
-    return (lines,) if isinstance(lines, Line) else lines
-
-
 def _of_the_target(seen: Examination, why: str) -> tuple[Line, ...]:
     name = seen.target.name
 
@@ -154,8 +139,8 @@ def _of_the_target(seen: Examination, why: str) -> tuple[Line, ...]:
         return ok("libraries", f"{len(versions)} packages, nothing known against them")
 
     return (
-        *_guarded(["target"], seen.facts["devices"], choice),
-        *_guarded(["libraries"], seen.facts["lock"], libraries),
+        *guarded(["target"], seen.facts["devices"], choice),
+        *guarded(["libraries"], seen.facts["lock"], libraries),
     )
 
 
@@ -180,12 +165,12 @@ def _of_the_engine(seen: Examination) -> tuple[Line, ...]:
         return engines.environment(made=found, used=not seen.container, target=target.name)
 
     if isinstance(fact, Seen):
-        lines = _guarded(["engine", *_ENGINE], fact, answered)
+        lines = guarded(["engine", *_ENGINE], fact, answered)
     else:
         wanted = seen.chosen.engine.value == "docker"
-        silent = _guarded(["engine"], fact, lambda found: engines.engine(found, wanted=wanted))
+        silent = guarded(["engine"], fact, lambda found: engines.engine(found, wanted=wanted))
         lines = (*silent, *_without(_ENGINE, "no engine answers"))
-    return (*lines, *_guarded(["environment"], seen.facts["environment"], made))
+    return (*lines, *guarded(["environment"], seen.facts["environment"], made))
 
 
 def _image(seen: Examination, found: Seen) -> Line:
@@ -212,7 +197,7 @@ def _of_the_gpus(seen: Examination, kernel: str) -> tuple[Line, ...]:
     lines: tuple[Line, ...] = ()
     for kind, names, say in (("nvidia", cards.NVIDIA, nvidia), ("intel", cards.INTEL, intel)):
         if seen.target.devices.kind == kind:
-            lines += _guarded(names, seen.facts["devices"], say)
+            lines += guarded(names, seen.facts["devices"], say)
         else:
             lines += _without(names, f"the target {seen.target.name} does not use them")
     return lines
@@ -230,8 +215,8 @@ def _of_nvidia(seen: Examination, found: Devices, have: Nvidia) -> tuple[Line, .
         cards.nvidia_driver(have, target),
         cards.nvidia_runtime(there.engine if isinstance(there, Seen) else None, container=seen.container),
         cards.nvidia_capability(have, gpus_of(found.gpus, found.host), target, least),
-        *_guarded(["nvidia.ecc"], found.health, cards.nvidia_ecc),
-        *_guarded(["nvidia.memory"], found.health, cards.nvidia_memory),
+        *guarded(["nvidia.ecc"], found.health, cards.nvidia_ecc),
+        *guarded(["nvidia.memory"], found.health, cards.nvidia_memory),
     )
 
 
@@ -241,23 +226,20 @@ def _of_the_machine(seen: Examination) -> tuple[Line, ...]:
     ram, container = seen.known("memory"), seen.container
     answers = tuple(each for each in seen.facts.values() if isinstance(each, Answer))
     return (
-        *_guarded(["cpu"], seen.facts["cpu"], lambda found: machine.cpu(found, trains=trains)),
-        *_guarded(
+        *guarded(["cpu"], seen.facts["cpu"], lambda found: machine.cpu(found, trains=trains)),
+        *guarded(
             ["memory"],
             seen.facts["memory"],
             lambda found: machine.memory(found, weights=weights, trains=trains),
         ),
-        *_guarded(
+        *guarded(
             ["shm"],
             seen.facts["shm"],
             lambda found: machine.shm(found, wanted=wanted, container=container, ram=ram),
         ),
-        *_guarded(LIMITS, seen.facts["limits"], lambda found: machine.limits(found, container=container)),
-        *_guarded(["clock"], answers, lambda found: machine.clock(time.time(), found)),
+        *guarded(LIMITS, seen.facts["limits"], lambda found: machine.limits(found, container=container)),
+        *guarded(["clock"], answers, lambda found: machine.clock(time.time(), found)),
     )
-
-
-LIMITS = ("limits.nofile", "limits.memlock", "limits.stack")
 
 
 def _model(seen: Examination) -> ModelFacts:
@@ -283,13 +265,11 @@ def _of_the_disks(seen: Examination) -> tuple[Line, ...]:
         return storage.models(found, _model(seen))
 
     return (
-        *_guarded(
-            ["disk.output"], seen.facts["output"], lambda found: storage.output(found, weights=weights)
-        ),
-        *_guarded(["disk.cache"], seen.facts["cache"], lambda found: storage.cache(found, needed=needed)),
-        *_guarded(["disk.models"], seen.facts["models"], fits),
-        *_guarded(["model"], seen.facts["model"], named),
-        *_guarded(["token"], seen.facts["token"], storage.token),
+        *guarded(["disk.output"], seen.facts["output"], lambda found: storage.output(found, weights=weights)),
+        *guarded(["disk.cache"], seen.facts["cache"], lambda found: storage.cache(found, needed=needed)),
+        *guarded(["disk.models"], seen.facts["models"], fits),
+        *guarded(["model"], seen.facts["model"], named),
+        *guarded(["token"], seen.facts["token"], storage.token),
     )
 
 
@@ -298,12 +278,12 @@ def _of_the_network(seen: Examination) -> tuple[Line, ...]:
 
     def asked(name: str, *probes: str, not_asked: str = "") -> tuple[Line, ...]:
         answers = tuple(_answer(seen.facts[each], each) for each in probes if each in seen.facts)
-        return _guarded([name], answers, lambda found: network.reach(name, found, not_asked=not_asked))
+        return guarded([name], answers, lambda found: network.reach(name, found, not_asked=not_asked))
 
     wheels = [name for name in seen.facts if name.startswith("wheels ")]
     here = "the image is here" if image and image.built else ""
     return (
-        *_guarded(["network.settings"], settings, network.settings_line),
+        *guarded(["network.settings"], settings, network.settings_line),
         *asked("network.hub", "hub", not_asked=settings.hub_offline and f"{settings.hub_offline} is set"),
         *asked(
             "network.packages",
@@ -320,40 +300,3 @@ def _answer(fact: Any, name: str) -> Answer:
     if isinstance(fact, Answer):
         return fact
     return Answer(host=name.removeprefix("wheels "), reached=False, why=getattr(fact, "why", "no answer"))
-
-
-def preflight(planned: Planned) -> tuple[Line, ...]:
-    """The lines that are quick and local, for a start: disk, RAM, shared memory, limits, clock.
-
-    Nothing is asked over a network or of an engine; it takes a few milliseconds and raises nothing.
-    """
-    plan, container = planned.plan, planned.plan.engine == "docker"
-    trains = planned.plan.access.gpus == "" and not planned.plan.access.devices
-    wanted = bytes_of(plan.access.shm_size)
-    weights = _tried(lambda: model.size(plan.model) if plan.model else 0)
-    weights = 0 if isinstance(weights, Broken) else weights
-    ram = _tried(memory.facts)
-    known = None if isinstance(ram, Broken) else ram
-    folder = plan.output or paths.runs()
-    return (
-        *_guarded(
-            ["disk.output"],
-            _tried(lambda: memory.disk(folder)),
-            lambda found: storage.output(found, weights=weights),
-        ),
-        *_guarded(["memory"], ram, lambda found: machine.memory(found, weights=weights, trains=trains)),
-        *_guarded(
-            ["shm"],
-            _tried(memory.shared),
-            lambda found: machine.shm(found, wanted=wanted, container=container, ram=known),
-        ),
-        *_guarded(LIMITS, _tried(limits.facts), lambda found: machine.limits(found, container=container)),
-        *_guarded(["clock"], (), lambda found: machine.clock(time.time(), found)),
-    )
-
-
-def _tried(probe: Callable[[], T]) -> T | Broken:
-    try:
-        return probe()
-    except Exception as error:  # noqa: BLE001 - as in _guarded
-        return Broken(why=f"{type(error).__name__}: {error}")

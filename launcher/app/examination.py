@@ -1,5 +1,6 @@
 """What ``launch doctor`` looks at: the probes of a target on this machine, all at once."""
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from launcher.host import Host, cpu, limits, memory, network, nvidia
 from launcher.lock import TargetLock
 from launcher.manifest import Target
 from launcher.settings import Settings
+
+_LIBRARIES = ("docker", "huggingface_hub.hf_api", "launcher.image.download", "launcher.image.environment")
 
 #: Seconds for everything together, and for one server or program within it.
 PATIENCE, ANSWER = 2.0, 1.5
@@ -93,6 +96,7 @@ def look(target: Target, host: Host, chosen: Settings, name: str | None) -> Exam
         name: of the model to start from; None: none.
     """
     settings = reading.settings(os.environ)
+    _load()
     asked = {
         **_local(target, chosen),
         "devices": lambda: devices(target, host, chosen),
@@ -103,6 +107,12 @@ def look(target: Target, host: Host, chosen: Settings, name: str | None) -> Exam
     return Examination(
         target=target, chosen=chosen, settings=settings, facts=probes.gather(asked, patience=PATIENCE)
     )
+
+
+def _load() -> None:
+    """Import what probes use before their time runs: a machine that has never run it compiles it first."""
+    for name in _LIBRARIES:
+        importlib.import_module(name)
 
 
 def _local(target: Target, chosen: Settings) -> dict[str, Callable[[], object]]:

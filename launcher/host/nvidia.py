@@ -5,10 +5,12 @@ pynvml is imported only where a driver shows itself: the launcher starts fast, a
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.cuda import Gpu, Nvidia
-from launcher.diagnosis.facts import GpuHealth
+
+if TYPE_CHECKING:
+    from launcher.diagnosis.facts import GpuHealth
 
 #: Where the Linux driver shows itself; below ``gpus`` there is one folder per GPU.
 _DRIVER = "proc/driver/nvidia"
@@ -50,7 +52,7 @@ def facts(root: Path = Path("/")) -> Nvidia:
     return Nvidia(driver=driver, gpus=tuple(gpu for gpu in found if gpu is not None), windows=windows)
 
 
-def health(root: Path = Path("/")) -> tuple[GpuHealth, ...]:
+def health(root: Path = Path("/")) -> "tuple[GpuHealth, ...]":
     """Errors and memory of the GPUs that this process may use, as they are now; none without a driver.
 
     Raises:
@@ -71,8 +73,10 @@ def health(root: Path = Path("/")) -> tuple[GpuHealth, ...]:
     return tuple(each for each in found if each is not None)
 
 
-def _health(pynvml: Any, index: int) -> GpuHealth | None:
+def _health(pynvml: Any, index: int) -> "GpuHealth | None":
     """One GPU; None: this process may not use it. What a card does not count is unknown."""
+    from launcher.diagnosis.facts import GpuHealth  # only the doctor asks: a run starts without it
+
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     except pynvml.NVMLError_NoPermission:

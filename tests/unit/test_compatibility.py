@@ -1,8 +1,11 @@
 """launcher.compatibility: what people may write, and whether the shipped rows hold for manifest and locks."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -120,3 +123,10 @@ def test_what_is_no_table(tmp_path: Path, content: bytes | None) -> None:
     with pytest.raises(ManifestError) as caught:
         compatibility.load(file)
     assert caught.value.problems
+
+
+@given(text=st.text(max_size=80))
+def test_any_text_is_a_table_or_a_named_error(text: str) -> None:
+    for each in (text, f"schema = 1\n{ROW.replace('>=1', text)}", f"schema = 1\n{ROW.replace('b<2', text)}"):
+        with suppress(ManifestError):
+            compatibility.parse(each).contradictions({"a": "1", "b": "1"})

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from launcher import host, manifest, settings
-from launcher.app import doctor, examination, probes
+from launcher.app import doctor, examination, preflight, probes
 from launcher.app.examination import Devices, Examination, Seen
 from launcher.app.probes import Broken
 from launcher.cli.doctor import command
@@ -218,6 +218,7 @@ def test_failures_are_an_error() -> None:
 def alone(monkeypatch: pytest.MonkeyPatch) -> Callable[[Host], None]:
     """A machine without an engine and a network; ``alone(host)`` says what it is."""
     gone = Answer(host="gone", reached=False, why="refused")
+    monkeypatch.setattr(examination, "_LIBRARIES", ())  # one of them opens a socket when it is imported
     for name in ("hub", "packages"):
         monkeypatch.setattr(examination.network, name, lambda **_: gone)
     monkeypatch.setattr(examination.network, "server", lambda url, **_: gone)
@@ -395,11 +396,11 @@ def test_images_on_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------ before a start
 def test_preflight_is_local_and_quick(bench: Bench) -> None:
     planned = bench.plan(target="cpu", data=(bench.data(),), model=str(bench.model()))
-    doctor.preflight(planned)
+    preflight.preflight(planned)
     begin = time.perf_counter()
-    found = doctor.preflight(planned)
+    found = preflight.preflight(planned)
     assert time.perf_counter() - begin < 0.05
-    assert [line.name for line in found] == ["disk.output", "memory", "shm", *doctor.LIMITS, "clock"]
+    assert [line.name for line in found] == ["disk.output", "memory", "shm", *preflight.LIMITS, "clock"]
 
 
 def test_preflight_raises_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,9 +409,13 @@ def test_preflight_raises_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     def broken(*_: object) -> Any:
         raise OSError("closed")
 
-    for module, name in ((doctor.memory, "facts"), (doctor.memory, "disk"), (doctor.limits, "facts")):
+    for module, name in (
+        (preflight.memory, "facts"),
+        (preflight.memory, "disk"),
+        (preflight.limits, "facts"),
+    ):
         monkeypatch.setattr(module, name, broken)
-    found = {line.name: line for line in doctor.preflight(planned)}
+    found = {line.name: line for line in preflight.preflight(planned)}
     assert found["memory"].found == found["disk.output"].found == "OSError: closed"
     assert len(found) == 7
 
