@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from launcher import host
+from launcher.app import examination
 from launcher.diagnosis.catalogue import CHECKS
 from tests.integration.conftest import Launch
 
@@ -39,9 +40,14 @@ def test_this_machine(launch: Launch) -> None:
 
 
 def test_it_is_quick_where_nobody_answers(launch: Launch, silent: str) -> None:
-    begin = time.monotonic()
-    done = launch(
-        *("doctor", "--json", "--target", "cuda", "--model", "BAAI/bge-m3"),
+    def timed(**variables: str) -> tuple[float, dict[str, dict[str, str]]]:
+        begin = time.monotonic()
+        done = launch("doctor", "--json", "--target", "cuda", "--model", "BAAI/bge-m3", **variables)
+        took = time.monotonic() - begin
+        return took, {line["name"]: line for line in json.loads(done.out)["lines"]}
+
+    base, _ = timed(HF_HUB_OFFLINE="1", UV_OFFLINE="1", LAUNCH_ENGINE="venv")
+    took, lines = timed(
         DOCKER_HOST=f"tcp://{silent}",
         HF_ENDPOINT=f"http://{silent}",
         HF_HOME="/nonexistent/hub",
@@ -51,13 +57,12 @@ def test_it_is_quick_where_nobody_answers(launch: Launch, silent: str) -> None:
         NO_PROXY="",
         no_proxy="",
     )
-    took = time.monotonic() - begin
-    lines = {line["name"]: line for line in json.loads(done.out)["lines"]}
     assert list(lines) == list(CHECKS)
     for name in ("engine", "network.hub", "network.packages"):
         assert lines[name]["status"] == "warning", lines[name]
     assert lines["network.hub"]["found"].endswith(("no answer in time", "no answer within 2 s"))
-    assert took < 3.5, f"{took:.1f} s"  # one more than promised: other tests have the cores, too
+    # The deadline and no more, beside a run that asks nobody: other tests may have the cores, too.
+    assert took - base < examination.PATIENCE + 1, f"{took:.1f} s beside {base:.1f} s"
 
 
 def test_secrets_are_never_printed(launch: Launch) -> None:
