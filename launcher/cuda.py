@@ -7,9 +7,10 @@ Which drivers a CUDA version needs is data, in images/compatibility.toml. The fa
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from launcher import compatibility
-from launcher.compatibility import Drivers
+if TYPE_CHECKING:
+    from launcher.compatibility import Drivers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +154,10 @@ def judge_driver(cards: Nvidia, toolkit: str) -> Verdict:
     return Verdict()
 
 
-def _drivers(cards: Nvidia, toolkit: str) -> Drivers | None:
+def _drivers(cards: Nvidia, toolkit: str) -> "Drivers | None":
     """What the toolkit needs on this system; None: that is not recorded."""
+    from launcher import compatibility  # only here: most runs have no driver to judge
+
     found = compatibility.shipped().toolkit(toolkit)
     return (found.windows if cards.windows else found.linux) if found else None
 

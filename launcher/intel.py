@@ -8,9 +8,10 @@ was run on a machine with an Intel GPU: what has no source is marked as a guess.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from launcher import compatibility
-from launcher.compatibility import Family
+if TYPE_CHECKING:
+    from launcher.compatibility import Family
 
 #: The largest BAR, in bytes, of a card whose machine has Resizable BAR switched off.
 SMALL_BAR = 256 << 20
@@ -66,8 +67,10 @@ class Intel:
     by_path: bool = False
 
 
-def family(device: str) -> Family | None:
+def family(device: str) -> "Family | None":
     """The family of a PCI device id such as ``e211``; None: no discrete card that a target is for."""
+    from launcher import compatibility  # only here: most machines have no card to name
+
     return compatibility.shipped().family(device)
 
 

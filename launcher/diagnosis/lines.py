@@ -9,6 +9,8 @@ from launcher.diagnosis.catalogue import CHECKS
 #: failed: a run would be refused or break. warning: it works, with a limit. skipped: nothing to look at.
 Status = Literal["ok", "warning", "failed", "skipped"]
 
+_AGAIN = "launch --verbose doctor, once more when the machine has less to do"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -53,8 +55,8 @@ def failed(name: str, found: str, *, means: str = "", fix: str = "", **values: o
 
 
 def unknown(name: str, why: str) -> Line:
-    """What could not be found out: somebody else may know."""
-    return Line(name=name, status="warning", found=why, means="this was not checked")
+    """What could not be found out, by a probe that broke or took too long."""
+    return Line(name=name, status="warning", found=why, means="this was not checked", fix=_AGAIN)
 
 
 def _judged(name: str, status: Status, found: str, means: str, fix: str, values: dict[str, object]) -> Line:
