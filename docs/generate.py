@@ -1,6 +1,6 @@
 """Generate the reference pages from what they describe: verbs, recipes, exit codes, licences.
 
-    python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, the tables of docs/licenses.md
+    python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, the tables of other pages
     python docs/generate.py --check     fails when one of them is stale; writes nothing
 
 The licences are read from the packages' files in the cache (``launch image fetch`` brings them). Without them
@@ -12,7 +12,7 @@ import re
 import sys
 import tarfile
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import Distribution, PathDistribution
 from inspect import cleandoc
 from pathlib import Path
@@ -20,8 +20,9 @@ from typing import Any
 
 import rich_click as click
 
-from launcher import errors, lock, manifest, paths, recipe
+from launcher import compatibility, errors, lock, manifest, paths, recipe
 from launcher.cli import root
+from launcher.diagnosis.catalogue import CHECKS
 from launcher.image import fetch
 from launcher.lock import LockedPackage
 from launcher.recipe import Recipe
@@ -40,7 +41,8 @@ ADVICE = {
     "FetchError": "Repeat: what has come is kept. [Mirrors, proxies, files by hand]"
     "(images.md#mirrors-proxies-certificates)",
     "BuildError": "The message holds the end of the failed step's output. [Building](images.md#build)",
-    "CheckError": "The image or the environment is not what its lock says, or does not train: make it anew",
+    "CheckError": "The image or the environment is not what its lock says, or does not train: make it anew. "
+    "`launch doctor` says [with each line](doctor.md) what fixes it",
     "EngineError": "Start Docker, or run without a container: `--engine venv`",
     "ImageMissingError": "`launch image build TARGET`, or `--engine venv`",
     "DeviceError": "`--target cpu`, other `--gpus`, or load the card's kernel driver",
@@ -309,10 +311,33 @@ def licence_page(page: str) -> str:
             for each in target.drivers
         ],
     )
-    for name, text in now.items():
+    return filled(page, now)
+
+
+def filled(page: str, parts: Mapping[str, str]) -> str:
+    """A page with these of its generated parts made anew."""
+    for name, text in parts.items():
         pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         page = re.sub(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
     return page
+
+
+def doctor_page(page: str) -> str:
+    """docs/doctor.md with the tables of checks and of what goes together made anew."""
+    checks = []
+    for check in CHECKS.values():
+        meanings = {"warning": check.warning, "failed": check.failed}
+        means = "; ".join(f"{status}: {text}" for status, text in meanings.items() if text)
+        values = re.findall(r"(?<!\{)\{(\w+)\}", check.fix)
+        fix = check.fix.format(**{name: name.upper() for name in values})
+        checks.append([f"`{check.name}`", check.about, means or "always ok", fix])
+    return filled(
+        page,
+        {
+            "checks": table(["check", "looks at", "means", "fix"], checks),
+            "compatibility": table(["what", "needs", "source"], compatibility.shipped().rows()),
+        },
+    )
 
 
 def name_and_version(package: LockedPackage) -> tuple[str, str]:
@@ -323,11 +348,12 @@ def name_and_version(package: LockedPackage) -> tuple[str, str]:
 def main(arguments: Sequence[str]) -> int:
     """Write the pages, or say which are stale."""
     os.environ["LAUNCH_LANG"] = "en"
-    licences = DOCS / "licenses.md"
+    licences, doctor = DOCS / "licenses.md", DOCS / "doctor.md"
     pages = {
         DOCS / "cli.md": cli_page(),
         DOCS / "exit-codes.md": exit_code_page(),
         licences: licence_page(licences.read_text(encoding="utf-8")),
+        doctor: doctor_page(doctor.read_text(encoding="utf-8")),
     }
     stale = [
         path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text

@@ -1,12 +1,16 @@
-"""What NVIDIA drivers and GPUs a target's CUDA wheels run on: NVIDIA's rules, as data and pure functions.
+"""What NVIDIA drivers and GPUs a target's CUDA wheels run on: NVIDIA's rules, as pure functions.
 
-The facts of a machine come from :mod:`launcher.host.nvidia`; what to do about them is decided in
-:mod:`launcher.app.accelerators`.
+Which drivers a CUDA version needs is data, in images/compatibility.toml. The facts of a machine come from
+:mod:`launcher.host.nvidia`; what to do about them is decided in :mod:`launcher.app.accelerators`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from launcher.compatibility import Drivers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,27 +55,6 @@ class Nvidia:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drivers:
-    """Driver versions that matter to one CUDA toolkit.
-
-    Attributes:
-        own: the one that the toolkit came with; it compiles the toolkit's PTX.
-        oldest: the oldest that runs the toolkit's programs, by minor-version compatibility.
-    """
-
-    own: str
-    oldest: str
-
-
-#: By CUDA version: for Linux, and for Windows (WSL).
-#: Source: CUDA Toolkit Release Notes 12.8, tables "CUDA Toolkit and Minimum Required Driver Version for CUDA
-#: Minor Version Compatibility" and "CUDA Toolkit and Corresponding Driver Versions".
-DRIVERS: Mapping[str, tuple[Drivers, Drivers]] = {
-    "12.8": (Drivers(own="570.26", oldest="525.60.13"), Drivers(own="570.65", oldest="528.33")),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the rules say.
 
@@ -93,18 +76,24 @@ def judge(cards: Nvidia, gpus: Sequence[Gpu], *, toolkit: str, architectures: Se
         toolkit: CUDA version of the wheels, e.g. ``12.8``; empty: not recorded.
         architectures: what the wheels carry, e.g. ``sm_90`` and ``compute_120``; empty: not recorded.
     """
-    problems, notes = _judge_driver(cards, toolkit)
-    old = not compiles_ptx(cards, toolkit)
+    driver, wheels = judge_driver(cards, toolkit), judge_gpus(cards, gpus, toolkit, architectures)
+    return Verdict(problems=driver.problems + wheels.problems, notes=driver.notes + wheels.notes)
+
+
+def judge_gpus(cards: Nvidia, gpus: Sequence[Gpu], toolkit: str, architectures: Sequence[str]) -> Verdict:
+    """Whether the wheels have code for these GPUs; see :func:`judge` for the arguments."""
+    problems, notes = list[str](), list[str]()
+    limits = _drivers(cards, toolkit)
     for gpu in gpus if architectures else ():
         if any(runs(architecture, gpu.capability) for architecture in architectures):
             continue
         if not any(compiles(architecture, gpu.capability) for architecture in architectures):
             carried = " ".join(architectures)
             problems.append(f"{gpu} is not in the wheels, which are for {carried}: choose others with --gpus")
-        elif old:
+        elif limits and not compiles_ptx(cards, toolkit):
             problems.append(
                 f"{gpu}: the wheels have only PTX for it, which driver {cards.driver} cannot compile; "
-                f"update the driver to {_drivers(cards, toolkit).own} or newer"
+                f"update the driver to {limits.own} or newer"
             )
         else:
             notes.append(
@@ -131,42 +120,52 @@ def without_kernels(gpus: Sequence[Gpu], minimum: Sequence[tuple[str, str]]) -> 
     )
 
 
-def _judge_driver(cards: Nvidia, toolkit: str) -> tuple[list[str], list[str]]:
-    """Problems and notes of the driver alone.
+def judge_driver(cards: Nvidia, toolkit: str) -> Verdict:
+    """The driver alone; see :func:`judge` for the arguments.
 
     Source: CUDA Compatibility guide, "Minor Version Compatibility": within a major version, a program runs on
     every driver from the major version's first one on; with a driver older than the toolkit's own, code that
     is compiled from PTX when it is loaded does not.
     """
     if not toolkit:
-        return [], []
-    if toolkit not in DRIVERS:
-        return [], [f"which drivers CUDA {toolkit} needs is not recorded: the driver was not checked"]
-    have, limits = version(cards.driver), _drivers(cards, toolkit)
+        return Verdict()
+    limits = _drivers(cards, toolkit)
+    if limits is None:
+        unknown = f"which drivers CUDA {toolkit} needs is not recorded: the driver was not checked"
+        return Verdict(notes=(unknown,))
+    have = version(cards.driver)
     if have is None:
-        return [], [f"the NVIDIA driver's version is unknown; CUDA {toolkit} needs {limits.oldest} or newer"]
+        needed = f"CUDA {toolkit} needs {limits.oldest} or newer"
+        return Verdict(notes=(f"the NVIDIA driver's version is unknown; {needed}",))
     if _older(have, limits.oldest):
-        return [
-            f"driver {cards.driver} is too old for CUDA {toolkit}: update it to {limits.own} or newer "
-            f"({limits.oldest} is the oldest that works)"
-        ], []
+        return Verdict(
+            problems=(
+                f"driver {cards.driver} is too old for CUDA {toolkit}: update it to {limits.own} or newer "
+                f"({limits.oldest} is the oldest that works)",
+            )
+        )
     if _older(have, limits.own):
-        return [], [
-            f"driver {cards.driver} is older than the one of CUDA {toolkit} ({limits.own}): it runs what is "
-            "compiled, by minor-version compatibility, and compiles no PTX of this CUDA"
-        ]
-    return [], []
+        return Verdict(
+            notes=(
+                f"driver {cards.driver} is older than the one of CUDA {toolkit} ({limits.own}): it runs what "
+                "is compiled, by minor-version compatibility, and compiles no PTX of this CUDA",
+            )
+        )
+    return Verdict()
 
 
-def _drivers(cards: Nvidia, toolkit: str) -> Drivers:
-    linux, windows = DRIVERS[toolkit]
-    return windows if cards.windows else linux
+def _drivers(cards: Nvidia, toolkit: str) -> "Drivers | None":
+    """What the toolkit needs on this system; None: that is not recorded."""
+    from launcher import compatibility  # only here: most runs have no driver to judge
+
+    found = compatibility.shipped().toolkit(toolkit)
+    return (found.windows if cards.windows else found.linux) if found else None
 
 
 def compiles_ptx(cards: Nvidia, toolkit: str) -> bool:
     """Whether the driver is as new as the toolkit, as its PTX demands; yes when that is unknown."""
-    have = version(cards.driver)
-    return have is None or toolkit not in DRIVERS or not _older(have, _drivers(cards, toolkit).own)
+    have, limits = version(cards.driver), _drivers(cards, toolkit)
+    return have is None or limits is None or not _older(have, limits.own)
 
 
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,2}")

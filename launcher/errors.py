@@ -96,7 +96,7 @@ class BuildError(LaunchError):
 
 
 class CheckError(ProblemsError):
-    """A check inside an image failed."""
+    """A check of an image, of an environment or of this machine failed."""
 
     exit_code = 72
     title = "check"

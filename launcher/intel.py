@@ -1,56 +1,17 @@
-"""What Intel's discrete GPUs need of a machine, and how they are chosen: data and pure functions.
+"""What Intel's discrete GPUs need of a machine, and how they are chosen: rules as pure functions.
 
-The facts of a machine come from :mod:`launcher.host.intel`; what to do about them is decided in
-:mod:`launcher.app.accelerators`. None of it was run on a machine with an Intel GPU: what has no source is
-marked as a guess.
+Cards and kernels are data, in images/compatibility.toml. The facts of a machine come from
+:mod:`launcher.host.intel`; what to do about them is decided in :mod:`launcher.app.accelerators`. None of it
+was run on a machine with an Intel GPU: what has no source is marked as a guess.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """Cards that one driver came with.
-
-    Attributes:
-        ids: beginnings of the PCI device ids.
-        driver: the kernel's only driver for them; empty: there are several.
-        since: the first kernel that has it switched on for them; None: not known.
-    """
-
-    name: str
-    ids: tuple[str, ...]
-    driver: str = ""
-    since: tuple[int, int] | None = None
-
-
-#: The first that fits. Ids are those of the kernel's include/drm/intel/pciids.h (BMG, ATS_M, DG2, PVC), as
-#: beginnings: that later ids with them are of the same family is a guess.
-#: Kernels: 3adcf970dc7e "drm/xe/bmg: Drop force_probe requirement" came with 6.12, d2eae8e98d59
-#: "drm/i915/dg2: Drop force_probe requirement" with 6.2. Kernels of distributions may have either earlier.
-FAMILIES = (
-    Family(name="Arc B (Battlemage)", ids=("e20", "e21", "e22"), driver="xe", since=(6, 12)),
-    Family(name="Data Center GPU Flex", ids=("56c",)),
-    Family(name="Arc A (Alchemist)", ids=("56",), since=(6, 2)),
-    Family(name="Data Center GPU Max", ids=("0bd", "0be")),
-)
-
-#: Names for people; nothing is decided by them. Seen in reports of such cards: e211, e20b, 56a0. The other
-#: ids are in the kernel's list, which has no names: theirs are guesses.
-NAMES: Mapping[str, str] = {
-    "e211": "Arc Pro B60",
-    "e20b": "Arc B580",
-    "e20c": "Arc B570",
-    "e212": "Arc Pro B50",
-    "56a0": "Arc A770",
-    "56a1": "Arc A750",
-    "56c0": "Data Center GPU Flex 170",
-    "56c1": "Data Center GPU Flex 140",
-    "0bd5": "Data Center GPU Max 1550",
-    "0bda": "Data Center GPU Max 1100",
-}
+if TYPE_CHECKING:
+    from launcher.compatibility import Family
 
 #: The largest BAR, in bytes, of a card whose machine has Resizable BAR switched off.
 SMALL_BAR = 256 << 20
@@ -106,15 +67,17 @@ class Intel:
     by_path: bool = False
 
 
-def family(device: str) -> Family | None:
+def family(device: str) -> "Family | None":
     """The family of a PCI device id such as ``e211``; None: no discrete card that a target is for."""
-    return next((each for each in FAMILIES if device.startswith(each.ids)), None)
+    from launcher import compatibility  # only here: most machines have no card to name
+
+    return compatibility.shipped().family(device)
 
 
 def name(device: str) -> str:
     """What to call a card with this PCI device id."""
     found = family(device)
-    return NAMES.get(device) or (found.name if found else device)
+    return dict(found.names).get(device, found.name) if found else device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,28 +100,42 @@ def judge(gpus: Sequence[Gpu], *, kernel: str) -> Verdict:
         gpus: those to be used.
         kernel: its release, e.g. ``6.8.0-45-generic``.
     """
-    problems, notes = [], []
-    have = release(kernel)
-    for gpu in gpus:
-        kind = family(gpu.device)
-        if kind and kind.driver and gpu.driver not in ("", kind.driver):
-            problems.append(
-                f"{gpu} has the kernel driver {gpu.driver}, and {kind.name} needs {kind.driver}: take away "
-                f"what binds it (i915.force_probe, an added module), on Linux {_dotted(kind.since)} or newer"
-            )
-        elif kind and kind.since and have and have < kind.since:
-            notes.append(
-                f"{gpu}: Linux {kernel} is older than {_dotted(kind.since)}, the first with {kind.name} "
-                "switched on, unless the distribution added it: update it if the card does not work"
-            )
-        if 0 < gpu.bar <= SMALL_BAR:
-            notes.append(
-                f"{gpu}: Resizable BAR is off (its largest BAR has {gpu.bar >> 20} MiB): switch it on in the "
-                "firmware, together with Above 4G Decoding; without it the card is slow, or not seen at all"
-            )
+    notes = [*judge_kernel(gpus, kernel=kernel), *judge_bars(gpus)]
     if len(gpus) > 1:
         notes.append("several Intel GPUs were not tested here: collective communication through xccl")
-    return Verdict(problems=tuple(problems), notes=tuple(notes))
+    return Verdict(problems=judge_drivers(gpus), notes=tuple(notes))
+
+
+def judge_drivers(gpus: Sequence[Gpu]) -> tuple[str, ...]:
+    """Cards that have another kernel driver than their only one, each with its fix."""
+    return tuple(
+        f"{gpu} has the kernel driver {gpu.driver}, and {kind.name} needs {kind.driver}: take away "
+        f"what binds it (i915.force_probe, an added module), on Linux {_dotted(kind.since)} or newer"
+        for gpu in gpus
+        if (kind := family(gpu.device)) and kind.driver and gpu.driver not in ("", kind.driver)
+    )
+
+
+def judge_kernel(gpus: Sequence[Gpu], *, kernel: str) -> tuple[str, ...]:
+    """Cards that are newer than the kernel; one whose driver is wrong is no matter of the kernel's age."""
+    have = release(kernel)
+    return tuple(
+        f"{gpu}: Linux {kernel} is older than {_dotted(kind.since)}, the first with {kind.name} "
+        "switched on, unless the distribution added it: update it if the card does not work"
+        for gpu in gpus
+        if (kind := family(gpu.device)) and kind.since and have and have < kind.since
+        if not judge_drivers([gpu])
+    )
+
+
+def judge_bars(gpus: Sequence[Gpu]) -> tuple[str, ...]:
+    """Cards that the machine shows through a small window only."""
+    return tuple(
+        f"{gpu}: Resizable BAR is off (its largest BAR has {gpu.bar >> 20} MiB): switch it on in the "
+        "firmware, together with Above 4G Decoding; without it the card is slow, or not seen at all"
+        for gpu in gpus
+        if 0 < gpu.bar <= SMALL_BAR
+    )
 
 
 def reach(cards: Intel, gpus: Sequence[Gpu], *, container: bool) -> tuple[str, ...]:

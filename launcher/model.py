@@ -188,6 +188,28 @@ def _not_yet(name: str) -> Model:
     return Model(name=name, path=root / "snapshots" / "REVISION", root=root, revision="REVISION")
 
 
+def size(model: Model) -> int:
+    """Bytes of a folder's weights; 0: it holds none, or is not there."""
+    return sum(file.stat().st_size for file in _weights(model.path)) if model.path.is_dir() else 0
+
+
+def size_on_hub(name: str, *, patience: float) -> int:
+    """Bytes that a model takes, as the hub says; 0: it does not say.
+
+    Args:
+        name: its id.
+        patience: seconds that the hub has.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        found = HfApi().model_info(name, files_metadata=True, timeout=patience).siblings or []
+    except Exception:  # noqa: BLE001 - as in _completed: there was no answer
+        return 0
+    wanted = [file for file in found if not any(fnmatch(file.rfilename, each) for each in _IGNORED)]
+    return sum(file.size or 0 for file in wanted)
+
+
 def weights_sha256(model: Model) -> str:
     """sha256 over the names and bytes of a folder's weights, in the order of their names."""
     digest = hashlib.sha256()

@@ -296,7 +296,7 @@ def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: lis
         return
     if cards.unknown:
         notes.append(f"the GPUs were not checked: {cards.unknown}")
-    used = _used(gpus, machine)
+    used = gpus_of(gpus, machine)
     verdict = cuda.judge(cards, used, toolkit=target.devices.cuda, architectures=target.devices.architectures)
     problems = list(verdict.problems)
     if len(used) > 1:
@@ -315,7 +315,7 @@ def _refuse(problems: Sequence[str], target: Target, *, dry_run: bool, notes: li
     notes += problems
 
 
-def _used(gpus: str, machine: Host) -> tuple[Gpu, ...]:
+def gpus_of(gpus: str, machine: Host) -> tuple[Gpu, ...]:
     """The GPUs of a choice, as far as they are known."""
     there = _visible(machine) or ()
     if gpus == "all":
@@ -371,7 +371,7 @@ def settle(
             hidden_from = intel.reach(machine.cards, _counted(gpus, machine), container=container)
             _refuse(hidden_from, target, dry_run=dry_run, notes=notes)
         return gpus
-    used, cards = _used(gpus, machine), _cards(machine)
+    used, cards = gpus_of(gpus, machine), _cards(machine)
     minimum = [each for each in target.devices.minimum if each[0] not in without]
     notes += cuda.without_kernels(used, minimum)
     windows = machine.nvidia > 0 and cards is not None and cards.windows

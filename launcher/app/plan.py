@@ -80,7 +80,9 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         mask=request.env.get(plans.MASK),
         nproc=request.nproc,
     )
-    target = _target(request, asked, chosen, found, machine, notes)
+    target, why = pick_target(request.target, asked, chosen, found, machine)
+    if why:
+        notes.append(f"target {target.name}: {why}")
     machine = accelerators.look(machine, target)
     values = found.values(target.name, request.parameters)
     _refuse_overrides(request, found)
@@ -230,17 +232,28 @@ def _refuse_overrides(request: Request, found: Recipe) -> None:
         )
 
 
-def _target(
-    request: Request, asked: Asked, chosen: Settings, found: Recipe, machine: Host, notes: list[str]
-) -> Target:
+def pick_target(
+    wanted: str | None, asked: Asked, chosen: Settings, found: Recipe | None, machine: Host
+) -> tuple[Target, str]:
+    """The target of a run, and why it was picked; empty: it was asked for by name.
+
+    Args:
+        wanted: by the command line; None: by the settings.
+        asked: of accelerators, which may hide some.
+        chosen: the user's settings.
+        found: what shall run on it; None: anything.
+        machine: this one.
+
+    Raises:
+        UsageError: there is no such target.
+    """
     known = manifest.shipped()
-    name = request.target or chosen.target.value
+    name, why = wanted or chosen.target.value, ""
     if name == "auto":
         name, why = machine.best_target(hidden=accelerators.hidden(asked, chosen.gpus, machine))
-        if name not in found.targets and "cpu" in found.targets:
+        if found and name not in found.targets and "cpu" in found.targets:
             name, why = "cpu", f"{found.name} does not run on {name}"
-        notes.append(f"target {name}: {why}")
-    return known.target(name)
+    return known.target(name), why
 
 
 def _check_data(

@@ -5,9 +5,12 @@ pynvml is imported only where a driver shows itself: the launcher starts fast, a
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.cuda import Gpu, Nvidia
+
+if TYPE_CHECKING:
+    from launcher.diagnosis.facts import GpuHealth
 
 #: Where the Linux driver shows itself; below ``gpus`` there is one folder per GPU.
 _DRIVER = "proc/driver/nvidia"
@@ -47,6 +50,54 @@ def facts(root: Path = Path("/")) -> Nvidia:
         # No library, no permission, or a library of another version than the kernel's module.
         return Nvidia(driver=driver, windows=windows, unknown=f"NVML: {error}")
     return Nvidia(driver=driver, gpus=tuple(gpu for gpu in found if gpu is not None), windows=windows)
+
+
+def health(root: Path = Path("/")) -> "tuple[GpuHealth, ...]":
+    """Errors and memory of the GPUs that this process may use, as they are now; none without a driver.
+
+    Raises:
+        OSError: the driver's library does not answer.
+    """
+    if not may_be_there(root):
+        return ()
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            found = [_health(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        raise OSError(f"NVML: {error}") from None
+    return tuple(each for each in found if each is not None)
+
+
+def _health(pynvml: Any, index: int) -> "GpuHealth | None":
+    """One GPU; None: this process may not use it. What a card does not count is unknown."""
+    from launcher.diagnosis.facts import GpuHealth  # only the doctor asks: a run starts without it
+
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    except pynvml.NVMLError_NoPermission:
+        return None
+
+    def ask(name: str, *arguments: object) -> Any:
+        try:
+            return getattr(pynvml, name)(handle, *arguments)
+        except pynvml.NVMLError:  # not of this card, not in this container, not of this driver
+            return None
+
+    memory, ecc = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetEccMode")
+    errors = (pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC)
+    return GpuHealth(
+        gpu=f"GPU {index} ({ask('nvmlDeviceGetName') or 'unknown'})",
+        used=int(memory.used) if memory else 0,
+        total=int(memory.total) if memory else 0,
+        ecc=bool(ecc[0]) if ecc else None,
+        uncorrected=ask("nvmlDeviceGetTotalEccErrors", *errors),
+        programs=len(ask("nvmlDeviceGetComputeRunningProcesses") or ()),
+    )
 
 
 def _gpu(pynvml: Any, index: int) -> Gpu | None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher import dockerfile, paths, process, wheelhouse
+from launcher.diagnosis.engine import OLDEST
 from launcher.errors import BuildError, ProgramError
-from launcher.image import compare, uv
+from launcher.image import compare, engine, uv
 from launcher.image.buildlog import BuildLog
 from launcher.image.client import context_name
 from launcher.image.inputs import Inputs
@@ -19,9 +20,6 @@ from launcher.progress import Progress
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-# 23.0 is the first engine whose own builder knows `RUN --network=none` and named build contexts.
-_MINIMUM_ENGINE = 23
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,24 +70,14 @@ def builder(client: "DockerClient") -> Builder:
     """
     version = str(client.version().get("Version", "0"))
     major = version.split(".")[0]
-    if not major.isdigit() or int(major) < _MINIMUM_ENGINE:
+    if not major.isdigit() or int(major) < OLDEST:
         raise BuildError(
             f"Docker Engine {version} cannot build this image",
             why="it knows neither RUN --network=none nor named build contexts",
-            hint=f"install Docker Engine {_MINIMUM_ENGINE} or newer, or run in an environment: --engine venv",
+            hint=f"install Docker Engine {OLDEST} or newer, or run in an environment: --engine venv",
         )
-    try:
-        process.run(["docker", "buildx", "version"], timeout=60)
-    except ProgramError as error:
-        missing = "the docker command" if error.returncode == 127 else "docker buildx"
-        raise BuildError(
-            f"{missing} is missing",
-            why=error.why,
-            hint="install the packages docker-ce-cli and docker-buildx-plugin (Debian's own: docker-cli and "
-            "docker-buildx), or run without a container: --engine venv",
-        ) from None
-    status = client.info().get("DriverStatus") or []
-    containerd = any("io.containerd.snapshotter" in str(value) for _, value in status)
+    engine.buildx(patience=60)
+    containerd = engine.keeps_in_containerd(client.info())
     reason = (
         ""
         if containerd

@@ -49,6 +49,7 @@ def run(
     files: Mapping[str, str] | None = None,
     result: str = "",
     env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
 ) -> str:
     """Run uv with the user's own package indexes.
 
@@ -57,9 +58,10 @@ def run(
         files: texts that are written into its working folder first, by file name.
         result: the file there whose text is returned; without it, its standard output is.
         env: further variables.
+        timeout: seconds that it may take.
 
     Raises:
-        ProgramError: it failed; ``output`` is what it said, without host names.
+        ProgramError: it failed, or took longer; ``output`` is what it said, without host names.
     """
     indexes = settings.indexes()
     with tempfile.TemporaryDirectory(prefix="launch-uv-") as temporary:
@@ -68,7 +70,7 @@ def run(
             (folder / name).write_text(text, encoding="utf-8")
         argv = [uv_package.find_uv_bin(), *arguments]
         variables = {**_certificates(), **indexes.uv_environment(), "UV_NO_PROGRESS": "1", **(env or {})}
-        done = process.run(argv, env=variables, cwd=folder, check=False)
+        done = process.run(argv, env=variables, cwd=folder, timeout=timeout, check=False)
         if done.returncode != 0:
             said = masked(done.stderr.strip() or done.stdout.strip())
             raise ProgramError(f"uv {arguments[0]} failed", returncode=done.returncode, output=said, why=said)

@@ -78,3 +78,10 @@ def test_a_checkout_is_asked_for_where_it_is_needed(installed: Path, tmp_path: P
     assert "checkout" in done.stderr
     assert _run(installed, tmp_path, "launch", "image", "lock", "--check").returncode == 0
     assert _run(installed, tmp_path, "launch", "image", "render", "--check").returncode == 0
+
+
+def test_doctor_needs_no_checkout(installed: Path, tmp_path: Path) -> None:
+    done = _run(installed, tmp_path, "launch", "doctor", "--json", "--target", "cpu")
+    lines = {line["name"]: line for line in json.loads(done.stdout)["lines"]}
+    assert lines["libraries"]["status"] == "ok"
+    assert list(tmp_path.iterdir()) == []

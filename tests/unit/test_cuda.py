@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import cuda, dockerfile, manifest
+from launcher import compatibility, cuda, dockerfile, manifest
 from launcher.cuda import Gpu, Nvidia
 from launcher.errors import ManifestError
 from launcher.image import check
 from tests.unit.test_manifest import BASE
 
-LINUX, WINDOWS = cuda.DRIVERS["12.8"]
+CUDA = compatibility.shipped().toolkit("12.8")
+assert CUDA is not None
+LINUX, WINDOWS = CUDA.linux, CUDA.windows
 
 
 def gpu(capability: tuple[int, int] = (9, 0), index: int = 0, **more: Any) -> Gpu:
@@ -122,9 +124,10 @@ def test_every_toolkit_of_the_manifest_has_its_drivers() -> None:
     targets = [target for target in manifest.shipped().targets if target.devices.kind == "nvidia"]
     assert targets
     for target in targets:
-        assert target.devices.cuda in cuda.DRIVERS
+        toolkit = compatibility.shipped().toolkit(target.devices.cuda)
+        assert toolkit is not None
         assert target.devices.architectures
-        for drivers in cuda.DRIVERS[target.devices.cuda]:
+        for drivers in (toolkit.linux, toolkit.windows):
             own, oldest = cuda.version(drivers.own), cuda.version(drivers.oldest)
             assert own is not None
             assert oldest is not None

@@ -1,5 +1,6 @@
 """What is found out about a container engine, and what is said when it cannot be used."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ class FakeClient:
 @pytest.fixture(autouse=True)
 def buildx(monkeypatch: pytest.MonkeyPatch) -> None:
     """A buildx that is there."""
-    monkeypatch.setattr(process, "run", lambda argv, **_: None)
+    said = SimpleNamespace(stdout="github.com/docker/buildx v0.24.0 d0e5e86\n")
+    monkeypatch.setattr(process, "run", lambda argv, **_: said)
 
 
 @pytest.mark.parametrize("version", ["20.10.24", "19.03", "dev"])
