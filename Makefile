@@ -16,7 +16,7 @@ REPORT ?=
 LEFT_OUT = $(addprefix --without ,$(WITHOUT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test check unit integration bench bench-train bench-layers lock render docs format $(IMAGES) $(SMOKES)
+.PHONY: help setup tools demo test check unit integration bench bench-train bench-layers proof-xpu lock render docs format $(IMAGES) $(SMOKES)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
@@ -70,6 +70,9 @@ bench: tools ## figures as ratios, measured side by side
 bench-train: tools ## memory and speed of training, beside upstream's plain arguments
 	@python="$$($(VENV)/bin/python tests/bench/training/environment.py)" && \
 	for program in head compare; do "$$python" -W ignore tests/bench/training/$$program.py || exit 1; done
+
+proof-xpu: tools ## what can be shown of the xpu target without a card, torch's XPU wheels and drivers (long)
+	tests/support/proof-xpu.sh
 
 bench-layers: tools ## what another trainer costs in TARGET (cpu), e.g. TARGET=cuda WITHOUT=flash-attn
 	LAUNCH_WITHOUT="$(WITHOUT)" $(VENV)/bin/python tests/bench/layers.py $(or $(TARGET),cpu) $(PIN)
