@@ -11,6 +11,7 @@ VERBS = {
     "recipe": ("launcher.cli.recipe", "List, show, copy and check recipes."),
     "image": ("launcher.cli.image", "Lock, fetch, build and check the images."),
     "demo": ("launcher.cli.demo", "Fine-tune a tiny BGE-M3 on real data, end to end."),
+    "accept": ("launcher.cli.accept", "Prove a target on this machine's card, with one report to show."),
     "completion": ("launcher.cli.completion", "Print the completion script of a shell."),
 }
 

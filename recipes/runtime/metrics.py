@@ -47,7 +47,7 @@ def report(event: str, *, rank: int | None = None, **fields: Any) -> None:
 def peak_memory(device: torch.device) -> dict[str, int]:
     """The most memory that this process has had so far, in bytes; asked once, at the end of a training.
 
-    On a GPU ``peak_memory_bytes`` is what tensors took (``max_memory_allocated``), and ``peak_reserved_bytes``
+    On a GPU ``peak_memory_bytes`` is what tensors took (``max_memory_allocated``), ``peak_reserved_bytes``
     what torch's allocator had taken of the device for them. What the driver and libraries take beside it
     (hundreds of MB) is in neither. On a CPU ``peak_memory_bytes`` is the peak of the resident set.
     """

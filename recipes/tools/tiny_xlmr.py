@@ -165,7 +165,7 @@ def build(config: XLMRobertaConfig, seed: int) -> tuple[XLMRobertaModel, torch.n
 
 
 def reranker(encoder: XLMRobertaModel, seed: int) -> XLMRobertaForSequenceClassification:
-    """The encoder with a random head that scores: what a trainer would otherwise put there by its own seed."""
+    """The encoder with a random head that scores, which a trainer would otherwise draw by its own seed."""
     torch.manual_seed(seed)
     encoder.config.num_labels = 1
     model = XLMRobertaForSequenceClassification(encoder.config)
