@@ -10,8 +10,12 @@ from typing import Any
 #: In this order; each can be left out.
 STEPS = ("facts", "checks", "curves", "speed")
 
-#: What a step's part may be: ``not-run`` was not reached or cannot be run here.
+#: What a step's part may be. ``needs-gpu``: undecided; ``left-out``: not in this target; ``not-run``: not
+#: possible in this engine.
 STATUSES = ("ok", "failed", "needs-gpu", "left-out", "not-run")
+
+#: The type of torch's device, by the kind that the manifest names.
+DEVICES = {"none": "cpu", "nvidia": "cuda", "intel": "xpu"}
 
 #: Number formats that trainings are run in.
 PRECISIONS = ("fp32", "bf16")
@@ -83,7 +87,8 @@ class Curve:
     """One short training beside the recorded one.
 
     Attributes:
-        status: ``ok``, ``failed`` or ``not-run``.
+        status: ``ok`` or ``failed``.
+        device: what the trainer says that it trained on, e.g. ``xpu:0``.
         losses: as the trainer logged them, rounded to 4 decimals.
         recorded: the same on the machine of the record.
         off: the largest difference; None without a comparison.
@@ -96,6 +101,7 @@ class Curve:
     status: str
     detail: str = ""
     seconds: float = 0.0
+    device: str = ""
     losses: tuple[float, ...] = ()
     recorded: tuple[float, ...] = ()
     off: float | None = None
@@ -109,7 +115,8 @@ class Speed:
 
     Attributes:
         unsloth: the model came through Unsloth.
-        status: ``ok``, ``failed``, ``left-out`` (not in this target) or ``not-run``.
+        status: ``ok``, ``failed`` or ``left-out`` (not in this target).
+        device: what the trainer says that it trained on, e.g. ``xpu:0``.
         seconds: wall time of the whole run, start and saving included.
         step_seconds: median of the measured steps.
         slowest, fastest: of the measured steps.
@@ -124,6 +131,7 @@ class Speed:
     status: str
     detail: str = ""
     seconds: float = 0.0
+    device: str = ""
     step_seconds: float | None = None
     slowest: float | None = None
     fastest: float | None = None

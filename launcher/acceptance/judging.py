@@ -79,6 +79,7 @@ def curve(
     precision: str,
     events: Sequence[Mapping[str, Any]],
     *,
+    device: str,
     weights_sha256: str = "",
     seconds: float = 0.0,
 ) -> Curve:
@@ -89,6 +90,7 @@ def curve(
 
     Args:
         events: of metrics.jsonl.
+        device: type of the device that it should have trained on.
         weights_sha256: of the model that it started from; empty: unknown.
     """
     reference = record.curves[recipe]
@@ -98,20 +100,33 @@ def curve(
         precision=precision,
         status="failed",
         seconds=seconds,
+        device=_device(events),
         losses=losses,
         recorded=reference.losses,
         same_start=weights_sha256 == reference.weights_sha256 if weights_sha256 else None,
     )
-    return judged(found, record.tolerance[precision])
+    if elsewhere := _elsewhere(found.device, device):
+        return replace(found, detail=elsewhere)
+    return _judged(found, record.tolerance[precision])
 
 
-def judged(found: Curve, share: float) -> Curve:
+def _device(events: Sequence[Mapping[str, Any]]) -> str:
+    return next((str(event.get("device", "")) for event in events if event.get("event") == "begin"), "")
+
+
+def _elsewhere(found: str, wanted: str) -> str:
+    """What is wrong with the device of a training; empty: nothing. Trainers take the CPU without a word."""
+    good = found.split(":")[0] == wanted
+    return "" if good else f"it trained on {found or 'an unknown device'}, not on {wanted}"
+
+
+def _judged(found: Curve, share: float) -> Curve:
     """A curve with its verdict; ``share`` is of the recorded fall."""
     losses, recorded = found.losses, found.recorded
     if len(losses) != len(recorded):
-        return replace(found, status="failed", detail=f"{len(losses)} of {len(recorded)} steps were logged")
+        return replace(found, detail=f"{len(losses)} of {len(recorded)} steps were logged")
     if not all(map(math.isfinite, losses)):
-        return replace(found, status="failed", detail=f"not finite: {' '.join(map(str, losses))}")
+        return replace(found, detail=f"not finite: {' '.join(map(str, losses))}")
     off = round(max(abs(one - other) for one, other in zip(losses, recorded, strict=True)), 6)
     tolerance = round(share * (max(recorded) - min(recorded)) + _ROUNDING, 6)
     good = off <= tolerance
@@ -121,17 +136,25 @@ def judged(found: Curve, share: float) -> Curve:
     return replace(found, status="ok" if good else "failed", detail=detail, off=off, tolerance=tolerance)
 
 
-def speed(found: Speed, events: Sequence[Mapping[str, Any]]) -> Speed:
+def speed(found: Speed, events: Sequence[Mapping[str, Any]], *, device: str) -> Speed:
     """A training's pace and memory from its events; ``failed`` when they do not say.
 
     The time of a step is that between its line and the one before: each is written after the loss has come
     from the device, so that no step is still under way.
+
+    Args:
+        found: what is known of it already.
+        events: of metrics.jsonl.
+        device: type of the device that it should have trained on.
     """
     ends = [event for event in events if event.get("event") == "end"]
     times = [float(event["time"]) for event in events if "loss" in event]
     paces = [after - before for before, after in itertools.pairwise(times)][WARM_UP - 1 :]
+    found = replace(found, device=_device(events), status="failed")
+    if elsewhere := _elsewhere(found.device, device):
+        return replace(found, detail=elsewhere)
     if not paces or not ends:
-        return replace(found, status="failed", detail=f"{len(times)} steps were logged, too few to measure")
+        return replace(found, detail=f"{len(times)} steps were logged, too few to measure")
     return replace(
         found,
         status="ok",

@@ -20,6 +20,9 @@ from launcher.acceptance import (
 _LINES = 40
 
 
+_NOTHING = "Not run."
+
+
 def verdict(report: Report) -> str:
     """One line: what it comes to."""
     failed, waiting = report.failed, [each.name for each in report.checks if each.status == "needs-gpu"]
@@ -34,7 +37,8 @@ def render(report: Report) -> str:
     lines = [
         f"# Acceptance of `{report.target}`",
         "",
-        f"**{verdict(report)}.** {report.created}, engine {report.engine}, {report.seconds / 60:.0f} min.",
+        f"**{_capital(verdict(report))}.** {report.created}, engine {report.engine}, "
+        f"{report.seconds / 60:.0f} min.",
     ]
     if report.facts is not None:
         lines += ["", "## Machine", "", *_table(("what", "value"), list(_facts(report.facts)))]
@@ -49,8 +53,16 @@ def render(report: Report) -> str:
         lines += ["", "## What failed parts said", *details]
     if report.notes:
         lines += ["", "## Notes", "", *(f"* {_cell(note)}" for note in report.notes)]
-    data = json.dumps(asdict(report), indent=1, ensure_ascii=False)
+    data = json.dumps(as_data(report), indent=1, ensure_ascii=False)
     return "\n".join([*lines, "", "## Data", "", "```json", data, "```", ""])
+
+
+def as_data(report: Report) -> dict[str, Any]:
+    """The report for programs."""
+    data = asdict(report)
+    for each in data["speed"]:
+        each["parameters"] = dict(each["parameters"])
+    return data
 
 
 def speed_rows(report: Report) -> list[tuple[str, ...]]:
@@ -104,7 +116,7 @@ def _facts(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 def _checks(report: Report) -> list[str]:
     rows = [(each.name, each.status, f"{each.seconds:.1f}", _first(each.detail)) for each in report.checks]
-    return _table(("check", "status", "seconds", "detail"), rows)
+    return _table(("check", "status", "seconds", "detail"), rows) if rows else [_NOTHING]
 
 
 def _curves(report: Report) -> list[str]:
@@ -114,22 +126,24 @@ def _curves(report: Report) -> list[str]:
         start = {True: "same", False: "other weights", None: ""}[each.same_start]
         rows.append((each.recipe, each.precision, each.status, _numbers(each.losses), off, start))
         rows.append(("", "", "recorded", _numbers(each.recorded), "", ""))
-    titles = ("recipe", "precision", "status", "losses", "off, of what is allowed", "start")
-    return _table(titles, rows)
+    titles = ("recipe", "precision", "status", "losses", "off, of what is allowed", "first weights")
+    return _table(titles, rows) if rows else [_NOTHING]
 
 
 def _speed(report: Report) -> list[str]:
+    if not report.speed:
+        return [_NOTHING]
     shape = ", ".join(f"{key} {value}" for key, value in report.model.items())
     return [
         f"Reranker ({report.size}: {shape}); {BATCH_SIZE} queries per step, groups of {GROUP_SIZE}, every "
-        f"pair {QUERY_LENGTH}+{PASSAGE_LENGTH} tokens. Medians of {_steps(report.speed)} steps after the "
+        f"pair {QUERY_LENGTH}+{PASSAGE_LENGTH} tokens. Medians of {_steps(report.speed)} step(s) after the "
         "warm-up. MB are 10⁶ bytes: what tensors took at most, and what torch's allocator had reserved; on "
         "a CPU the process's peak resident set.",
         "",
         *_table(SPEED_TITLES, speed_rows(report)),
         "",
-        "*reported* are figures of others, from reports whose conditions are otherwise unknown: nothing is "
-        "judged by them.",
+        *(["*reported* are figures of others; nothing is judged by them:", ""] if report.known else []),
+        *(f"* {_reported(each)[0]}: {_cell(each.source)}" for each in report.known),
     ]
 
 
@@ -146,6 +160,10 @@ def _details(report: Report) -> Iterator[str]:
 
 def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _first(detail: str) -> str:

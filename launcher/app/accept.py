@@ -100,6 +100,8 @@ def run(
             except (KeyboardInterrupt, _Stopped):
                 ladder.complete = False
                 break
+            except (LaunchError, OSError, ValueError) as error:
+                ladder.found_checks.append(Check(name=f"step {step}", status="failed", detail=_said(error)))
         return private.cleaned(ladder.report(), machine.secrets(work))
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -160,6 +162,7 @@ def _prepared(
         steps=asked.steps or (20 if gpu else 5),
         progress=progress,
         watch=watch,
+        device=acceptance.DEVICES[target.devices.kind],
         notes=list(planned.notes),
     )
 
@@ -177,6 +180,7 @@ class _Ladder:
     steps: int
     progress: Callable[[], AbstractContextManager[Progress]]
     watch: Watch
+    device: str
     notes: list[str]
     complete: bool = True
     created: str = field(default_factory=runs.now)
@@ -220,12 +224,9 @@ class _Ladder:
 
     def checks(self) -> None:
         """The image's own checks, or as many of them as an environment can answer."""
-        try:
-            with self.progress() as drawn:
-                for check in machine.checks(self.planned.plan, self.chosen, drawn):
-                    self.found_checks.append(check)
-        except LaunchError as error:
-            self.found_checks.append(Check(name="all", status="failed", detail=_said(error)))
+        with self.progress() as drawn:
+            for check in machine.checks(self.planned.plan, self.chosen, drawn):
+                self.found_checks.append(check)
 
     def curves(self) -> None:
         """Short trainings of the recipes in each precision."""
@@ -255,6 +256,7 @@ class _Ladder:
             recipe,
             precision,
             _events(ended),
+            device=self.device,
             weights_sha256=ended.result.model.get("weights_sha256", ""),
             seconds=ended.result.seconds,
         )
@@ -292,7 +294,9 @@ class _Ladder:
         except LaunchError as error:
             return replace(failed, detail=_said(error))
         kept: Pairs = tuple((key, value) for key, value in _parameters(ended).items() if key != "seed")
-        return judging.speed(replace(failed, seconds=ended.result.seconds, parameters=kept), _events(ended))
+        return judging.speed(
+            replace(failed, seconds=ended.result.seconds, parameters=kept), _events(ended), device=self.device
+        )
 
     def _tiny(self, kind: str, data: Path, size: str) -> Path | LaunchError:
         """A model with random weights, or why there is none: what needs one then says so."""
@@ -358,6 +362,8 @@ def _parameters(ended: Ended) -> dict[str, str]:
     return dict(plan["parameters"])
 
 
-def _said(error: LaunchError) -> str:
+def _said(error: Exception) -> str:
+    if not isinstance(error, LaunchError):
+        return f"{type(error).__name__}: {error}"
     problems = [f"- {problem}" for problem in error.problems] if isinstance(error, ProblemsError) else []
     return "\n".join(part for part in (error.message, *problems, error.why) if part)
