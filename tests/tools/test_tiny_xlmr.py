@@ -8,12 +8,10 @@ from types import SimpleNamespace
 import pytest
 import tiny_xlmr
 from FlagEmbedding.abc.finetune.reranker.AbsDataset import AbsRerankerTrainDataset
-from FlagEmbedding.finetune.reranker.encoder_only.base import EncoderOnlyRerankerTrainer  # noqa: F401
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-sys.path.append(
-    str(Path(__file__).resolve().parents[2])
-)  # last: the launcher's texts, and nothing else of it
+# Last: the launcher's texts come from there, and nothing else of it.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from launcher.acceptance import PASSAGE_LENGTH, QUERY_LENGTH, texts
 

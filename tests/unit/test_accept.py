@@ -1,4 +1,4 @@
-"""``launch accept``, the use case: what fails does not stop the ladder, and nothing is lost or overwritten."""
+"""``launch accept``, the use case: what fails does not stop the ladder, nothing is lost or overwritten."""
 
 import json
 from collections.abc import Iterator
@@ -38,9 +38,7 @@ class Machine:
         monkeypatch.setattr(accept.execute, "begin", lambda planned, parent: planned)
         monkeypatch.setattr(accept.execute, "execute", self._execute)
         monkeypatch.setattr(machine, "facts", lambda planned: {"launcher": "1"})
-        monkeypatch.setattr(
-            machine, "checks", lambda plan, chosen, drawn: iter([Check(name="c", status="ok")])
-        )
+        monkeypatch.setattr(machine, "checks", lambda *_: iter([Check(name="c", status="ok")]))
         monkeypatch.setattr(machine, "shape", lambda start: {"num_hidden_layers": 2})
 
     def _make(self, request: planning.Request, *_: object, **__: object) -> Any:
