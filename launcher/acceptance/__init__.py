@@ -60,6 +60,9 @@ SPEED_PARAMETERS: Pairs = (
     ("passage_max_len", str(PASSAGE_LENGTH)),
 )
 
+#: Raw arguments of both trainings. The trainer would save a checkpoint at its end: 6.8 GB of a large model.
+ARGUMENTS = ("--save_strategy", "no")
+
 #: Tokens of one step: every pair has both lengths, see :mod:`launcher.acceptance.texts`.
 TOKENS = BATCH_SIZE * GROUP_SIZE * (QUERY_LENGTH + PASSAGE_LENGTH)
 

@@ -22,6 +22,9 @@ _LINES = 40
 
 _NOTHING = "Not run."
 
+#: Sizes that no reported figure can be compared with.
+_SMALL = ("tiny", "base")
+
 
 def verdict(report: Report) -> str:
     """One line: what it comes to."""
@@ -134,6 +137,7 @@ def _speed(report: Report) -> list[str]:
     if not report.speed:
         return [_NOTHING]
     shape = ", ".join(f"{key} {value}" for key, value in report.model.items())
+    smaller = " The measured model is smaller than theirs can have been." if report.size in _SMALL else ""
     return [
         f"Reranker ({report.size}: {shape}); {BATCH_SIZE} queries per step, groups of {GROUP_SIZE}, every "
         f"pair {QUERY_LENGTH}+{PASSAGE_LENGTH} tokens. Medians of {_steps(report.speed)} step(s) after the "
@@ -142,7 +146,8 @@ def _speed(report: Report) -> list[str]:
         "",
         *_table(SPEED_TITLES, speed_rows(report)),
         "",
-        *(["*reported* are figures of others; nothing is judged by them:", ""] if report.known else []),
+        f"*reported* are figures of others; nothing is judged by them.{smaller}",
+        "",
         *(f"* {_reported(each)[0]}: {_cell(each.source)}" for each in report.known),
     ]
 

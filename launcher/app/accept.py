@@ -331,6 +331,7 @@ class _Ladder:
             output=self.work / name,
             nproc=1,
             parameters=parameters,
+            arguments=acceptance.ARGUMENTS if start else (),
         )
         with self.progress() as drawn:
             planned = planning.make(request, self.chosen, dry_run=False, progress=drawn)

@@ -63,7 +63,17 @@ def measured(folder: Path) -> dict[str, dict[str, Any]]:
         for number, (name, (precision, variables)) in enumerate(VARIANTS.items()):
             options = {**dict(acceptance.CURVE_PARAMETERS), "precision": precision, "nproc": "1"}
             extra = [part for pair in variables.items() for part in ("--env", "=".join(pair))]
-            found = launch(folder, recipe, f"{kind}-{number}", options, "--model", str(folder / kind), *extra)
+            found = launch(
+                folder,
+                recipe,
+                f"{kind}-{number}",
+                options,
+                "--model",
+                str(folder / kind),
+                *extra,
+                "--",
+                *acceptance.ARGUMENTS,
+            )
             first = recorded.setdefault(recipe, found)
             fall = max(first["losses"]) - min(first["losses"])
             off = max(abs(a - b) for a, b in zip(found["losses"], first["losses"], strict=True))
