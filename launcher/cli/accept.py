@@ -63,9 +63,10 @@ def command(
     Exit code 0: all was done, and nothing failed.
     """
     from launcher.app import accept
+    from launcher.app.ladder import Asked
 
     path = accept.place_of(target, output)
-    asked = accept.Asked(
+    asked = Asked(
         target=target,
         engine=None if engine in (None, "auto") else engine,
         model=model,

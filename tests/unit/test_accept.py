@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from launcher import acceptance, paths, settings
+from launcher import acceptance, manifest, paths, process, settings
 from launcher.acceptance import Check, Report, judging
-from launcher.app import accept, machine
+from launcher.app import accept, ladder, machine
 from launcher.app import plan as planning
+from launcher.app.ladder import Asked
 from launcher.errors import (
     CheckError,
     DeviceError,
@@ -22,6 +23,9 @@ from launcher.errors import (
     RefusedError,
     UsageError,
 )
+from launcher.image import inputs
+from launcher.image.check import Outcome, request, run_here
+from launcher.process import Completed
 from launcher.progress import Silent, SilentView
 
 RECORD = judging.read((paths.images() / "acceptance.toml").read_text(), source="acceptance.toml")
@@ -35,8 +39,8 @@ class Machine:
         self.says: dict[str, BaseException | str] = {}
         self.folder = folder
         monkeypatch.setattr(planning, "make", self._make)
-        monkeypatch.setattr(accept.execute, "begin", lambda planned, parent: planned)
-        monkeypatch.setattr(accept.execute, "execute", self._execute)
+        monkeypatch.setattr(ladder.execute, "begin", lambda planned, parent: planned)
+        monkeypatch.setattr(ladder.execute, "execute", self._execute)
         monkeypatch.setattr(machine, "facts", lambda planned: {"launcher": "1"})
         monkeypatch.setattr(machine, "checks", lambda *_: iter([Check(name="c", status="ok")]))
         monkeypatch.setattr(machine, "shape", lambda start: {"num_hidden_layers": 2})
@@ -87,7 +91,7 @@ def unseen(plan: object) -> Iterator[SilentView]:
 
 
 def climbed(target: str = "cpu", **asked: Any) -> Report:
-    request = accept.Asked(target=target, **asked)
+    request = Asked(target=target, **asked)
     return accept.run(request, settings.load(), progress=silently, watch=unseen)
 
 
@@ -212,3 +216,62 @@ def test_facts_of_cards_without_what_tells_them_apart() -> None:
     card = {"device": "e211", "bar": 7, "gid": 44, "group": "render", "node": "/dev/dri/renderD128"}
     said = machine._cards({"gpus": (card,)}, memory="bar")
     assert said == {"gpu": [{"device": "8086:e211", "bar_bytes": 7, "node": "/dev/dri/renderD128"}]}
+
+
+def test_checks_of_an_image_are_those_of_image_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def check(name: str, **given: Any) -> Any:
+        asked.update(given, name=name)
+        outcome = Outcome(check="device", status="needs-gpu", detail="no device here", seconds=1.26)
+        return SimpleNamespace(outcomes=(outcome,))
+
+    monkeypatch.setattr(machine.images, "check", check)
+    plan: Any = SimpleNamespace(target="cuda", engine="docker", without=("flash-attn",))
+    found = list(machine.checks(plan, settings.load(), Silent()))
+    assert found == [Check(name="device", status="needs-gpu", detail="no device here", seconds=1.3)]
+    assert (asked["name"], asked["without"], asked["only"]) == ("cuda", ("flash-attn",), ())
+
+
+def test_checks_of_an_environment_are_the_same_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def here(inside: Any, folder: Path, name: str) -> Outcome:
+        asked.append(name)
+        assert folder.name.startswith(f"cpu-{inside.lock.digest[:12]}")
+        return Outcome(check=name, status="ok", detail="", seconds=0.0)
+
+    monkeypatch.setattr(machine.programs, "run_here", here)
+    target = manifest.shipped().target("cpu")
+    plan: Any = SimpleNamespace(target="cpu", engine="venv", without=())
+    found = list(machine.checks(plan, settings.load(), Silent()))
+    assert asked == [check.name for check in found] == [*target.checks, "size"]
+
+
+@pytest.mark.parametrize("name", ["pruned", "size"])
+def test_what_is_about_images_is_not_run_in_an_environment(name: str, tmp_path: Path) -> None:
+    target = manifest.shipped().target("cpu")
+    found = run_here(inputs.load(paths.images(), target), tmp_path, name)
+    assert (found.status, found.detail) == ("not-run", "it is about images")
+
+
+def test_a_check_in_an_environment_is_told_what_one_in_an_image_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: dict[str, Any] = {}
+
+    def run(argv: list[str], **given: Any) -> Completed:
+        ran.update(given, argv=argv)
+        verdict = json.dumps({"check": "imports", "status": "ok", "detail": "all"})
+        return Completed(argv=tuple(argv), returncode=0, stdout=verdict + "\n", stderr="a warning\n")
+
+    monkeypatch.setattr(process, "run", run)
+    inside = inputs.load(paths.images(), manifest.shipped().target("cpu"))
+    found = run_here(inside, tmp_path / "env", "imports")
+    assert (found.status, found.detail) == ("ok", "all")
+    assert ran["argv"][0] == str(tmp_path / "env" / "bin" / "python")
+    assert ran["env"]["PATH"].startswith(f"{tmp_path / 'env' / 'bin'}:")
+    of_image = request(inside, "imports", ())["environment"]
+    for name in ("TARGET", "WITHOUT", "CUDA", "ARCHITECTURES", "MINIMUM"):
+        assert ran["env"][name] == of_image[name]
+    assert all(Path(file).is_file() for file in ran["env"]["LOCKS"].split(":"))
