@@ -20,13 +20,13 @@ class Secrets:
     names: Mapping[str, str]
 
     def cleaned(self, text: str) -> str:
-        """The text without them; the longest folder first, names as whole words."""
+        """The text without them; the longest folder first, names as whole words, with a domain behind them."""
         for folder in sorted(self.folders, key=len, reverse=True):
             if len(folder) > 1:  # "/" is nobody's
                 text = re.sub(rf"{re.escape(folder)}(?![\w.-])", self.folders[folder], text)
         for name, stand_in in self.names.items():
             if name:
-                text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", stand_in, text)
+                text = re.sub(rf"(?<!\w){re.escape(name)}(?:\.\w[\w.-]*)?(?!\w)", stand_in, text)
         return re.sub(r"/(home|Users)/[^/\s:'\"]+", r"/\1/[user]", text)
 
 

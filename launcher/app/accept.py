@@ -61,7 +61,7 @@ def run(
                 break
             except (LaunchError, OSError, ValueError) as error:
                 ladder.found_checks.append(Check(name=f"step {step}", status="failed", detail=said(error)))
-        return private.cleaned(ladder.report(), machine.secrets(work))
+        return private.cleaned(ladder.report(), machine.secrets(work, asked.model))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

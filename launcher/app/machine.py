@@ -108,11 +108,16 @@ def shape(start: Path | str) -> dict[str, Any]:
     return {"id": found.name, "revision": found.revision, **said} if found.revision else said
 
 
-def secrets(work: Path) -> Secrets:
+def secrets(work: Path, given: str | None = None) -> Secrets:
     """The folders and names of this machine that printed texts may hold.
 
     The user ``root`` is everybody's.
+
+    Args:
+        work: the ladder's own folder.
+        given: the user's model; an id on the hub says nothing of the user.
     """
+    folder = Path(given).expanduser().absolute() if given else None
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a user id without a name
@@ -124,6 +129,7 @@ def secrets(work: Path) -> Secrets:
             str(paths.cache()): "[cache]",
             str(paths.assets()): "[launcher]",
             str(Path.home()): "~",
+            **({str(folder): "[model]"} if folder and folder.is_dir() else {}),
         },
         names={**names, **({user: "[user]"} if user not in ("", "root") else {})},
     )

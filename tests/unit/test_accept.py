@@ -203,10 +203,12 @@ def test_names_of_this_machine_are_unsaid(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(machine.socket, "gethostname", lambda: "box")
     monkeypatch.setattr(machine.platform, "node", lambda: "localhost")
     monkeypatch.setattr(machine.getpass, "getuser", lambda: "jo")
-    said = machine.secrets(tmp_path / "work").cleaned(
-        f"{tmp_path}/work/a {Path.home()}/b {paths.cache()}/c box jo localhost"
+    (tmp_path / "model of mine").mkdir()
+    said = machine.secrets(tmp_path / "work", str(tmp_path / "model of mine")).cleaned(
+        f"{tmp_path}/work/a {Path.home()}/b {paths.cache()}/c {tmp_path}/model of mine/d box jo localhost"
     )
-    assert said == "[work]/a ~/b [cache]/c [host] [user] localhost"
+    assert said == "[work]/a ~/b [cache]/c [model]/d [host] [user] localhost"
+    assert "BAAI" not in str(machine.secrets(tmp_path, "BAAI/bge-reranker-v2-m3").folders)
 
 
 def test_facts_of_cards_without_what_tells_them_apart() -> None:

@@ -168,6 +168,7 @@ SECRETS = Secrets(
         ("/home/joanna/data", "/home/[user]/data"),
         ("on box: jo, not a boxer or a joke", "on [host]: [user], not a boxer or a joke"),
         ("/mnt/jo/data", "/mnt/[user]/data"),
+        ("host : box.example.org\n", "host : [host]\n"),
     ],
 )
 def test_what_is_unsaid(text: str, said: str) -> None:
