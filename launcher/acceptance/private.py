@@ -20,7 +20,7 @@ class Secrets:
     names: Mapping[str, str]
 
     def cleaned(self, text: str) -> str:
-        """The text without them; the longest folder first, names as whole words, with a domain behind them."""
+        """The text without them: the longest folder first, names as whole words with a domain behind them."""
         for folder in sorted(self.folders, key=len, reverse=True):
             if len(folder) > 1:  # "/" is nobody's
                 text = re.sub(rf"{re.escape(folder)}(?![\w.-])", self.folders[folder], text)

@@ -70,6 +70,7 @@ class Ladder:
     found_curves: list[Curve] = field(default_factory=list)
     found_speed: list[Speed] = field(default_factory=list)
     shape: dict[str, Any] = field(default_factory=dict)
+    _models: dict[tuple[str, str], Path] = field(default_factory=dict)
     _clock: float = field(default_factory=time.monotonic)
 
     @property
@@ -113,7 +114,7 @@ class Ladder:
         """Short trainings of the recipes in each precision."""
         data = self.work / "data" / "short.jsonl"
         for recipe, kind in acceptance.CURVES:
-            tiny = self._tiny(kind, data, "tiny")
+            tiny = self._tiny(kind, "tiny")
             for precision in acceptance.PRECISIONS:
                 self.found_curves.append(self._curve(recipe, precision, data, tiny))
 
@@ -147,7 +148,7 @@ class Ladder:
         data = self.work / "data" / "long.jsonl"
         count = acceptance.WARM_UP + self.steps
         paths.write_atomic(data, texts.long(count * acceptance.BATCH_SIZE))
-        start = self.asked.model or self._tiny("reranker", data, self.size)
+        start = self.asked.model or self._tiny("reranker", self.size)
         if not isinstance(start, LaunchError):
             self.shape = machine.shape(start)
         for precision in reversed(acceptance.PRECISIONS):
@@ -177,14 +178,17 @@ class Ladder:
         known = replace(failed, seconds=ended.result.seconds, parameters=_parameters(ended))
         return judging.speed(known, _events(ended), device=self.device)
 
-    def _tiny(self, kind: str, data: Path, size: str) -> Path | LaunchError:
-        """A model with random weights, or why there is none: what needs one then says so."""
-        parameters = {**dict(acceptance.SIZES[size]), "kind": kind}
-        try:
-            ended = self._train("tiny-xlmr", data, None, f"model-{kind}-{data.stem}", parameters, keep=True)
-        except LaunchError as error:
-            return error
-        return ended.place.output
+    def _tiny(self, kind: str, size: str) -> Path | LaunchError:
+        """A model with random weights, made once; or why there is none: what needs one then says so."""
+        if (kind, size) not in self._models:
+            data = self.work / "data" / "short.jsonl"
+            parameters = {**dict(acceptance.SIZES[size]), "kind": kind}
+            try:
+                ended = self._train("tiny-xlmr", data, None, f"model-{kind}-{size}", parameters, keep=True)
+            except LaunchError as error:
+                return error
+            self._models[kind, size] = ended.place.output
+        return self._models[kind, size]
 
     def _train(
         self,

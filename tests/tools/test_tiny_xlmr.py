@@ -17,7 +17,7 @@ from launcher.acceptance import PASSAGE_LENGTH, QUERY_LENGTH, texts
 
 
 def made(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> Path:
-    (folder / "rows.jsonl").write_text(texts.long(1), encoding="utf-8")
+    (folder / "rows.jsonl").write_text(texts.short(), encoding="utf-8")
     given = {
         **{"data": folder / "rows.jsonl", "output": folder / "model", "kind": "reranker", "vocab-size": 500},
         **{"layers": 1, "hidden-size": 32, "heads": 2, "max-length": 128, "embedding-rows": 0},
@@ -54,7 +54,7 @@ def test_the_same_seed_is_the_same_encoder(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_every_pair_has_all_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the trainer's own hand, with a tokenizer that knows every word: the fewest tokens there can be."""
+    """By the trainer's own hand, with the tokenizer of the acceptance's own models."""
     tokenizer = AutoTokenizer.from_pretrained(made(tmp_path, monkeypatch))
     arguments = SimpleNamespace(query_max_len=QUERY_LENGTH, passage_max_len=PASSAGE_LENGTH)
     rows = SimpleNamespace(tokenizer=tokenizer, args=arguments)

@@ -112,6 +112,8 @@ def test_the_whole_ladder(here: Machine) -> None:
     assert report.speed[0].step_seconds == 1.0
     assert {request.nproc for request in here.asked} == {1}
     assert report.notes == ("a note",)
+    made = [request.parameters["kind"] for request in here.asked[1:] if request.recipe == "tiny-xlmr"]
+    assert made == ["reranker", "m3"], "each model is made once"
     assert not list((paths.cache() / "accept").iterdir()), "the work folder stayed"
 
 
