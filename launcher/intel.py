@@ -103,8 +103,8 @@ def judge(gpus: Sequence[Gpu], *, kernel: str) -> Verdict:
     notes = [*judge_kernel(gpus, kernel=kernel), *judge_bars(gpus)]
     if len(gpus) > 1:
         notes.append(
-            "several Intel GPUs were not tested here: on several Arc Pro B60 another version of oneCCL hangs at "
-            "its first allreduce; if this run does, --env CCL_ALLREDUCE=ring"
+            "several Intel GPUs, and xccl between them, were not tested here: oneCCL 2022 hangs at the first "
+            "allreduce of several Arc Pro B60; if this run does, --env CCL_ALLREDUCE=ring"
         )
     return Verdict(problems=judge_drivers(gpus), notes=tuple(notes))
 

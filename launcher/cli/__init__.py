@@ -12,6 +12,7 @@ VERBS = {
     "image": ("launcher.cli.image", "Lock, fetch, build and check the images."),
     "doctor": ("launcher.cli.doctor", "Check this machine for a run: what is missing, and what fixes it."),
     "demo": ("launcher.cli.demo", "Fine-tune a tiny BGE-M3 on real data, end to end."),
+    "accept": ("launcher.cli.accept", "Prove a target on this machine's card, with one report to show."),
     "completion": ("launcher.cli.completion", "Print the completion script of a shell."),
 }
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher import process
+from launcher.errors import ProgramError
 from launcher.host import nvidia
 from launcher.image import inspect, refusals
 from launcher.image.client import unstarted
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
 from launcher.manifest import Devices, Target
+from launcher.plan import ENVIRONMENT
 from launcher.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ STATUSES = ("ok", "failed", "needs-gpu", "left-out")
 #: The check that is not a program in the image.
 SIZE = "size"
 
+#: What the build removed from images is still in an embedded environment.
+_OF_IMAGES = ("pruned", "drivers", SIZE)
+
 _LIMIT_S = 1800  # a training step on a slow machine, with room
 _TAIL = 15
 
@@ -34,7 +40,7 @@ class Outcome:
 
     Attributes:
         check: its name in the manifest.
-        status: one of :data:`STATUSES`.
+        status: one of :data:`STATUSES`; ``not-run`` where there is no image to check.
         detail: for people.
         seconds: wall time, the container's start included.
     """
@@ -151,18 +157,12 @@ def request(inputs: Inputs, name: str, left_out: Sequence[str], *, gpu: bool = F
         left_out: optional packages that the image lacks.
         gpu: NVIDIA GPUs are here, and the container gets them.
     """
-    locks = ":".join(f"/launch/locks/{part.file_name}" for part in inputs.lock.layers)
-    drivers = f"/launch/locks/{inputs.lock.drivers.file_name}" if inputs.lock.drivers else ""
     devices = inputs.target.devices
     return {
         "command": ["python", f"/launch/checks/{name}.py"],
         "environment": {
             **{"HOME": "/tmp/home", "USER": "launch", "LOGNAME": "launch", "TMPDIR": "/tmp"},  # noqa: S108
-            **{"TARGET": inputs.target.name, "LOCKS": locks, "DRIVERS": drivers},
-            "WITHOUT": " ".join(left_out),
-            **{"CUDA": devices.cuda, "ARCHITECTURES": " ".join(devices.architectures)},
-            **{"MINIMUM": " ".join(f"{package}={least}" for package, least in devices.minimum)},
-            **({"GPU_PRESENT": "1"} if gpu else {}),
+            **_asked(inputs, Path("/launch/locks"), left_out, gpu=gpu),
         },
         "user": f"{os.getuid()}:{os.getgid()}",
         "network_mode": "none",
@@ -182,6 +182,52 @@ def request(inputs: Inputs, name: str, left_out: Sequence[str], *, gpu: bool = F
         "labels": {"launch.role": "check", "launch.target": inputs.target.name},
         **_devices(devices, gpu=gpu),
     }
+
+
+def _asked(inputs: Inputs, locks: Path, left_out: Sequence[str], *, gpu: bool) -> dict[str, str]:
+    """The variables that say what is checked, see images/checks/_common.py; ``locks`` is their folder."""
+    devices = inputs.target.devices
+    return {
+        "TARGET": inputs.target.name,
+        "LOCKS": ":".join(str(locks / part.file_name) for part in inputs.lock.layers),
+        "DRIVERS": str(locks / inputs.lock.drivers.file_name) if inputs.lock.drivers else "",
+        "WITHOUT": " ".join(left_out),
+        "CUDA": devices.cuda,
+        "ARCHITECTURES": " ".join(devices.architectures),
+        "MINIMUM": " ".join(f"{package}={least}" for package, least in devices.minimum),
+        **({"GPU_PRESENT": "1"} if gpu else {}),
+    }
+
+
+def run_here(inputs: Inputs, environment: Path, name: str) -> Outcome:
+    """One check in an embedded environment; what only an image has is not among them.
+
+    The lock of ``inputs`` is the environment's own, without what was left out of it.
+
+    Args:
+        environment: its folder.
+    """
+    import tempfile
+    import time
+
+    if name in _OF_IMAGES:
+        return Outcome(check=name, status="not-run", detail="it is about images", seconds=0.0)
+    begin = time.monotonic()
+    gpu = inputs.target.devices.kind == "nvidia" and nvidia.count() > 0
+    with tempfile.TemporaryDirectory(prefix="launch-check-") as folder:
+        variables = {
+            **{name: value.replace(ENVIRONMENT, str(environment)) for name, value in inputs.target.env},
+            **_asked(inputs, inputs.folder / "locks", inputs.lock.left_out, gpu=gpu),
+            **{"HOME": folder, "TMPDIR": folder, "PYTHONPATH": "", "OMP_WAIT_POLICY": "PASSIVE"},
+            "PATH": f"{environment / 'bin'}:{os.environ.get('PATH', os.defpath)}",
+        }
+        argv = [str(environment / "bin" / "python"), str(inputs.folder / "checks" / f"{name}.py")]
+        try:
+            done = process.run(argv, env=variables, cwd=Path(folder), timeout=_LIMIT_S, check=False)
+            status, detail = judge(done.returncode, done.stdout, done.stdout + done.stderr)
+        except ProgramError as error:
+            status, detail = "failed", error.message
+    return Outcome(check=name, status=status, detail=detail, seconds=time.monotonic() - begin)
 
 
 def _devices(devices: Devices, *, gpu: bool) -> dict[str, Any]:

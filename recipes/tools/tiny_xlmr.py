@@ -1,7 +1,8 @@
-"""Make a tiny XLM-RoBERTa with BGE-M3's heads: new tokenizer, random weights.
+"""Make a tiny XLM-RoBERTa with BGE-M3's heads, or a reranker's: new tokenizer, random weights.
 
 Runs inside an environment, started by ``recipes/tiny-xlmr.sh``. The result has the architecture, the special
-tokens and the files of BGE-M3, so that the real recipes train it, only a thousand times smaller.
+tokens and the files of BGE-M3 or of a BGE reranker, so that the real recipes train it, only a thousand times
+smaller; or as large as the real ones, to measure what they take.
 """
 # ruff: noqa: S106 - "<unk>" and its like are tokens, not passwords
 
@@ -16,7 +17,13 @@ import rows
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
-from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizerFast
+from transformers import (
+    PreTrainedModel,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
+    XLMRobertaTokenizerFast,
+)
 
 # XLM-R's own order: fairseq's four come first, <mask> comes last (XLMRobertaTokenizer).
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
@@ -106,11 +113,11 @@ def _settled(vocabulary: Sequence[tuple[str, float]]) -> models.Unigram:
 
 
 def configuration(
-    *, vocabulary: int, layers: int, hidden_size: int, heads: int, max_length: int
+    *, vocabulary: int, layers: int, hidden_size: int, heads: int, max_length: int, dropout: float = 0.0
 ) -> XLMRobertaConfig:
-    """The shape of an XLM-R for texts of up to ``max_length`` tokens, without dropout.
+    """The shape of an XLM-R for texts of up to ``max_length`` tokens, by default without dropout.
 
-    Models so small do not need it, and SDPA is several times slower with dropout on a CPU.
+    Tiny models do not need it, and SDPA is several times slower with dropout on a CPU. XLM-R's own is 0.1.
     """
     return XLMRobertaConfig(
         vocab_size=vocabulary,
@@ -121,8 +128,8 @@ def configuration(
         max_position_embeddings=max_length + 2,  # positions start behind the padding id
         type_vocab_size=1,
         layer_norm_eps=1e-5,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
@@ -157,21 +164,34 @@ def build(config: XLMRobertaConfig, seed: int) -> tuple[XLMRobertaModel, torch.n
     return encoder, sparse, colbert
 
 
+def reranker(encoder: XLMRobertaModel, seed: int) -> XLMRobertaForSequenceClassification:
+    """The encoder with a random head that scores, which a trainer would otherwise draw by its own seed."""
+    torch.manual_seed(seed)
+    encoder.config.num_labels = 1
+    model = XLMRobertaForSequenceClassification(encoder.config)
+    encoder.pooler = None  # a reranker has none
+    model.roberta = encoder
+    return model
+
+
 def save(
     folder: Path,
     tokenizer: XLMRobertaTokenizerFast,
-    encoder: XLMRobertaModel,
-    sparse: torch.nn.Linear,
-    colbert: torch.nn.Linear,
+    model: PreTrainedModel,
+    *heads: torch.nn.Linear,
 ) -> None:
-    """Write the model's files; ``config.json`` comes last, so a folder that has one is complete."""
+    """Write the model's files; ``config.json`` comes last, so a folder that has one is complete.
+
+    Args:
+        heads: none, or BGE-M3's: the sparse one, then ColBERT's.
+    """
     partial = folder / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tokenizer.save_pretrained(partial)
-    encoder.save_pretrained(partial, safe_serialization=True)
-    torch.save(sparse.state_dict(), partial / "sparse_linear.pt")
-    torch.save(colbert.state_dict(), partial / "colbert_linear.pt")
+    model.save_pretrained(partial, safe_serialization=True)
+    for name, head in zip(("sparse", "colbert"), heads, strict=False):
+        torch.save(head.state_dict(), partial / f"{name}_linear.pt")
     for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
         path.chmod(0o644)  # safetensors writes 0600, whatever the umask says
         path.replace(folder / path.name)
@@ -186,15 +206,18 @@ def main() -> None:
         sys.exit("there is no text in " + ", ".join(map(str, arguments.data)))
     tokenizer = train_tokenizer(found, arguments.vocab_size, arguments.max_length)
     config = configuration(
-        vocabulary=len(tokenizer),
+        vocabulary=max(len(tokenizer), arguments.embedding_rows),
         layers=arguments.layers,
         hidden_size=arguments.hidden_size,
         heads=arguments.heads,
         max_length=arguments.max_length,
+        dropout=arguments.dropout,
     )
-    encoder, sparse, colbert = build(config, arguments.seed)
-    save(arguments.output, tokenizer, encoder, sparse, colbert)
-    parameters = sum(p.numel() for m in (encoder, sparse, colbert) for p in m.parameters())
+    model, *heads = build(config, arguments.seed)
+    if arguments.kind == "reranker":
+        model, heads = reranker(model, arguments.seed), []
+    save(arguments.output, tokenizer, model, *heads)
+    parameters = sum(p.numel() for part in (model, *heads) for p in part.parameters())
     print(f"tiny XLM-R: {len(found)} texts, {len(tokenizer)} tokens, {parameters:,} parameters")
 
 
@@ -203,7 +226,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True)
-    for name in ("vocab-size", "layers", "hidden-size", "heads", "max-length", "seed"):
+    parser.add_argument("--kind", choices=["m3", "reranker"], required=True)
+    parser.add_argument("--dropout", type=float, required=True)
+    for name in ("vocab-size", "embedding-rows", "layers", "hidden-size", "heads", "max-length", "seed"):
         parser.add_argument(f"--{name}", type=int, required=True)
     return parser.parse_args()
 

@@ -124,7 +124,7 @@ def test_a_plan_names_its_intel_gpus(bench: Any) -> None:
     assert plans.from_json(plans.to_json(planned.plan)) == planned.plan
     every = bench.plan(target="xpu")
     assert every.plan.world_size == 2
-    assert "several Intel GPUs were not tested here" in "".join(every.notes)
+    assert "several Intel GPUs, and xccl between them, were not tested here" in "".join(every.notes)
     assert "ZE_AFFINITY_MASK" not in dict(plans.environment(every.plan, plans.in_container(every.plan)))
     assert bench.plan(target="cpu").host.cards is None
 

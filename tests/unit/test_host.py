@@ -11,7 +11,7 @@ import pytest
 
 from launcher import host
 from launcher.cuda import Gpu, Nvidia
-from launcher.host import intel, nvidia
+from launcher.host import intel, nvidia, system
 from launcher.intel import Intel
 
 
@@ -365,3 +365,16 @@ def test_wsl_has_gpus_without_proc(tmp_path: Path, nvml: Put) -> None:
     assert host.facts(tmp_path).best_target()[0] == "cuda"
     nvml(FakeNvml(fails="NVML Shared Library Not Found"))  # Windows, with the GPU of another vendor
     assert host.facts(tmp_path).nvidia == 0
+
+
+def test_system_and_processor(tmp_path: Path) -> None:
+    unknown = system.facts(tmp_path)
+    assert (unknown.os, unknown.cpu) == ("", "")
+    for name, text in {
+        "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 24.04.1 LTS"\n',
+        "proc/cpuinfo": "processor\t: 0\nmodel name\t: A CPU @ 2 GHz\nmodel name\t: Another\n",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    found = system.facts(tmp_path)
+    assert (found.os, found.cpu) == ("Ubuntu 24.04.1 LTS", "A CPU @ 2 GHz")

@@ -111,6 +111,7 @@ def test_small_bars_are_a_note(bar: int, said: bool) -> None:
 def test_several_cards_are_a_note() -> None:
     (note,) = intel.judge([card(0), card(1)], kernel="6.14").notes
     assert "xccl" in note
+    assert "CCL_ALLREDUCE=ring" in note
 
 
 # -------------------------------------------------------------------------------------------- reaching

@@ -1,0 +1,135 @@
+"""What a report of acceptance says of this machine: facts, checks, and what has to stay unsaid."""
+
+import getpass
+import json
+import platform
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import launcher
+from launcher import host, manifest, model, paths
+from launcher.acceptance import Check
+from launcher.acceptance.private import Secrets
+from launcher.app import images, place
+from launcher.app.plan import Planned
+from launcher.host import intel, nvidia, system
+from launcher.image import check as programs
+from launcher.image import environment, inputs
+from launcher.plan import RunPlan
+from launcher.progress import Progress
+from launcher.settings import Settings
+
+#: Of a card's facts, what tells this one from others of its kind, or names a group of this machine.
+_UNSAID = ("uuid", "instances", "gid", "group")
+
+#: Of a model's config.json, what decides speed and memory.
+_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
+
+
+def facts(planned: Planned) -> dict[str, Any]:
+    """Machine, cards of both vendors, engine, target; every field is known, none names a person or a host."""
+    found, plan = host.facts(), planned.plan
+    digest, version = planned.engine.describe(plan)
+    return {
+        "launcher": launcher.version(),
+        "target": plan.target,
+        "lock_digest": plan.lock_digest,
+        "left_out": list(plan.without),
+        "engine": plan.engine,
+        "engine_version" if plan.image else "python_of_environment": version,
+        "image": {"reference": plan.image, "digest": digest} if plan.image else "none, embedded environment",
+        "gpus_used": plan.access.gpus or ("all" if plan.access.devices else "none"),
+        "system": {**asdict(system.facts()), "cores": found.cpus, "ram_bytes": found.memory},
+        "python_of_launcher": platform.python_version(),
+        "nvidia": _cards(asdict(nvidia.facts()), memory="memory"),
+        "intel": _cards(asdict(intel.facts()), memory="bar"),
+    }
+
+
+def _cards(vendor: dict[str, Any], *, memory: str) -> dict[str, Any]:
+    """One vendor's part without what is nobody's business; sizes get their unit into their name."""
+    gpus = [
+        {
+            (f"{key}_bytes" if key == memory else key): value
+            for key, value in gpu.items()
+            if key not in _UNSAID
+        }
+        for gpu in vendor.pop("gpus") or ()
+    ]
+    for gpu in gpus:
+        if "device" in gpu:
+            gpu["device"] = f"8086:{gpu['device']}"
+        if "capability" in gpu:
+            gpu["capability"] = ".".join(map(str, gpu["capability"]))
+    return {**vendor, "gpu": gpus}
+
+
+def checks(plan: RunPlan, chosen: Settings, progress: Progress) -> Iterator[Check]:
+    """The target's checks: in its image, or as far as they can be run in the embedded environment.
+
+    Raises:
+        LaunchError: the engine refused to run any.
+    """
+    target = manifest.shipped().target(plan.target)
+    if plan.engine == "docker":
+        report = images.check(
+            target.name, base=chosen.base.value, without=plan.without, only=(), progress=progress
+        )
+        yield from map(_check, report.outcomes)
+        return
+    inside = inputs.load(paths.images(), target, base=chosen.base.value, without=plan.without)
+    folder = environment.folder(place.lock_of(plan))
+    task = "checking the embedded environment"
+    progress.start(task, total=len(target.checks) + 1)
+    for name in (*target.checks, programs.SIZE):
+        yield _check(programs.run_here(inside, folder, name))
+        progress.advance(task, 1)
+    progress.finish(task)
+
+
+def _check(outcome: programs.Outcome) -> Check:
+    return Check(
+        name=outcome.check, status=outcome.status, detail=outcome.detail, seconds=round(outcome.seconds, 1)
+    )
+
+
+def shape(start: Path | str) -> dict[str, Any]:
+    """What decides a model's speed and memory, from its configuration; its id, but never its folder.
+
+    Raises:
+        ModelNotFoundError: it is neither a folder nor on the hub.
+    """
+    found = model.resolve(str(start), download=True).model
+    text = (found.path / "config.json").read_text(encoding="utf-8")
+    said = {key: value for key, value in json.loads(text).items() if key in _SHAPE}
+    return {"id": found.name, "revision": found.revision, **said} if found.revision else said
+
+
+def secrets(work: Path, given: str | None = None) -> Secrets:
+    """The folders and names of this machine that printed texts may hold.
+
+    The user ``root`` is everybody's.
+
+    Args:
+        work: the ladder's own folder.
+        given: the user's model; an id on the hub says nothing of the user.
+    """
+    folder = Path(given).expanduser().absolute() if given else None
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name
+        user = ""
+    names = {name: "[host]" for name in {socket.gethostname(), platform.node()} if name != "localhost"}
+    return Secrets(
+        folders={
+            str(work): "[work]",
+            str(paths.cache()): "[cache]",
+            str(paths.assets()): "[launcher]",
+            str(Path.home()): "~",
+            **({str(folder): "[model]"} if folder and folder.is_dir() else {}),
+        },
+        names={**names, **({user: "[user]"} if user not in ("", "root") else {})},
+    )
