@@ -8,6 +8,7 @@ Schema 1. Every line has ``schema``, ``event``, ``rank``, ``time`` (seconds sinc
 * ``begin``: ``world_size``, ``device``, ``max_steps``, ``epochs``; written by every rank;
 * ``step``: ``step``, ``epoch`` and what the trainer logged (``loss``, ``learning_rate``, ``grad_norm``);
   rank 0 only;
+* ``memory``: ``before`` and ``peak`` in bytes (see ``memory``), at the end; written by every rank;
 * ``end``: ``step``, the number of optimiser steps that were done; written by every rank.
 
 The launcher compares ``begin`` with its plan: an exit code of 0 proves nothing.
