@@ -144,7 +144,9 @@ def measure(fitting: Fitting, chosen: Settings, *, progress: Progress, watch: Wa
         nproc=request.nproc,
         parameters=request.parameters,
     )
-    return probes.run(asked, fitting.question, fitting.key, chosen, progress=progress, watch=watch)
+    probe = probes.run(asked, fitting.question, chosen, progress=progress, watch=watch)
+    probes.keep(fitting.key, probe)
+    return probe
 
 
 def preflight(planned: Planned) -> tuple[str, ...]:

@@ -64,13 +64,12 @@ def _file(key: str) -> Path:
 def run(
     request: planning.Request,
     question: Question,
-    key: str,
     chosen: Settings,
     *,
     progress: Progress,
     watch: Watch,
 ) -> Probe:
-    """Run one step at full length, and keep what it took.
+    """Run one step at full length, and see what it takes.
 
     Args:
         request: recipe, target, engine, model, processes and parameters; its data and output are made here.
@@ -100,9 +99,7 @@ def run(
             ended = execute.execute(begun, view, grace=chosen.stop_grace.value)
         _raise(ended)
         figures = _figures(begun.place.run / "metrics.jsonl")
-    made = _probe(question, step, figures)
-    keep(key, made)
-    return made
+    return _probe(question, step, figures)
 
 
 def _scratch() -> Path:

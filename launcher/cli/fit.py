@@ -166,9 +166,10 @@ def _print(fitting: "Fitting") -> None:
         soft_wrap=True,
     )
     lengths = f"{step.query_length}+{step.passage_length}" if step.query_length else f"{step.passage_length}"
+    size = f"batch {step.batch}, group {step.group}, {lengths} tokens, {step.precision}"
     ui.out.print(
-        f"{escape(fitting.model)}: {estimate.parameters:,} parameters, {estimate.trained:,} trained; a step of "
-        f"batch {step.batch}, group {step.group}, {lengths} tokens, {step.precision}, {step.world} device(s)",
+        f"{escape(fitting.model)}: {estimate.parameters:,} parameters, {estimate.trained:,} trained; "
+        f"a step of {size}, on {step.world} device{'s' if step.world > 1 else ''}",
         soft_wrap=True,
     )
     _picture(estimate)

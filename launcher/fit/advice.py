@@ -123,7 +123,7 @@ def advise(question: Question) -> Advice:
         most = question.shape.positions or _LONGEST
         # A length is the parameter's: data that is shorter does not limit what could be.
         free = replace(question, longest=None)
-        length = _largest(lambda n: replace(free.setup(), passage_length=n), free, most)
+        length = 8 * _largest(lambda n: replace(free.setup(), passage_length=8 * n), free, most // 8)
     cheapest = None
     if question.answer().verdict in ("tight", "does not fit"):
         cheapest = next((change for change in changes if change.estimate.verdict == "fits"), None)
@@ -219,6 +219,8 @@ def _change(question: Question, changes: Mapping[str, str], price: str) -> Chang
     if "attention_dropout" in changes and float(values["attention_dropout"]) == 0:
         return None
     if "patches" in changes and question.setup().sparse_patch:
+        return None
+    if "deepspeed" in changes and question.world == 1:  # it shares out, and there is nobody to share with
         return None
     if not question.allowed({**values, **changes}):
         return None

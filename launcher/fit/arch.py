@@ -159,7 +159,7 @@ class _Fields:
         return default
 
     def divided(self, whole: str, amount: int, parts: int) -> int:
-        if amount % parts:
+        if amount % parts and not self.problems:  # what is wrong already divides by nothing
             self.problems.append(f"{whole}: {amount} cannot be shared out to {parts} heads")
         return max(1, amount // parts)
 

@@ -1,13 +1,15 @@
 """The memory of a training step, part by part, at the moment when it is largest.
 
-Not everything is there at once: gradients grow while activations go, and the optimiser's step needs neither.
-So four moments of a step are added up, and the largest counts.
+On a GPU not everything is there at once: gradients grow while activations go, and the optimiser's step needs
+no activations. So four moments of a step are added up, and the largest counts. On a CPU freed memory stays
+with the process, and all parts are added up.
 """
 
 from dataclasses import dataclass
 
 from launcher.fit import activations, states
 from launcher.fit.arch import Shape
+from launcher.fit.states import States
 from launcher.fit.step import Setup
 
 _MIB = 1 << 20
@@ -16,10 +18,10 @@ _MIB = 1 << 20
 #: libraries, measured with the cpu environment (tests/bench/fit.py). GPUs: driver's context and the
 #: libraries' kernels; a round figure for CUDA with lazy loading, not measured here, and taken over for
 #: Intel's.
-CONTEXT = {"cpu": 900 * _MIB, "cuda": 512 * _MIB, "xpu": 512 * _MIB}
+CONTEXT = {"cpu": 512 * _MIB, "cuda": 512 * _MIB, "xpu": 512 * _MIB}
 
 #: What the allocator holds and cannot use, as a share of what comes and goes in a step. On GPUs about 10 % by
-#: experience with the caching allocator; on a CPU large blocks go back to the kernel.
+#: experience with the caching allocator; on a CPU it is counted otherwise, see _on_cpu.
 FRAGMENTATION = {"cpu": 0.0, "cuda": 0.1, "xpu": 0.1}
 
 #: Copies of ColBERT's table of similarities that live at once, as in recipes/runtime/bucketing.py.
@@ -28,15 +30,10 @@ _COPIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part of the memory of one device, in bytes.
-
-    Attributes:
-        lasting: it is there all the time, whatever the batch.
-    """
+    """One part of the memory of one device, in bytes."""
 
     name: str
     bytes: float
-    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,26 +56,46 @@ def moments(shape: Shape, setup: Setup, *, context: bool = True) -> tuple[Moment
         context: False leaves out the process's own memory and fragmentation: what torch's allocator counts.
     """
     state = states.states(shape, setup)
-    kept = state.gradients if setup.accumulation > 1 else 0.0
-    loss, layers, last = _passes(shape, setup)
-    found = {
-        "loss": {"gradients": kept, "autocast copies": state.casts, **loss},
-        "layers' backward": {"gradients": kept, **layers},
-        "end of the backward": {"gradients": state.gradients + state.doubled, **last},
-        "optimiser's step": {"gradients": state.gradients, "optimiser's step": state.update},
-    }
     lasting = {"weights": state.weights, "optimiser": state.optimiser, "communication": state.buckets}
     if context:
         lasting["context"] = CONTEXT[setup.device]
+    found = _on_cpu(shape, setup, state) if setup.device == "cpu" else _on_gpu(shape, setup, state)
     made = []
     for name, passing in found.items():
-        passing = {**passing, "gathered layer": state.gathered if name != "optimiser's step" else 0.0}
-        if context:
-            passing["fragmentation"] = FRAGMENTATION[setup.device] * sum(passing.values())
-        parts = [Part(name=key, bytes=size, lasting=True) for key, size in lasting.items() if size]
-        parts += [Part(name=key, bytes=size) for key, size in passing.items() if size]
-        made.append(Moment(name=name, parts=tuple(parts)))
+        spare = FRAGMENTATION[setup.device] * sum(passing.values()) if context else 0.0
+        together = {**lasting, **passing, "fragmentation": spare}
+        parts = tuple(Part(name=key, bytes=size) for key, size in together.items() if size)
+        made.append(Moment(name=name, parts=parts))
     return tuple(made)
+
+
+def _on_gpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, float]]:
+    """What comes and goes, at the moments that can be the largest."""
+    kept = state.gradients if setup.accumulation > 1 else 0.0
+    loss, layers, last = _passes(shape, setup)
+    gathered = {"gathered layer": state.gathered}
+    return {
+        "loss": {"gradients": kept, "autocast copies": state.casts, **loss, **gathered},
+        "layers' backward": {"gradients": kept, **layers, **gathered},
+        "end of the backward": {"gradients": state.gradients + state.doubled, **last, **gathered},
+        "optimiser's step": {"gradients": state.gradients, "update": state.update},
+    }
+
+
+def _on_cpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, float]]:
+    """Everything together: the C library keeps what is freed, with blocks in use in between, and the resident
+    set does not shrink. Only large blocks go back at once (mallopt(3), M_MMAP_THRESHOLD: at most 32 MiB),
+    such as the embeddings' second gradient before the update's."""
+    passing: dict[str, float] = {
+        "gradients": state.gradients,
+        "autocast copies": state.casts,
+        "update": max(state.update, state.doubled),
+        "gathered layer": state.gathered,
+    }
+    for moment in _passes(shape, setup):
+        for name, size in moment.items():
+            passing[name] = max(size, passing.get(name, 0.0))
+    return {"whole step": passing}
 
 
 def peak(shape: Shape, setup: Setup, *, context: bool = True) -> Moment:

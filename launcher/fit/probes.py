@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from launcher.fit.parts import Moment
+from launcher.fit.parts import Moment, Part
 from launcher.fit.step import Setup
 
 #: How far a measurement may bend an estimate: what is further off measured something else.
 _LEAST, _MOST = 0.25, 4.0
 
-#: What is there before the first step.
+#: What is there before the first step. torch's allocator does not count a GPU's context.
 _LOADED = ("weights", "context")
 
 
@@ -44,19 +44,12 @@ class Probe:
 
     def correct(self, moment: Moment) -> Moment:
         """What was loaded is moved by the measured difference, all else is scaled."""
-        moved = self.before - self.loaded
-        target = "context" if any(part.name == "context" for part in moment.parts) else "weights"
-        return replace(
-            moment,
-            parts=tuple(
-                replace(part, bytes=max(0.0, part.bytes + moved))
-                if part.name == target
-                else part
-                if part.name in _LOADED
-                else replace(part, bytes=part.bytes * self.factor)
-                for part in moment.parts
-            ),
-        )
+        return replace(moment, parts=tuple(self._corrected(part) for part in moment.parts))
+
+    def _corrected(self, part: Part) -> Part:
+        if part.name == "weights":
+            return replace(part, bytes=max(0.0, part.bytes + self.before - self.loaded))
+        return part if part.name in _LOADED else replace(part, bytes=part.bytes * self.factor)
 
 
 def split(moment: Moment) -> tuple[float, float]:

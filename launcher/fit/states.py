@@ -84,6 +84,8 @@ class States:
     Attributes:
         casts: 16-bit copies of the matrices, while a forward pass lasts.
         buckets: DDP's second copy of the gradients, or DeepSpeed's communication buffers; always there.
+            torchrun sets LOCAL_RANK, and accelerate then wraps the model in DDP with a single process too
+            (its state.py, _prepare_backend).
         update: what an optimiser step takes for a moment.
         gathered: DeepSpeed's stage 3 gathers one layer at a time; or one matrix that QLoRA unpacks.
         doubled: a second gradient of the embeddings, while two encoder passes are added up.
@@ -111,7 +113,7 @@ def states(shape: Shape, setup: Setup) -> States:
         gradients=4.0 * found.trained,
         optimiser=_moments(found, setup),
         casts=2.0 * found.matrices if autocast else 0.0,
-        buckets=4.0 * found.trained if setup.world > 1 else 0.0,
+        buckets=4.0 * found.trained if setup.ddp else 0.0,
         update=_update(found, setup),
         gathered=gathered,
         doubled=4.0 * shape.word_embeddings if _twice(setup) else 0.0,

@@ -31,6 +31,7 @@ class Setup:
         query_length, passage_length: tokens after padding; ``sft`` has its length in the second.
         precision: of the activations.
         world: processes; on one machine, one device each.
+        ddp: the trainer was started by torchrun, and no DeepSpeed shares out.
         accumulation: batches per optimiser step.
         checkpointing: only the layers' inputs are kept for the backward pass.
         sub_batch: texts that are encoded at a time, 0: all.
@@ -55,6 +56,7 @@ class Setup:
     passage_length: int = 512
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     world: int = 1
+    ddp: bool = True
     accumulation: int = 1
     checkpointing: bool = False
     sub_batch: int = 0
@@ -144,6 +146,7 @@ def setup(
         passage_length=passage,
         precision=read.choice("precision", ("fp32", "bf16", "fp16"), "fp32"),
         world=world,
+        ddp=stage is None,
         accumulation=read.count("gradient_accumulation_steps", 1),
         checkpointing=read.flag("gradient_checkpointing"),
         sub_batch=max(0, read.count("sub_batch_size", 0, least=-1)) if kind in ("dense", "m3") else 0,
