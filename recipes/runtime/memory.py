@@ -49,6 +49,13 @@ class MemoryCallback(TrainerCallback):
         ram.reset()
         self._before = ram.before
 
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """A probe saves nothing: transformers would write a checkpoint with its last step."""
+        if _probing():
+            control.should_save = False
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
@@ -62,5 +69,9 @@ class MemoryCallback(TrainerCallback):
                 "allocated": int(self._module.max_memory_allocated(args.device)),
             }
         metrics.report("memory", rank=args.process_index, **figures)
-        if os.environ.get("LAUNCH_PROBE") == "1":
+        if _probing():
             raise Probed
+
+
+def _probing() -> bool:
+    return os.environ.get("LAUNCH_PROBE") == "1"

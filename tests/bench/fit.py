@@ -45,16 +45,11 @@ LARGE = {"layers": 24, "hidden": 1024, "heads": 16, "vocabulary": 250002, "lengt
 MODELS: dict[str, dict[str, Any]] = {"small": SMALL, "base": BASE, "xlmr-base": XLMR, "xlmr-large": LARGE}
 
 
-def _case(
-    name: str, recipe: str, model: str, batch: int, group: int, query: int, passage: int, more: str = ""
-) -> Case:
-    shape = f"per_device_train_batch_size={batch} train_group_size={group}"
-    return Case(
-        name=name,
-        recipe=recipe,
-        model=model,
-        parameters=f"{shape} query_max_len={query} passage_max_len={passage} {more}".strip(),
-    )
+def _case(name: str, recipe: str, model: str, sizes: tuple[int, int, int, int], more: str = "") -> Case:
+    """Sizes: batch, group, query and passage length."""
+    names = ("per_device_train_batch_size", "train_group_size", "query_max_len", "passage_max_len")
+    given = [f"{key}={size}" for key, size in zip(names, sizes, strict=True)]
+    return Case(name=name, recipe=recipe, model=model, parameters=" ".join([*given, more]))
 
 
 DENSE, M3, RERANKER = "bge-dense", "bge-m3-unified", "bge-reranker"
@@ -102,9 +97,8 @@ def main() -> None:
             error, second = one(case, chosen.target, Path(temporary))
             errors.append(abs(error))
             after.append(abs(second))
-    print(
-        f"median error {statistics.median(errors):.1%} before a probe, {statistics.median(after):.1%} after one"
-    )
+    before, later = statistics.median(errors), statistics.median(after)
+    print(f"median error {before:.1%} before a probe, {later:.1%} after one")
 
 
 def one(case: Case, target: str, folder: Path) -> tuple[float, float]:

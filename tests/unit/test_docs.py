@@ -62,7 +62,7 @@ def anchor(title: str) -> str:
 def verbs(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     """All commands but the recipes, which are data."""
     yield name, command
-    if isinstance(command, click.Group) and name != "launch run":
+    if isinstance(command, click.Group) and name not in ("launch run", "launch fit"):
         context = click.Context(command, info_name=name)
         for each in command.list_commands(context):
             found = command.get_command(context, each)
