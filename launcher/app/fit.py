@@ -162,7 +162,7 @@ def preflight(planned: Planned) -> tuple[str, ...]:
         if plan.model is None or found.data is None or plan.world_size == 0:
             return ()
         config = model.read_config(plan.model.path / "config.json")
-        where, memory, _ = _device(None, target, planned.host, [])
+        where, memory, _ = _device(None, target, planned.host, [], gpus=plan.access.nvidia)
         if target.devices.kind == "none":
             limits = [limit for limit in (memory, _bytes(plan.access.memory)) if limit is not None]
             memory = min(limits) // plan.nproc
@@ -236,17 +236,28 @@ def _target(
 
 
 def _device(
-    size: tuple[str, int, Device | None] | None, target: Target, machine: Host, notes: list[str]
+    size: tuple[str, int, Device | None] | None,
+    target: Target,
+    machine: Host,
+    notes: list[str],
+    *,
+    gpus: str = "all",
 ) -> tuple[str, int | None, int]:
-    """The device for people, its memory in bytes (None: unknown), and how many there are here."""
+    """The device for people, its memory in bytes (None: unknown), and how many there are here.
+
+    Args:
+        gpus: those of NVIDIA's that a plan takes; of several the smallest counts.
+    """
     if size is not None:
         return size[0], size[1], 1
     kind = target.devices.kind
     if kind == "none":
         return "CPU", ram.limit(), 1
-    cards = accelerators.look(machine, target).cards
+    asked = isinstance(machine.cards, Nvidia) or kind != "nvidia"
+    cards = machine.cards if asked else accelerators.look(machine, target).cards
     if kind == "nvidia" and isinstance(cards, Nvidia) and cards.gpus:
-        smallest = min(cards.gpus, key=lambda gpu: gpu.memory)
+        named = [gpu for gpu in cards.gpus if {str(gpu.index), gpu.uuid} & set(gpus.split(","))]
+        smallest = min(named or cards.gpus, key=lambda gpu: gpu.memory)
         return smallest.name, smallest.memory or None, len(cards.gpus)
     if kind == "intel" and isinstance(cards, Intel) and cards.gpus:
         name = cards.gpus[0].name

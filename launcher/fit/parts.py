@@ -82,10 +82,14 @@ def _on_gpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, fl
     }
 
 
+#: Parts that are made of few large blocks.
+_LARGE = ("update", "logits", "sparse head")
+
+
 def _on_cpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, float]]:
     """Everything together: the C library keeps what is freed, with blocks in use in between, and the resident
-    set does not shrink. Only large blocks go back at once (mallopt(3), M_MMAP_THRESHOLD: at most 32 MiB),
-    such as the embeddings' second gradient before the update's."""
+    set does not shrink. Only large blocks go back at once (mallopt(3), M_MMAP_THRESHOLD: at most 32 MiB), and
+    of them the largest part counts."""
     passing: dict[str, float] = {
         "gradients": state.gradients,
         "autocast copies": state.casts,
@@ -95,7 +99,10 @@ def _on_cpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, fl
     for moment in _passes(shape, setup):
         for name, size in moment.items():
             passing[name] = max(size, passing.get(name, 0.0))
-    return {"whole step": passing}
+    largest = max(_LARGE, key=lambda name: passing.get(name, 0.0))
+    return {
+        "whole step": {name: size for name, size in passing.items() if name not in _LARGE or name == largest}
+    }
 
 
 def peak(shape: Shape, setup: Setup, *, context: bool = True) -> Moment:

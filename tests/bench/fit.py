@@ -20,7 +20,7 @@ from typing import Any
 from launcher import lock, manifest, paths, settings
 from launcher.app import fit, probes
 from launcher.app import plan as planning
-from launcher.fit import parts
+from launcher.fit import Setup, arch, parts
 from launcher.fit.probes import split
 from launcher.image import environment
 from launcher.progress import Silent, SilentView
@@ -82,6 +82,35 @@ CASES = {
 }
 
 
+def _llama(hidden: int, inner: int, layers: int, heads: int, keys: int, vocabulary: int) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": keys,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+    }
+
+
+TINY_LLAMA = _llama(512, 1408, 8, 8, 4, 32000)
+LLAMA_1B = _llama(2048, 5632, 22, 32, 4, 32000)
+LLAMA_3B = _llama(3072, 8192, 28, 24, 8, 128256)
+
+#: Language models have no recipe yet: name, shape, method, length.
+LANGUAGE: dict[str, list[tuple[str, dict[str, Any], str, int]]] = {
+    "cpu": [("tiny Llama", TINY_LLAMA, "full", 1024), ("tiny Llama", TINY_LLAMA, "lora", 1024)],
+    "cuda": [
+        ("Llama 1B", LLAMA_1B, "qlora", 2048),
+        ("Llama 1B", LLAMA_1B, "lora", 2048),
+        ("Llama 1B", LLAMA_1B, "full", 2048),
+        ("Llama 3B", LLAMA_3B, "qlora", 4096),
+    ],
+}
+
+
 def main() -> None:
     """Print a line per case, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -97,7 +126,10 @@ def main() -> None:
             error, second = one(case, chosen.target, Path(temporary))
             errors.append(abs(error))
             after.append(abs(second))
-    before, later = statistics.median(errors), statistics.median(after)
+    for name, shape, method, length in LANGUAGE[chosen.target]:
+        if chosen.only in f"{name}, {method}":
+            errors.append(abs(language(name, shape, method, length, chosen.target)))
+    before, later = statistics.median(errors), statistics.median(after or [0.0])
     print(f"median error {before:.1%} before a probe, {later:.1%} after one")
 
 
@@ -121,6 +153,31 @@ def one(case: Case, target: str, folder: Path) -> tuple[float, float]:
         flush=True,
     )
     return error, predicted / real.peak - 1
+
+
+def language(name: str, shape: dict[str, Any], method: str, length: int, target: str) -> float:
+    """A step of a language model, made by a program of its own."""
+    on_cpu = target == "cpu"
+    step = Setup(
+        kind="sft",
+        device="cpu" if on_cpu else "cuda",
+        # Adapters lie on a model in 16 bit, whose products a CPU computes in 16 bit too.
+        precision="fp32" if on_cpu and method == "full" else "bf16",
+        ddp=False,
+        checkpointing=True,
+        batch=1,
+        passage_length=length,
+        method=method,  # type: ignore[arg-type]
+    )
+    estimate = parts.peak(arch.read({"model_type": "llama", **shape}), step, context=on_cpu).total
+    program = str(ROOT / "tests/bench/training/fit_llm.py")
+    words = [str(python(target)), "-W", "ignore", program, json.dumps(shape), method, str(length)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    peak = json.loads(done.stdout.splitlines()[-1])["peak"]
+    print(
+        f"{f'{name}, {method}':<34}{gib(estimate):>10}{gib(peak):>10}{estimate / peak - 1:>+8.1%}", flush=True
+    )
+    return float(estimate / peak - 1)
 
 
 def gib(count: float) -> str:
