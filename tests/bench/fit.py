@@ -129,8 +129,8 @@ def main() -> None:
     for name, shape, method, length in LANGUAGE[chosen.target]:
         if chosen.only in f"{name}, {method}":
             errors.append(abs(language(name, shape, method, length, chosen.target)))
-    before, later = statistics.median(errors), statistics.median(after or [0.0])
-    print(f"median error {before:.1%} before a probe, {later:.1%} after one")
+    later = f", {statistics.median(after):.1%} after one" if after else ""
+    print(f"median error {statistics.median(errors):.1%} before a probe{later}")
 
 
 def one(case: Case, target: str, folder: Path) -> tuple[float, float]:
