@@ -183,31 +183,35 @@ def _largest_value(
 def _together(question: Question) -> Change | None:
     """Changes one upon another, the cheapest first, until it fits; those that saved nothing are left out."""
     taken: dict[str, str] = {}
-    prices: list[str] = []
+    prices: dict[str, str] = {}
     for name, value, price in (*_STEPS, *_LAST):
         now = question.answer(taken).total
         change = _change(question, {**taken, name: value}, price)
         if change is None or change.estimate.total >= 0.995 * now:
             continue
-        taken[name] = value
-        prices.append(price)
+        taken[name], prices[name] = value, price
         if change.estimate.verdict == "fits":
-            return replace(change, price="; ".join(dict.fromkeys(prices)))
-        for smaller, size, cost in _smaller(question, taken):
-            last = _change(question, {**taken, smaller: size}, "; ".join(dict.fromkeys([*prices, cost])))
-            if last is not None and _mild(question, smaller, size):
-                return last
-    for smaller, size, cost in _smaller(question, taken):
-        if (
-            last := _change(question, {**taken, smaller: size}, "; ".join(dict.fromkeys([*prices, cost])))
-        ) is not None:
+            return replace(change, price="; ".join(prices.values()))
+        if (last := _with_smaller(question, taken, prices, mild=True)) is not None:
             return last
+    return _with_smaller(question, taken, prices, mild=False)
+
+
+def _with_smaller(
+    question: Question, taken: Mapping[str, str], prices: Mapping[str, str], *, mild: bool
+) -> Change | None:
+    """What was taken, and the first smaller size that fits with it.
+
+    Args:
+        mild: at least half of the size that was asked for, before the model itself is changed.
+    """
+    for name, size, price in _smaller(question, taken):
+        if mild and 2 * int(size) < int(question.values[name]):
+            continue
+        together = "; ".join([*prices.values(), price])
+        if (change := _change(question, {**taken, name: size}, together)) is not None:
+            return change
     return None
-
-
-def _mild(question: Question, name: str, size: str) -> bool:
-    """A batch, group or length of at least half of what was asked for: before the model itself is changed."""
-    return 2 * int(size) >= int(question.values[name])
 
 
 def _change(question: Question, changes: Mapping[str, str], price: str) -> Change | None:

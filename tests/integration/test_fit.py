@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from launcher import paths, settings
+from launcher.app import fit
 from tests.integration.conftest import Launch
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "tests" / "support" / "models.json"
 
-LENGTHS = ("--query-max-len", 16, "--passage-max-len", 64)
+STEP = (
+    *("--target", "cpu", "--per-device-train-batch-size", 2, "--train-group-size", 2),
+    *("--query-max-len", 16, "--passage-max-len", 64),
+)
 
 #: Models without memory: the meta device has shapes and no numbers.
 COUNT = """
@@ -43,19 +48,13 @@ def test_parameters_are_those_that_transformers_makes(environment: Path) -> None
 
 @pytest.mark.environment
 def test_a_probe_corrects_later_estimates(
-    launch: Launch, workspace: Path, tiny_model: Path, on: tuple[str, ...]
+    launch: Launch, workspace: Path, tiny_model: Path, on: tuple[str, ...], request: pytest.FixtureRequest
 ) -> None:
-    step = (
-        "--target",
-        "cpu",
-        "--per-device-train-batch-size",
-        2,
-        "--train-group-size",
-        2,
-        "--query-max-len",
-        16,
-    )
-    words = ("fit", "bge-m3-unified", "--model", tiny_model, *step, *LENGTHS, "--json")
+    asked = fit.Request(recipe="bge-m3-unified", target="cpu", model=str(tiny_model))
+    kept = paths.cache() / "fit" / f"{fit.judge(asked, settings.load()).key}.json"
+    kept.unlink(missing_ok=True)  # of an earlier time: the cache is the user's, the environment is in it
+    request.addfinalizer(lambda: kept.unlink(missing_ok=True))
+    words = ("fit", "bge-m3-unified", "--model", tiny_model, *STEP, "--json")
     before = json.loads(launch(*words).out)
     done = launch(*words, "--probe", *on)
     assert done.code == 0, done.err
