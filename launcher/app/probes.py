@@ -16,8 +16,9 @@ from launcher.errors import OutOfMemoryError, RecipeFailedError, UsageError
 from launcher.fit import Probe, Setup, parts
 from launcher.fit.advice import Question
 from launcher.fit.probes import split
-from launcher.plan import RunPlan
+from launcher.plan import Folders, RunPlan
 from launcher.progress import Progress, RunView
+from launcher.runs import MetricsReader
 from launcher.settings import Settings
 
 #: Gives the view in which the probe is watched.
@@ -98,7 +99,7 @@ def run(
         with watch(plan) as view:
             ended = execute.execute(begun, view, grace=chosen.stop_grace.value)
         _raise(ended)
-        figures = _figures(begun.place.run / "metrics.jsonl")
+        figures = _figures(begun.place)
     return _probe(question, step, figures)
 
 
@@ -126,10 +127,14 @@ def _raise(ended: execute.Ended) -> None:
         )
 
 
-def _figures(metrics: Path) -> tuple[float, float]:
+def _figures(place: Folders) -> tuple[float, float]:
     """Before and peak of the rank that took the most."""
-    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-    events = [event for event in map(json.loads, lines) if event.get("event") == "memory"]
+    events = [
+        event
+        for event in MetricsReader(place).new()
+        if event.get("event") == "memory"
+        and all(isinstance(event.get(key), int | float) for key in ("before", "peak"))
+    ]
     if not events:
         raise UsageError(
             "the probe measured nothing",

@@ -22,6 +22,7 @@ from launcher.errors import LaunchError, ModelConfigError, ModelNotFoundError, O
 from launcher.fit import Probe
 from launcher.fit.step import Setup
 from launcher.host import ram
+from launcher.plan import Folders
 from launcher.progress import SilentView
 from tests.conftest import ROOT
 from tests.unit.conftest import Bench
@@ -354,6 +355,10 @@ def test_a_probe_that_fails(error: LaunchError | None, code: int, raised: type[L
     assert "boom" in caught.value.why or "does not fit" in caught.value.message
 
 
-def test_a_recipe_without_the_runtime_measures_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "no JSON\n", '{"event": "memory"}\n', '{"event": "memory", "peak": "much"}\n']
+)
+def test_a_recipe_without_the_runtime_measures_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(text)
     with pytest.raises(UsageError, match="measured nothing"):
-        probes._figures(tmp_path / "metrics.jsonl")
+        probes._figures(Folders(run=tmp_path, output=tmp_path, home=tmp_path))
