@@ -134,8 +134,7 @@ def _weights(shape: Shape, setup: Setup, found: Count) -> tuple[float, float]:
     adapters = 4.0 * found.trained
     if setup.method == "lora":
         return base * found.all + adapters, 0.0
-    # peft's prepare_model_for_kbit_training casts what is not quantised to 32 bit; Unsloth leaves it in 16
-    # bit.
+    # peft's prepare_model_for_kbit_training casts what is not quantised to 32 bit; Unsloth leaves it as it is.
     rest = 2.0 if setup.kernels == "unsloth" else 4.0
     packed = NF4 * found.matrices + rest * (found.all - found.matrices)
     return packed + adapters, base * shape.largest_matrix
@@ -143,8 +142,7 @@ def _weights(shape: Shape, setup: Setup, found: Count) -> tuple[float, float]:
 
 def _moments(found: Count, setup: Setup) -> float:
     """Adam's moments. transformers' Trainer leaves embedding tables of 8-bit optimisers in 32 bit
-    (trainer.py,
-    create_optimizer: register_module_override for nn.Embedding)."""
+    (trainer.py, create_optimizer: register_module_override for nn.Embedding)."""
     if not _eight_bit(setup):
         return _ADAM * found.trained
     tables = found.trained_embeddings
