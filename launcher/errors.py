@@ -148,6 +148,10 @@ class ModelNotFoundError(LaunchError):
     title = "model"
 
 
+class ModelConfigError(ModelNotFoundError, ProblemsError):
+    """A model's config.json cannot be used, or describes an architecture that is not known."""
+
+
 class OutOfMemoryError(LaunchError):
     """The kernel's or the device's out-of-memory killer ended the run."""
 

@@ -9,14 +9,16 @@ complete has a marker in the launcher's own cache.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from launcher import paths
-from launcher.errors import ModelNotFoundError
+from launcher.errors import ModelConfigError, ModelNotFoundError
 from launcher.plan import Model
 
 #: What no recipe reads: other frameworks' weights, exported graphs, pictures.
@@ -53,10 +55,7 @@ def resolve(name: str, *, download: bool) -> Resolved:
     if folder.is_dir():
         return Resolved(model=_from_folder(name, folder.absolute()))
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise ModelNotFoundError(
-            f"there is no model folder {name!r}",
-            hint="give a folder, or an id on the hub such as BAAI/bge-m3",
-        )
+        raise _no_folder(name)
     return _from_hub(name, download=download)
 
 
@@ -95,6 +94,72 @@ def _from_hub(name: str, *, download: bool) -> Resolved:
     root = snapshot.parent.parent
     return Resolved(
         model=Model(name=name, path=snapshot, root=root, revision=snapshot.name), complete=complete
+    )
+
+
+def config(name: str) -> dict[str, Any]:
+    """A model's config.json: of a folder, or from the hub, which sends this one file.
+
+    Raises:
+        ModelNotFoundError: no such folder; or it is not in the cache and the hub does not give it.
+        ModelConfigError: it is not a JSON object.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        file = _from_folder(name, folder.absolute()).path / "config.json"
+    elif folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise _no_folder(name)
+    else:
+        file = _config_from_hub(name)
+    return read_config(file)
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A config.json.
+
+    Raises:
+        ModelConfigError: it cannot be read, or is not a JSON object.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelConfigError(
+            f"{file} cannot be read", [str(error)[:200]], why="a download broke off, or it is another file"
+        ) from None
+    if not isinstance(found, dict):
+        raise ModelConfigError(f"{file} is not a model's configuration", ["it is no JSON object"])
+    return found
+
+
+def _config_from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(hf_hub_download(name, "config.json", etag_timeout=_PATIENCE))
+    except (
+        EntryNotFoundError,
+        GatedRepoError,
+        RepositoryNotFoundError,
+        HfHubHTTPError,
+        OSError,
+        ValueError,
+    ) as error:
+        raise ModelNotFoundError(
+            f"config.json of {name} is not in the cache and cannot be downloaded",
+            why=(str(error).splitlines() or [type(error).__name__])[0],
+            hint="check the id, the network, HF_ENDPOINT (a mirror) and HF_TOKEN; or give a local folder",
+        ) from None
+
+
+def _no_folder(name: str) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"there is no model folder {name!r}", hint="give a folder, or an id on the hub such as BAAI/bge-m3"
     )
 
 

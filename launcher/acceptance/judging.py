@@ -155,6 +155,7 @@ def speed(found: Speed, events: Sequence[Mapping[str, Any]], *, device: str) -> 
         return replace(found, detail=elsewhere)
     if not paces or not ends:
         return replace(found, detail=f"{len(times)} steps were logged, too few to measure")
+    peak, reserved = _memory(events)
     return replace(
         found,
         status="ok",
@@ -162,6 +163,17 @@ def speed(found: Speed, events: Sequence[Mapping[str, Any]], *, device: str) -> 
         slowest=round(max(paces), 4),
         fastest=round(min(paces), 4),
         steps=len(paces),
-        peak_memory=ends[-1].get("peak_memory_bytes"),
-        peak_reserved=ends[-1].get("peak_reserved_bytes"),
+        peak_memory=peak,
+        peak_reserved=reserved,
     )
+
+
+def _memory(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, int | None]:
+    """What the training took at most, and what torch's allocator had reserved for it; None: unknown.
+
+    The runtime's event ``memory`` tells the two apart on GPUs alone.
+    """
+    for event in reversed(events):
+        if event.get("event") == "memory":
+            return (event["allocated"], event["peak"]) if "allocated" in event else (event["peak"], None)
+    return None, None

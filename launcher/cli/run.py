@@ -76,7 +76,7 @@ def _launcher_options() -> list[click.Parameter]:
     ]
 
 
-def _recipe_option(parameter: Parameter, language: str) -> click.RichOption:
+def recipe_option(parameter: Parameter, language: str) -> click.RichOption:
     kind = "ID_OR_PATH" if parameter.type == "model" else parameter.type.upper()
     metavar = "|".join(parameter.choices) or kind
     return click.RichOption(
@@ -98,10 +98,10 @@ class _RecipeCommand(click.RichCommand):
         if "--" in args:
             cut = args.index("--")
             args, self.raw = args[:cut], tuple(args[cut + 1 :])
-        return super().parse_args(ctx, list(_repeated("--data", args)))
+        return super().parse_args(ctx, list(repeated("--data", args)))
 
 
-def _repeated(option: str, args: list[str]) -> Iterator[str]:
+def repeated(option: str, args: list[str]) -> Iterator[str]:
     """``--data a b`` as ``--data a --data b``, so that a shell's ``--data rows/*.jsonl`` works."""
     taking = False
     for position, arg in enumerate(args):
@@ -129,7 +129,7 @@ class _Recipes(click.RichGroup):
 
         made = _RecipeCommand(
             name=cmd_name,
-            params=[*_launcher_options(), *(_recipe_option(item, language) for item in found.parameters)],
+            params=[*_launcher_options(), *(recipe_option(item, language) for item in found.parameters)],
             callback=callback,
             help=_help(found, language),
             short_help=found.summary.in_language(language),
@@ -217,7 +217,7 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
         data=options["data"],
         model=options["model"],
         output=options["output"],
-        nproc=_nproc(options["nproc"]),
+        nproc=parse_nproc(options["nproc"]),
         gpus=options["gpus"],
         memory=options["memory"],
         shm_size=options["shm_size"],
@@ -286,7 +286,7 @@ def _read_env_file(file: Path) -> Mapping[str, str]:
     return found
 
 
-def _nproc(text: str | None) -> int | None:
+def parse_nproc(text: str | None) -> int | None:
     if text in (None, "auto"):
         return None
     if not str(text).isdecimal() or int(str(text)) < 1:

@@ -5,6 +5,7 @@ The libraries are changed in this process only, by named patches; which ones are
 run's record before the trainer starts.
 """
 
+import contextlib
 import runpy
 import sys
 from typing import Any
@@ -21,16 +22,18 @@ def main() -> None:
 
         unsloth_loader.attach(module)  # Unsloth wants to be imported before transformers
 
-    from runtime import bucketing, guards, metrics, model_options, patches
+    from runtime import bucketing, guards, memory, metrics, model_options, patches
 
     metrics.attach()
+    memory.attach()
     applied, off = patches.apply(module, chosen.patches)
     guards.attach(module, applied)
     model_options.attach(module, chosen)
     if chosen.length_bucketing:
         bucketing.attach(module, chosen)
     metrics.report("runtime", patches=[patch.record() for patch in applied], off=off, options=chosen.record())
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    with contextlib.suppress(memory.Probed):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     leave_group()
 
 

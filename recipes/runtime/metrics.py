@@ -8,20 +8,18 @@ Schema 1. Every line has ``schema``, ``event``, ``rank``, ``time`` (seconds sinc
 * ``begin``: ``world_size``, ``device``, ``max_steps``, ``epochs``; written by every rank;
 * ``step``: ``step``, ``epoch`` and what the trainer logged (``loss``, ``learning_rate``, ``grad_norm``);
   rank 0 only;
-* ``end``: ``step``, the number of optimiser steps that were done, and the peak memory of the process
-  (``peak_memory_bytes``, ``peak_reserved_bytes``, see :func:`peak_memory`); written by every rank.
+* ``memory``: ``before`` and ``peak`` in bytes (see ``memory``), at the end; written by every rank;
+* ``end``: ``step``, the number of optimiser steps that were done; written by every rank.
 
 The launcher compares ``begin`` with its plan: an exit code of 0 proves nothing.
 """
 
 import json
 import os
-import resource
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, trainer
 
 SCHEMA = 1
@@ -42,23 +40,6 @@ def report(event: str, *, rank: int | None = None, **fields: Any) -> None:
         os.write(descriptor, (json.dumps({**line, **fields}) + "\n").encode())
     finally:
         os.close(descriptor)
-
-
-def peak_memory(device: torch.device) -> dict[str, int]:
-    """The most memory that this process has had so far, in bytes; asked once, at the end of a training.
-
-    On a GPU ``peak_memory_bytes`` is what tensors took (``max_memory_allocated``), ``peak_reserved_bytes``
-    what torch's allocator had taken of the device for them. What the driver and libraries take beside it
-    (hundreds of MB) is in neither. On a CPU ``peak_memory_bytes`` is the peak of the resident set.
-    """
-    if device.type == "cpu":
-        # Linux counts in KiB, see getrusage(2).
-        return {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    module: Any = getattr(torch, device.type)
-    return {
-        "peak_memory_bytes": int(module.max_memory_allocated(device)),
-        "peak_reserved_bytes": int(module.max_memory_reserved(device)),
-    }
 
 
 def attach() -> None:
@@ -103,5 +84,5 @@ class MetricsCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Say how many steps were really done, and what they took."""
-        report("end", rank=args.process_index, step=state.global_step, **peak_memory(args.device))
+        """Say how many steps were really done."""
+        report("end", rank=args.process_index, step=state.global_step)

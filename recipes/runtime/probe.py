@@ -79,12 +79,22 @@ class Ram:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         self._before = self._before or psutil.Process().memory_info().rss
 
+    @property
+    def before(self) -> int:
+        """Bytes at the first reset."""
+        return self._before
+
     def peak(self) -> int:
         """``VmHWM``: the peak of the resident set."""
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return max(0, int(line.split()[1]) * 1024 - self._before)
-        return 0
+        return max(0, resident_peak() - self._before)
+
+
+def resident_peak() -> int:
+    """Bytes of the resident set at most, since the last reset; 0: the kernel does not say."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def of(device: torch.device) -> Memory:

@@ -33,7 +33,10 @@ def test_the_trainer_is_run_as_if_alone(
 ) -> None:
     run(monkeypatch, "--patches", "all", "-m", "trainer_of_tests.main", "--x", "a b", "-m", "y")
     assert capsys.readouterr().out == f"__main__ {module} ['--x', 'a b', '-m', 'y']\n"
-    assert [callback.__name__ for callback in trainer.DEFAULT_CALLBACKS] == ["MetricsCallback"]
+    assert [callback.__name__ for callback in trainer.DEFAULT_CALLBACKS] == [
+        "MetricsCallback",
+        "MemoryCallback",
+    ]
     (event,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert (event["event"], event["patches"], event["off"]) == ("runtime", [], [])
     assert event["options"]["patches"] == "all"
@@ -61,3 +64,8 @@ def test_the_process_group_ends_with_the_trainer(module: Path, monkeypatch: pyte
     assert distributed.is_initialized()
     run(monkeypatch, "-m", "trainer_of_tests.main")
     assert not distributed.is_initialized()
+
+
+def test_a_probe_that_is_done_is_a_good_end(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module.write_text("from runtime.memory import Probed\nraise Probed\n")
+    run(monkeypatch, "-m", "trainer_of_tests.main")

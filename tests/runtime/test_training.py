@@ -17,9 +17,9 @@ import pytest
 import tiny_xlmr
 import torch
 from conftest import patch
-from runtime import bucketing, guards, model_options, unsloth_loader
+from runtime import bucketing, guards, memory, metrics, model_options, unsloth_loader
 from runtime.options import Options
-from transformers import AutoModel, XLMRobertaConfig
+from transformers import AutoModel, XLMRobertaConfig, trainer
 
 M3 = "FlagEmbedding.finetune.embedder.encoder_only.m3"
 DENSE = "FlagEmbedding.finetune.embedder.encoder_only.base"
@@ -418,3 +418,35 @@ def test_the_probe_sees_ram() -> None:
         blocks = [torch.ones(1 << 18) for _ in range(64)]  # 1 MiB each: small ones, which the allocator keeps
         del blocks
         assert 60 << 20 < memory.peak() < 90 << 20
+
+
+class TestMemory:
+    """The event ``memory``, and the probe that ends with it."""
+
+    @pytest.fixture(autouse=True)
+    def record(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("LAUNCH_RUN_DIR", str(tmp_path))
+        monkeypatch.setattr("transformers.trainer.DEFAULT_CALLBACKS", [*trainer.DEFAULT_CALLBACKS])
+        metrics.attach()
+        memory.attach()
+
+    def events(self, tmp_path: Path) -> dict[str, Any]:
+        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        return {event["event"]: event for event in map(json.loads, lines)}
+
+    def test_a_training_says_what_it_took(self, model: Path, data: Path, tmp_path: Path) -> None:
+        train(DENSE, model, data, tmp_path / "out")
+        found = self.events(tmp_path)["memory"]
+        assert 50 << 20 < found["before"] <= found["peak"]
+        assert (tmp_path / "out" / "model.safetensors").exists()
+
+    def test_a_probe_ends_before_anything_is_saved(
+        self, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LAUNCH_PROBE", "1")
+        with pytest.raises(memory.Probed):
+            train(DENSE, model, data, tmp_path / "out")
+        found = self.events(tmp_path)
+        assert found["end"]["step"] == 2  # the launcher sees a whole training
+        assert found["memory"]["peak"] > 0
+        assert not list(tmp_path.glob("out/**/model.safetensors"))

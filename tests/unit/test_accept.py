@@ -67,7 +67,7 @@ class Machine:
         losses = curve.losses if curve and "learning_rate" in request.parameters else (2.0,) * 8
         lines = [{"event": "begin", "device": "cpu:0"}]
         lines += [{"event": "step", "loss": loss, "time": float(n)} for n, loss in enumerate(losses)]
-        lines += [{"event": "end", "peak_memory_bytes": 5}]
+        lines += [{"event": "end"}, {"event": "memory", "before": 1, "peak": 5}]
         (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         place = SimpleNamespace(run=run, output=request.output)
         text = said if isinstance(said, str) else ""

@@ -45,7 +45,7 @@ def events(
         for number, loss in enumerate(losses)
     ]
     lines += [{"event": "step", "train_loss": 1.0, "time": first + 999}]
-    return [*lines, {"event": "end", "rank": 0, "peak_memory_bytes": 5, "peak_reserved_bytes": 7}]
+    return [*lines, {"event": "end", "rank": 0}, {"event": "memory", "before": 1, "peak": 7, "allocated": 5}]
 
 
 def test_the_record_belongs_to_the_rows_and_the_recipes() -> None:
@@ -140,7 +140,7 @@ def test_the_pace_is_the_median_after_the_warm_up(paces: list[float]) -> None:
     for pace in [1000.0] * (WARM_UP - 1) + paces:
         times.append(times[-1] + pace)
     steps = [{"event": "step", "loss": 1.0, "time": time} for time in times]
-    lines = [{"event": "begin", "device": "xpu:0"}, *steps, {"event": "end", "peak_memory_bytes": 3}]
+    lines = [{"event": "begin", "device": "xpu:0"}, *steps, {"event": "end"}, {"event": "memory", "peak": 3}]
     found = judging.speed(slow("bf16"), lines, device="xpu")
     assert (found.status, found.steps, found.peak_memory, found.peak_reserved) == ("ok", len(paces), 3, None)
     assert found.fastest is not None
@@ -188,7 +188,7 @@ def made_up() -> Report:
         ),
         [
             *events([2.0] * (WARM_UP + 3), device="xpu:0", pace=1.5)[:-1],
-            {"event": "end", "peak_memory_bytes": 9_000_000_000, "peak_reserved_bytes": 9_800_000_000},
+            {"event": "memory", "before": 1, "peak": 9_800_000_000, "allocated": 9_000_000_000},
         ],
         device="xpu",
     )

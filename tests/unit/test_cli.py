@@ -272,7 +272,7 @@ def test_any_env_file_gives_no_other_exception(
     ],
 )
 def test_data_takes_several_paths(given_: str, expected: str) -> None:
-    assert list(run._repeated("--data", given_.split())) == expected.split()
+    assert list(run.repeated("--data", given_.split())) == expected.split()
 
 
 # --------------------------------------------------------------------------------------------- dry runs

@@ -62,7 +62,7 @@ def anchor(title: str) -> str:
 def verbs(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     """All commands but the recipes, which are data."""
     yield name, command
-    if isinstance(command, click.Group) and name != "launch run":
+    if isinstance(command, click.Group) and name not in ("launch run", "launch fit"):
         context = click.Context(command, info_name=name)
         for each in command.list_commands(context):
             found = command.get_command(context, each)
@@ -173,7 +173,10 @@ def test_commands_are_real(page: str, line: str) -> None:
         assert {word for word in words[1:] if "=" not in word} <= rules, line
         return
     name, command = longest(words)
-    options = [*command.params, *(own_options(words[2]) if name == "launch run" else [])]
+    options = [
+        *command.params,
+        *(own_options(name, words[2]) if name in ("launch run", "launch fit") else []),
+    ]
     known = {spelling for option in options for spelling in option.opts} | {"--help"}
     given = words[: words.index("--")] if "--" in words else words
     used = {word for word in given if word.startswith("-")}
@@ -190,9 +193,9 @@ def starts(words: list[str], name: str) -> bool:
     return words[: len(name.split())] == name.split()
 
 
-def own_options(word: str) -> list[click.Parameter]:
-    """The options of the recipe that a line runs; one of the reader's own stands for any."""
-    group = dict(verbs(root, "launch"))["launch run"]
+def own_options(verb: str, word: str) -> list[click.Parameter]:
+    """The options of the recipe that a line names; one of the reader's own stands for any."""
+    group = dict(verbs(root, "launch"))[verb]
     assert isinstance(group, click.Group)
     names = [each.name for each in RECIPES]
     stem = Path(word).name.removesuffix(".sh")

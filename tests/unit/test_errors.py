@@ -7,6 +7,7 @@ import pytest
 from launcher import errors
 from launcher.errors import (
     LaunchError,
+    ModelConfigError,
     ProblemsError,
     ProgramError,
     RecipeFailedError,
@@ -36,6 +37,7 @@ def test_every_error_of_the_module_is_in_the_table() -> None:
     }
     without_a_code_of_their_own = {
         LaunchError,
+        ModelConfigError,
         ProblemsError,
         RefusedError,
         RecipeFailedError,

@@ -1,0 +1,305 @@
+"""Will it fit: a recipe's step against a device's memory, before anything is loaded."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher import host, manifest, model, paths, recipe
+from launcher.app import accelerators, probing
+from launcher.app import plan as planning
+from launcher.app.plan import Planned
+from launcher.app.probing import Watch
+from launcher.cuda import Nvidia
+from launcher.errors import LaunchError, UsageError
+from launcher.fit import Estimate, Probe, advice, devices, read
+from launcher.fit.advice import Advice, Question
+from launcher.fit.step import Device, Setup, kind_of
+from launcher.host import Host, ram
+from launcher.intel import Intel
+from launcher.manifest import Target
+from launcher.progress import Progress
+from launcher.recipe import Recipe
+from launcher.recipe.refusals import held
+from launcher.settings import Settings
+
+_KINDS: Mapping[str, Device] = {"nvidia": "cuda", "intel": "xpu", "none": "cpu"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asked for; None: by settings, or by itself.
+
+    Attributes:
+        gpu: a GPU's name or its memory, such as ``24GB``.
+        data: its longest texts bound the lengths.
+        parameters: of the recipe, as text.
+    """
+
+    recipe: str
+    target: str | None = None
+    model: str | None = None
+    gpu: str | None = None
+    data: tuple[Path, ...] = ()
+    nproc: int | None = None
+    engine: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """A question about a recipe's step, with its answer.
+
+    Attributes:
+        where: the device, for people.
+        key: names the model, recipe, target and device in the cache of probes.
+        notes: what the reader should know of the figures.
+    """
+
+    request: Request
+    recipe: Recipe
+    model: str
+    target: str
+    where: str
+    question: Question
+    setup: Setup
+    estimate: Estimate
+    advice: Advice
+    key: str
+    notes: tuple[str, ...]
+
+
+def judge(request: Request, chosen: Settings) -> Fitting:
+    """Estimate, and say what would help.
+
+    Raises:
+        UsageError: the recipe does not train, or an option cannot be used.
+        ModelNotFoundError: there is no config.json.
+        ModelConfigError: its parameters cannot be counted.
+    """
+    found = recipe.load(recipe.find(request.recipe, paths.recipes()))
+    kind_of(found.data.format if found.data else "", {})
+    notes: list[str] = []
+    machine = host.facts()
+    size = devices.find(request.gpu) if request.gpu else None
+    target = _target(request, chosen, found, machine, size[2] if size else None, notes)
+    values = dict(found.values(target.name, request.parameters))
+    _refuse(found, target.name, values)
+    name = request.model or (found.model.default if found.model else None)
+    if name is None:
+        raise UsageError(f"{found.name} needs --model", why="its config.json says how large it is")
+    config = model.config(name)
+    where, memory, count = _device(size, target, machine, notes)
+    world = request.nproc or max(1, count)
+    if memory is not None and target.devices.kind == "none":
+        memory //= world  # processes on a CPU share its memory
+    key = key_of(config, found, target.name, where)
+    question = Question(
+        shape=read(config),
+        values=values,
+        data_format=found.data.format if found.data else "",
+        device=_KINDS[target.devices.kind],
+        memory=memory,
+        world=world,
+        longest=probing.longest(request.data) if request.data else None,
+        probes=probing.load(key),
+        allowed=lambda changed: not held(found.refusals, target.name, changed, {}),
+    )
+    estimate = question.answer()
+    return Fitting(
+        request=request,
+        recipe=found,
+        model=name,
+        target=target.name,
+        where=where,
+        question=question,
+        setup=question.setup(),
+        estimate=estimate,
+        advice=advice.advise(question),
+        key=key,
+        notes=(*notes, *_about(question, estimate)),
+    )
+
+
+def measure(fitting: Fitting, chosen: Settings, *, progress: Progress, watch: Watch) -> Probe:
+    """Run a probe of a judged step, on this machine's device, and keep it.
+
+    Raises:
+        UsageError: the device that was judged is another one.
+        OutOfMemoryError: the step does not fit.
+        LaunchError: it could not be planned or started, or failed.
+    """
+    request = fitting.request
+    if request.gpu:
+        raise UsageError(
+            "--probe measures this machine's device, and --gpu names another",
+            hint="leave one of them out; a probe's figures stay with its device",
+        )
+    asked = planning.Request(
+        recipe=request.recipe,
+        target=fitting.target,
+        engine=request.engine,
+        model=request.model,
+        nproc=request.nproc,
+        parameters=request.parameters,
+    )
+    probe = probing.run(asked, fitting.question, chosen, progress=progress, watch=watch)
+    probing.keep(fitting.key, probe)
+    return probe
+
+
+def preflight(planned: Planned) -> tuple[str, ...]:
+    """What ``launch run`` should say before it starts: nothing when it fits, or when nobody knows.
+
+    Args:
+        planned: a plan whose model is in a folder of this machine.
+    """
+    plan = planned.plan
+    try:
+        found = recipe.load(plan.recipe_path)
+        target = manifest.shipped().target(plan.target)
+        if plan.model is None or found.data is None or plan.world_size == 0:
+            return ()
+        config = model.read_config(plan.model.path / "config.json")
+        where, memory, _ = _device(None, target, planned.host, [], gpus=plan.access.nvidia)
+        if target.devices.kind == "none":
+            limits = [limit for limit in (memory, _bytes(plan.access.memory)) if limit is not None]
+            memory = min(limits) // plan.nproc
+        question = Question(
+            shape=read(config),
+            values=dict(plan.parameters),
+            data_format=found.data.format,
+            device=_KINDS[target.devices.kind],
+            memory=memory,
+            world=plan.world_size,
+            probes=probing.load(key_of(config, found, target.name, where)),
+            allowed=lambda changed: not held(found.refusals, target.name, changed, {}),
+        )
+        return tuple(_warning(question, where))
+    except LaunchError:  # not known is no verdict: the run itself says what is wrong
+        return ()
+
+
+def _warning(question: Question, where: str) -> Iterator[str]:
+    estimate = question.answer()
+    if estimate.verdict in ("fits", "unknown") or estimate.memory is None:
+        return
+    advised = advice.advise(question).cheapest
+    do = f"; do: {advised.options}" if advised else ""
+    yield (
+        f"memory: {estimate.verdict}: about {gib(estimate.total)} of {gib(estimate.memory)} GiB ({where}, "
+        f"{'corrected by a probe' if estimate.probe else 'estimated'}){do}"
+    )
+
+
+def gib(count: float) -> str:
+    """Bytes in GiB, for people."""
+    return f"{count / (1 << 30):.1f}"
+
+
+def key_of(config: Mapping[str, object], found: Recipe, target: str, where: str) -> str:
+    """A model, recipe, target and device as one name: models of one configuration take the same memory."""
+    text = json.dumps([config, found.name, found.sha256, target, where], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _target(
+    request: Request, chosen: Settings, found: Recipe, machine: Host, device: Device | None, notes: list[str]
+) -> Target:
+    """The target: as asked, the first of the recipe's that fits the GPU, or this machine's."""
+    known = manifest.shipped()
+    name = request.target or chosen.target.value
+    if name != "auto":
+        target = known.target(name)
+        if device is not None and _KINDS[target.devices.kind] != device:
+            raise UsageError(f"--gpu {request.gpu} is not a device of the target {target.name}")
+        return target
+    if request.gpu:
+        wanted = device or "cuda"
+        fitting = [known.target(name) for name in found.targets]
+        first = next((target for target in fitting if _KINDS[target.devices.kind] == wanted), None)
+        if first is None:
+            raise UsageError(
+                f"{found.name} does not run on such a GPU", hint=f"targets: {', '.join(found.targets)}"
+            )
+        if device is None:
+            notes.append(
+                f"target {first.name}: a size alone is taken for an NVIDIA GPU's (--target xpu for Intel's)"
+            )
+        return first
+    name, why = machine.best_target()
+    if name not in found.targets and "cpu" in found.targets:
+        name, why = "cpu", f"{found.name} does not run on {name}"
+    notes.append(f"target {name}: {why}")
+    return known.target(name)
+
+
+def _device(
+    size: tuple[str, int, Device | None] | None,
+    target: Target,
+    machine: Host,
+    notes: list[str],
+    *,
+    gpus: str = "all",
+) -> tuple[str, int | None, int]:
+    """The device for people, its memory in bytes (None: unknown), and how many there are here.
+
+    Args:
+        gpus: those of NVIDIA's that a plan takes; of several the smallest counts.
+    """
+    if size is not None:
+        return size[0], size[1], 1
+    kind = target.devices.kind
+    if kind == "none":
+        return "CPU", ram.limit(), 1
+    asked = isinstance(machine.cards, Nvidia) or kind != "nvidia"
+    cards = machine.cards if asked else accelerators.look(machine, target).cards
+    if kind == "nvidia" and isinstance(cards, Nvidia) and cards.gpus:
+        named = [gpu for gpu in cards.gpus if {str(gpu.index), gpu.uuid} & set(gpus.split(","))]
+        smallest = min(named or cards.gpus, key=lambda gpu: gpu.memory)
+        return smallest.name, smallest.memory or None, len(cards.gpus)
+    if kind == "intel" and isinstance(cards, Intel) and cards.gpus:
+        name = cards.gpus[0].name
+        memory = devices.by_name(name)
+        if memory is None:
+            notes.append(f"the memory of {name} is not in the table: no verdict; --gpu 24GB names it")
+        return name, memory, len(cards.gpus)
+    notes.append(
+        f"no device of {target.name} is on this machine: no verdict; --gpu NAME or --gpu 24GB names one"
+    )
+    return f"no device of {target.name}", None, 1
+
+
+def _refuse(found: Recipe, target: str, values: Mapping[str, str]) -> None:
+    """What the recipe would refuse is not worth an estimate."""
+    from launcher.recipe.refusals import refuse
+
+    refuse(found, target, values, (), language="en")
+
+
+def _about(question: Question, estimate: Estimate) -> Iterator[str]:
+    """What the figures rest on."""
+    step = question.setup()
+    if estimate.probe is not None:
+        of = estimate.probe.setup
+        size = f"batch {of.batch}, {of.query_length}+{of.passage_length} tokens"
+        yield f"corrected by a probe of {estimate.probe.when} ({size})"
+    elif question.probes:
+        yield "a probe of this model and recipe exists, with other options: it was not used"
+    if question.values.get("length_bucketing") == "true" and not question.values.get("bucket_batch_sizes"):
+        yield "length bucketing measures its batches itself: this is one query of full length, which must fit"
+    if step.offload:
+        yield "what DeepSpeed moves to the host's memory is not counted"
+    if question.longest is not None:
+        yield "lengths are bounded by the data: a text has at most as many tokens as bytes"
+    if step.device == "xpu":
+        yield "no figure of the estimate was ever compared with an Intel GPU"
+
+
+def _bytes(size: str) -> int | None:
+    """A size as ``--memory`` has it, e.g. ``16g``; None: no limit."""
+    if not size:
+        return None
+    unit = {"k": 10, "m": 20, "g": 30}.get(size[-1].lower(), 0)
+    return int(size.rstrip("kmgKMG")) << unit

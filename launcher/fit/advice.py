@@ -1,0 +1,241 @@
+"""What would make a step fit, and how far it could go: the same estimate with other parameters."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from launcher.fit import Estimate, Probe, Shape, judge
+from launcher.fit.probes import best
+from launcher.fit.step import Device, Setup, setup
+
+#: No search goes beyond.
+_LARGEST_BATCH = 1 << 16
+_LONGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A recipe's step on a device, with everything that an answer needs to be asked again with other values.
+
+    Attributes:
+        values: all parameters of the recipe; a change is offered only where there is one.
+        memory: of the device in bytes; None: unknown.
+        probes: measured steps of this model, recipe, target and device.
+        allowed: whether the recipe takes a set of values.
+    """
+
+    shape: Shape
+    values: Mapping[str, str]
+    data_format: str
+    device: Device
+    memory: int | None
+    world: int = 1
+    longest: tuple[int, int] | None = None
+    probes: Sequence[Probe] = ()
+    allowed: Callable[[Mapping[str, str]], bool] = field(default=lambda values: True)
+
+    def setup(self, changes: Mapping[str, str] | None = None) -> Setup:
+        """The step, with some parameters changed."""
+        return setup(
+            {**self.values, **(changes or {})},
+            data_format=self.data_format,
+            device=self.device,
+            world=self.world,
+            longest=self.longest,
+        )
+
+    def answer(self, changes: Mapping[str, str] | None = None) -> Estimate:
+        """The estimate, with some parameters changed."""
+        return self.of(self.setup(changes))
+
+    def of(self, step: Setup) -> Estimate:
+        """The estimate of a step."""
+        return judge(self.shape, step, self.memory, best(self.probes, step))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One or several parameters with other values.
+
+    Attributes:
+        values: parameter and its new value.
+        price: what it costs beside memory.
+        estimate: with it.
+    """
+
+    values: tuple[tuple[str, str], ...]
+    price: str
+    estimate: Estimate
+
+    @property
+    def options(self) -> str:
+        """As the command line has it."""
+        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """How far a step could go, and what would make it smaller.
+
+    Attributes:
+        batch, length: the largest that fit with everything else as it is; 0: not even the smallest. None: the
+            device's memory is unknown.
+        length_name: the parameter that ``length`` is a value of.
+        cheapest: the change that makes it fit; None: it fits, or nothing does, or the memory is unknown.
+        changes: every change by itself, cheapest first.
+    """
+
+    batch: int | None
+    length: int | None
+    length_name: str
+    cheapest: Change | None
+    changes: tuple[Change, ...]
+
+
+#: Parameter, value and price, the cheapest first. Prices: checkpointing computes every layer's forward pass
+#: again, GradCache the whole encoder's (docs/patches.md).
+_STEPS: Sequence[tuple[str, str, str]] = (
+    ("patches", "all", "none: the same loss and gradients"),
+    ("attention_dropout", "0", "no dropout of the attention weights"),
+    ("optim", "adamw_torch_fused", "none: the same update"),
+    ("gradient_checkpointing", "true", "about a third more time"),
+    ("precision", "bf16", "fewer digits in the activations"),
+    ("deepspeed", "stage1", "communication"),
+    ("deepspeed", "stage2", "communication"),
+    ("optim", "adamw_bnb_8bit", "states in 8 bit"),
+    ("freeze_word_embeddings", "true", "token embeddings stay as they are"),
+    ("sub_batch_size", "8", "about a third more time"),
+    ("sub_batch_size", "1", "about a third more time, small kernels"),
+)
+_LAST: Sequence[tuple[str, str, str]] = (
+    ("method", "lora", "adapters are trained instead of the model"),
+    ("method", "qlora", "adapters, and a base model in 4 bit"),
+)
+
+
+def advise(question: Question) -> Advice:
+    """Search by the same formulas: no guess of its own."""
+    length_name = "max_length" if question.setup().kind == "sft" else "passage_max_len"
+    changes = tuple(_single(question))
+    batch = length = None
+    if question.memory is not None:
+        batch = _largest(lambda n: replace(question.setup(), batch=n), question, _LARGEST_BATCH)
+        most = question.shape.positions or _LONGEST
+        # A length is the parameter's: data that is shorter does not limit what could be.
+        free = replace(question, longest=None)
+        length = 8 * _largest(lambda n: replace(free.setup(), passage_length=8 * n), free, most // 8)
+    cheapest = None
+    if question.answer().verdict in ("tight", "does not fit"):
+        cheapest = next((change for change in changes if change.estimate.verdict == "fits"), None)
+        cheapest = cheapest or _together(question)
+    return Advice(batch=batch, length=length, length_name=length_name, cheapest=cheapest, changes=changes)
+
+
+def _largest(make: Callable[[int], Setup], question: Question, limit: int) -> int:
+    """The largest number whose step fits; 0: none does."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = question.of(make(middle)).verdict == "fits"
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
+def _single(question: Question) -> Iterator[Change]:
+    """Every change that the recipe has and that saves something, and the largest group and batch that fit."""
+    before = question.answer().total
+    for name, value, price in (*_STEPS, *_smaller(question), *_LAST):
+        change = _change(question, {name: value}, price)
+        if change is not None and change.estimate.total < 0.995 * before:
+            yield change
+
+
+def _smaller(question: Question, changed: Mapping[str, str] | None = None) -> Iterator[tuple[str, str, str]]:
+    """The largest batch, group and length below the given ones that fit."""
+    if question.memory is None:
+        return
+    step = question.setup(changed)
+    bucketing = question.values.get("length_bucketing") == "true"
+    for name, now, least, multiple, price in (
+        ("per_device_train_batch_size", 1 if bucketing else step.batch, 1, 1, "fewer negatives in a batch"),
+        ("train_group_size", step.group, 2, 1, "fewer hard negatives a query"),
+        ("passage_max_len", step.passage_length, 64, 8, "longer texts are cut off"),
+        ("max_length", step.passage_length, 64, 8, "longer texts are cut off"),
+    ):
+        if name not in question.values or now <= least:
+            continue
+        found = _largest_value(question, name, {**(changed or {})}, (now - 1) // multiple, least, multiple)
+        if found:
+            yield name, str(found), price
+
+
+def _largest_value(
+    question: Question, name: str, changed: dict[str, str], most: int, least: int, multiple: int
+) -> int:
+    low, high = (least - 1) // multiple, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = question.answer({**changed, name: str(middle * multiple)}).verdict == "fits"
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low * multiple if low * multiple >= least else 0
+
+
+def _together(question: Question) -> Change | None:
+    """Changes one upon another, the cheapest first, until it fits; those that saved nothing are left out."""
+    taken: dict[str, str] = {}
+    prices: dict[str, str] = {}
+    for name, value, price in (*_STEPS, *_LAST):
+        now = question.answer(taken).total
+        change = _change(question, {**taken, name: value}, price)
+        if change is None or change.estimate.total >= 0.995 * now:
+            continue
+        taken[name], prices[name] = value, price
+        if change.estimate.verdict == "fits":
+            return replace(change, price="; ".join(prices.values()))
+        if (last := _with_smaller(question, taken, prices, mild=True)) is not None:
+            return last
+    return _with_smaller(question, taken, prices, mild=False)
+
+
+def _with_smaller(
+    question: Question, taken: Mapping[str, str], prices: Mapping[str, str], *, mild: bool
+) -> Change | None:
+    """What was taken, and the first smaller size that fits with it.
+
+    Args:
+        mild: at least half of the size that was asked for, before the model itself is changed.
+    """
+    for name, size, price in _smaller(question, taken):
+        if mild and 2 * int(size) < int(question.values[name]):
+            continue
+        together = "; ".join([*prices.values(), price])
+        if (change := _change(question, {**taken, name: size}, together)) is not None:
+            return change
+    return None
+
+
+def _change(question: Question, changes: Mapping[str, str], price: str) -> Change | None:
+    """A change, when the recipe has the parameters, takes the values, and they are not what it has
+    already."""
+    values = question.values
+    if any(name not in values or values[name] == value for name, value in changes.items()):
+        return None
+    if "attention_dropout" in changes and float(values["attention_dropout"]) == 0:
+        return None
+    if "patches" in changes and question.setup().sparse_patch:
+        return None
+    if "deepspeed" in changes and question.world == 1:  # it shares out, and there is nobody to share with
+        return None
+    if not question.allowed({**values, **changes}):
+        return None
+    return Change(values=tuple(changes.items()), price=price, estimate=question.answer(changes))
+
+
+def as_data(change: Change) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        "options": change.options,
+        "price": change.price,
+        "bytes": round(change.estimate.total),
+        "verdict": change.estimate.verdict,
+    }

@@ -1,0 +1,207 @@
+"""The memory of a training step, part by part, at the moment when it is largest.
+
+On a GPU not everything is there at once: gradients grow while activations go, and the optimiser's step needs
+no activations. So four moments of a step are added up, and the largest counts. On a CPU freed memory stays
+with the process, and all parts are added up.
+"""
+
+from dataclasses import dataclass
+
+from launcher.fit import activations, states
+from launcher.fit.arch import Shape
+from launcher.fit.states import States
+from launcher.fit.step import Setup
+
+_MIB = 1 << 20
+
+#: What a process takes before it loads a model, in bytes. CPU: resident set of Python with the trainer's
+#: libraries, measured with the cpu environment (tests/bench/fit.py). GPUs: driver's context and the
+#: libraries' kernels; a round figure for CUDA with lazy loading, not measured here, and taken over for
+#: Intel's.
+CONTEXT = {"cpu": 512 * _MIB, "cuda": 512 * _MIB, "xpu": 512 * _MIB}
+
+#: What the allocator holds and cannot use, as a share of what comes and goes in a step. On GPUs about 10 % by
+#: experience with the caching allocator; on a CPU it is counted otherwise, see _on_cpu.
+FRAGMENTATION = {"cpu": 0.0, "cuda": 0.1, "xpu": 0.1}
+
+#: Copies of ColBERT's table of similarities that live at once, as in recipes/runtime/bucketing.py.
+_COPIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of the memory of one device, in bytes."""
+
+    name: str
+    bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What is there at one moment of a step."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def total(self) -> float:
+        """Bytes of all parts."""
+        return sum(part.bytes for part in self.parts)
+
+
+def moments(shape: Shape, setup: Setup, *, context: bool = True) -> tuple[Moment, ...]:
+    """The moments of a step that can be its largest.
+
+    Args:
+        context: False leaves out the process's own memory and fragmentation: what torch's allocator counts.
+    """
+    state = states.states(shape, setup)
+    lasting = {"weights": state.weights, "optimiser": state.optimiser, "communication": state.buckets}
+    if context:
+        lasting["context"] = CONTEXT[setup.device]
+    found = _on_cpu(shape, setup, state) if setup.device == "cpu" else _on_gpu(shape, setup, state)
+    made = []
+    for name, passing in found.items():
+        spare = FRAGMENTATION[setup.device] * sum(passing.values()) if context else 0.0
+        together = {**lasting, **passing, "fragmentation": spare}
+        parts = tuple(Part(name=key, bytes=size) for key, size in together.items() if size)
+        made.append(Moment(name=name, parts=parts))
+    return tuple(made)
+
+
+def _on_gpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, float]]:
+    """What comes and goes, at the moments that can be the largest."""
+    kept = state.gradients if setup.accumulation > 1 else 0.0
+    loss, layers, last = _passes(shape, setup)
+    gathered = {"gathered layer": state.gathered}
+    return {
+        "loss": {"gradients": kept, "autocast copies": state.casts, **loss, **gathered},
+        "layers' backward": {"gradients": kept, **layers, **gathered},
+        "end of the backward": {"gradients": state.gradients + state.doubled, **last, **gathered},
+        "optimiser's step": {"gradients": state.gradients, "update": state.update},
+    }
+
+
+#: Parts that are made of few large blocks.
+_LARGE = ("update", "logits", "sparse head")
+
+
+def _on_cpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, float]]:
+    """Everything together: the C library keeps what is freed, with blocks in use in between, and the resident
+    set does not shrink. Only large blocks go back at once (mallopt(3), M_MMAP_THRESHOLD: at most 32 MiB), and
+    of them the largest part counts."""
+    passing: dict[str, float] = {
+        "gradients": state.gradients,
+        "autocast copies": state.casts,
+        "update": max(state.update, state.doubled),
+        "gathered layer": state.gathered,
+    }
+    for moment in _passes(shape, setup):
+        for name, size in moment.items():
+            passing[name] = max(size, passing.get(name, 0.0))
+    largest = max(_LARGE, key=lambda name: passing.get(name, 0.0))
+    return {
+        "whole step": {name: size for name, size in passing.items() if name not in _LARGE or name == largest}
+    }
+
+
+def peak(shape: Shape, setup: Setup, *, context: bool = True) -> Moment:
+    """The moment with the most memory."""
+    return max(moments(shape, setup, context=context), key=lambda moment: moment.total)
+
+
+def _passes(shape: Shape, setup: Setup) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Activations and heads when the loss is computed, while layers go backward, and when the last one
+    has."""
+    texts = setup.texts
+    if setup.sub_batch:
+        texts = (
+            max(
+                ((min(count, setup.sub_batch), length) for count, length in texts), key=lambda t: t[0] * t[1]
+            ),
+        )
+    live, live_scores = _live(shape, setup, texts)
+    kept, kept_scores = _kept(shape, setup, texts)
+    heads = _heads(shape, setup)
+    vectors = _vectors(shape, setup)
+    if setup.heads_only or setup.sub_batch:
+        # No pass keeps anything while the loss is computed; a part is computed again when its gradient is
+        # due.
+        loss = {"activations": vectors + live, "attention scores": live_scores, **heads}
+    else:
+        loss = {"activations": kept, "attention scores": kept_scores, **heads}
+    if setup.heads_only:
+        return loss, {"activations": vectors}, {"activations": vectors}
+    again, again_scores = (live, live_scores) if setup.checkpointing else (0.0, 0.0)
+    passing = max(count * length for count, length in texts) * activations.passing(shape, setup)
+    layers = {
+        "activations": kept + again + passing + (vectors if setup.sub_batch else 0.0),
+        "attention scores": kept_scores + again_scores,
+    }
+    last = {"activations": live + passing, "attention scores": live_scores}
+    return loss, layers, last
+
+
+def _kept(shape: Shape, setup: Setup, texts: tuple[tuple[int, int], ...]) -> tuple[float, float]:
+    """Activations and scores that all layers keep until their backward pass."""
+    total, scores = 0.0, 0.0
+    for count, length in texts:
+        tokens = count * length
+        total += tokens * activations.embedding(shape, setup)
+        if setup.checkpointing:
+            # Unsloth moves them to the host's memory.
+            total += (
+                (0 if setup.kernels == "unsloth" else shape.layers)
+                * tokens
+                * activations.boundary(shape, setup)
+            )
+        else:
+            total += shape.layers * tokens * activations.layer(shape, setup, length)
+            scores += shape.layers * tokens * activations.scores(shape, setup, length)
+        total += _mask(shape, setup, count, length)
+    return total, scores
+
+
+def _live(shape: Shape, setup: Setup, texts: tuple[tuple[int, int], ...]) -> tuple[float, float]:
+    """One layer of the largest pass."""
+    count, length = max(texts, key=lambda text: text[0] * text[1])
+    tokens = count * length
+    return tokens * activations.layer(shape, setup, length), tokens * activations.scores(shape, setup, length)
+
+
+def _mask(shape: Shape, setup: Setup, count: int, length: int) -> float:
+    """An encoder's attention mask: a table per text, made once for all layers (transformers,
+    modeling_attn_mask_utils)."""
+    return 4.0 * count * length**2 if shape.kind == "encoder" and count > 1 else 0.0
+
+
+def _heads(shape: Shape, setup: Setup) -> dict[str, float]:
+    """What the loss itself takes: M3's heads, or a language model's logits."""
+    if setup.kind == "sft":
+        return {"logits": setup.tokens * activations.logits(shape, setup)}
+    if not setup.unified:
+        return {}
+    size = activations.types(setup).matmul
+    pairs = setup.batch**2 * setup.group * setup.query_length * setup.passage_length
+    # Per token: the product's input, the masked and the normalised vector in 32 bit, and what the scores
+    # read.
+    colbert = shape.hidden * (8 + 2 * size) * setup.tokens + _COPIES * size * pairs
+    return {"sparse head": _sparse(shape, setup, size), "colbert": float(colbert)}
+
+
+def _sparse(shape: Shape, setup: Setup, size: int) -> float:
+    """Upstream makes tokens × vocabulary, and a second one by scattering into it; texts × vocabulary in 64
+    bit say where the maximum was. Patched: texts × the batch's own words, before and after scattering.
+    Source: FlagEmbedding 1.4.2, modeling.py of m3, _sparse_embedding;
+    recipes/runtime/patches/sparse_head.py."""
+    texts = sum(count for count, _ in setup.texts)
+    if setup.sparse_patch:
+        return 2.0 * size * texts * min(shape.vocabulary, setup.tokens)
+    largest = max(count * length for count, length in setup.texts)
+    return 2.0 * size * largest * shape.vocabulary + 8.0 * texts * shape.vocabulary
+
+
+def _vectors(shape: Shape, setup: Setup) -> float:
+    """What is left of a pass: one vector a text, or with ColBERT one a token."""
+    texts = sum(count for count, _ in setup.texts)
+    return 4.0 * shape.hidden * (setup.tokens if setup.unified else texts)

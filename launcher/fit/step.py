@@ -1,0 +1,224 @@
+"""What of a recipe's parameters decides about memory: one frozen value, made from their texts."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from launcher.errors import UsageError
+
+_Word = TypeVar("_Word", bound=str)
+
+Kind = Literal["dense", "m3", "reranker", "sft"]
+Device = Literal["cuda", "xpu", "cpu"]
+
+#: Formats of a recipe's data, and what is trained on them. What is not listed is a language model's.
+_KINDS: Mapping[str, Kind] = {"embedder": "dense", "reranker": "reranker"}
+_NOT_TRAINED = ("retrieval", "texts", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """A training step, as far as memory sees it.
+
+    Attributes:
+        kind: ``dense`` and ``m3`` embed queries and passages, a ``reranker`` reads both as one text, ``sft``
+            is a language model.
+        device: decides which kernels there are.
+        batch: queries (``sft``: rows) per device and step.
+        group: passages per query; 1 for ``sft``.
+        query_length, passage_length: tokens after padding; ``sft`` has its length in the second.
+        precision: of the activations.
+        world: processes; on one machine, one device each.
+        ddp: the trainer was started by torchrun, and no DeepSpeed shares out.
+        accumulation: batches per optimiser step.
+        checkpointing: only the layers' inputs are kept for the backward pass.
+        sub_batch: texts that are encoded at a time, 0: all.
+        optimiser: transformers' name.
+        stage: DeepSpeed's ZeRO stage; None: no DeepSpeed.
+        offload: optimiser and parameters lie in the host's memory.
+        frozen_embeddings: token embeddings are not trained.
+        heads_only: M3's two heads alone are trained.
+        unified: M3's sparse and ColBERT heads are trained.
+        sparse_patch: the sparse head keeps columns for the batch's words alone (``recipes/runtime/patches``).
+        attention_dropout: probability; None: the model's own.
+        method: what of a language model is trained.
+        rank: of LoRA's adapters.
+        kernels: ``unsloth`` moves checkpoints to the host, and makes no whole table of logits.
+    """
+
+    kind: Kind
+    device: Device = "cuda"
+    batch: int = 1
+    group: int = 1
+    query_length: int = 0
+    passage_length: int = 512
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    world: int = 1
+    ddp: bool = True
+    accumulation: int = 1
+    checkpointing: bool = False
+    sub_batch: int = 0
+    optimiser: str = "adamw_torch"
+    stage: int | None = None
+    offload: bool = False
+    frozen_embeddings: bool = False
+    heads_only: bool = False
+    unified: bool = False
+    sparse_patch: bool = True
+    attention_dropout: float | None = None
+    method: Literal["full", "lora", "qlora"] = "full"
+    rank: int = 16
+    kernels: Literal["plain", "unsloth"] = "plain"
+
+    @property
+    def texts(self) -> tuple[tuple[int, int], ...]:
+        """(number, length in tokens) of the texts of one step; every encoder pass is a pair of its own."""
+        if self.kind == "sft":
+            return ((self.batch, self.passage_length),)
+        if self.kind == "reranker":
+            return ((self.batch * self.group, self.query_length + self.passage_length),)
+        return ((self.batch, self.query_length), (self.batch * self.group, self.passage_length))
+
+    @property
+    def tokens(self) -> int:
+        """Padded tokens of one step."""
+        return sum(count * length for count, length in self.texts)
+
+    @property
+    def adapters(self) -> bool:
+        """Whether adapters are trained instead of the model."""
+        return self.method != "full"
+
+
+def kind_of(data_format: str, values: Mapping[str, str]) -> Kind:
+    """What a recipe trains, by its header's data format and parameters.
+
+    Raises:
+        UsageError: it trains nothing.
+    """
+    if data_format in _NOT_TRAINED:
+        raise UsageError(
+            "this recipe does not train",
+            why="the estimate counts a training step: gradients, optimiser, activations",
+            hint="launch recipe list names the training recipes",
+        )
+    kind = _KINDS.get(data_format, "sft")
+    return "m3" if kind == "dense" and "unified_finetuning" in values else kind
+
+
+def setup(
+    values: Mapping[str, str],
+    *,
+    data_format: str,
+    device: Device,
+    world: int = 1,
+    longest: tuple[int, int] | None = None,
+) -> Setup:
+    """The step of a recipe's parameters.
+
+    Args:
+        values: the recipe's parameters as texts, all of them; those that a recipe lacks have the trainer's
+            default.
+        data_format: of the recipe's header.
+        longest: tokens that the longest query and passage of the data have at most; None: unknown.
+
+    Raises:
+        UsageError: the recipe trains nothing, or a value is not what its name says.
+    """
+    read = _Values(values)
+    kind = kind_of(data_format, values)
+    deepspeed = read.text("deepspeed", "none")
+    stage = re.match(r"stage(\d)", deepspeed)
+    query, passage = _lengths(read, kind, longest)
+    batch = read.count("per_device_train_batch_size", 8)
+    if read.flag("length_bucketing"):
+        batch, passage = _bucketed(read, passage)
+    dropout = read.number("attention_dropout", -1.0)
+    patches = [word.strip() for word in read.text("patches", "all").split(",")]
+    return Setup(
+        kind=kind,
+        device=device,
+        batch=batch,
+        group=read.count("train_group_size", 8) if kind != "sft" else 1,
+        query_length=query,
+        passage_length=passage,
+        precision=read.choice("precision", ("fp32", "bf16", "fp16"), "fp32"),
+        world=world,
+        ddp=stage is None,
+        accumulation=read.count("gradient_accumulation_steps", 1),
+        checkpointing=read.flag("gradient_checkpointing"),
+        sub_batch=max(0, read.count("sub_batch_size", 0, least=-1)) if kind in ("dense", "m3") else 0,
+        optimiser=read.text("optim", "adamw_torch"),
+        stage=int(stage[1]) if stage else None,
+        offload="offload" in deepspeed,
+        frozen_embeddings=read.flag("freeze_word_embeddings"),
+        heads_only=kind == "m3" and read.flag("fix_encoder"),
+        unified=kind == "m3" and read.flag("unified_finetuning"),
+        sparse_patch="sparse-head" in patches or ("all" in patches and "-sparse-head" not in patches),
+        attention_dropout=None if dropout < 0 else dropout,
+        method=read.choice("method", ("full", "lora", "qlora"), "full"),
+        rank=read.count("lora_rank", 16),
+        kernels="unsloth" if kind == "sft" and read.text("unsloth", "off") in ("on", "true") else "plain",
+    )
+
+
+def _lengths(read: "_Values", kind: Kind, longest: tuple[int, int] | None) -> tuple[int, int]:
+    """Query and passage in tokens, as they are padded; shorter when the data has nothing as long."""
+    if kind == "sft":
+        passage = read.count("max_length", 1024)
+        return 0, min(passage, longest[1]) if longest else passage
+    query, passage = read.count("query_max_len", 32), read.count("passage_max_len", 128)
+    if longest:
+        query, passage = min(query, longest[0]), min(passage, longest[1])
+    multiple = max(1, read.count("pad_to_multiple_of", 1, least=0))
+    return math.ceil(query / multiple) * multiple, math.ceil(passage / multiple) * multiple
+
+
+def _bucketed(read: "_Values", passage: int) -> tuple[int, int]:
+    """The largest batch of length buckets: of the given sizes, otherwise the one query that must fit at
+    least."""
+    given = re.findall(r"(?:\d+/)?(\d+):(\d+)", read.text("bucket_batch_sizes", ""))
+    if not given:
+        return 1, passage
+    length, size = max(((int(a), int(b)) for a, b in given), key=lambda pair: pair[0] * pair[1])
+    return max(1, size), max(1, min(length, passage))
+
+
+class _Values:
+    """Reads texts as numbers and booleans; recipes check them too, plans that were written by hand need
+    not."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def text(self, name: str, default: str) -> str:
+        return self._values.get(name, default)
+
+    def flag(self, name: str) -> bool:
+        return self._values.get(name, "false").lower() in ("true", "1", "yes")
+
+    def number(self, name: str, default: float) -> float:
+        try:
+            value = float(self._values.get(name, default))
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} takes a number, not {self._values[name]!r}")
+        return value
+
+    def count(self, name: str, default: int, *, least: int = 1) -> int:
+        text = self._values.get(name, str(default))
+        if not re.fullmatch(r"-?\d{1,9}", text, re.ASCII) or int(text) < least:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {text}: the estimate needs a whole number from {least} on"
+            )
+        return int(text)
+
+    def choice(self, name: str, choices: tuple[_Word, ...], default: _Word) -> _Word:
+        text = self._values.get(name, default)
+        found = next((item for item in choices if item == text), None)
+        if found is None:
+            raise UsageError(f"--{name.replace('_', '-')} {text}: it is one of {', '.join(choices)}")
+        return found
