@@ -413,8 +413,10 @@ scores = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
 @st.composite
 def good_rows(draw: st.DrawFn) -> dict[str, Any]:
     row: dict[str, Any] = {"query": draw(words)}
+    texts = draw(st.lists(words, min_size=2, max_size=8, unique=True))
+    half = draw(st.integers(1, len(texts) - 1))
     for field in ("pos", "neg"):
-        row[field] = draw(st.lists(words, min_size=1, max_size=4))
+        row[field] = texts[:half] if field == "pos" else texts[half:]
         size = len(row[field])
         row[f"{field}_scores"] = draw(st.lists(scores, min_size=size, max_size=size))
     return row | draw(extra_columns)

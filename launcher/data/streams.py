@@ -1,0 +1,173 @@
+"""Files that cannot be read from the middle: compressed ones, JSON arrays, parquet. As blocks of lines."""
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgspec
+
+from launcher.data.blocks import LONGEST, blocks
+from launcher.data.files import PACKED, PARQUET
+from launcher.errors import DataError, UsageError
+
+#: Bytes of lines that are handed on at a time.
+SHARE = 8 << 20
+
+_PIECE = 1 << 20
+_SPACE = re.compile(rb"[ \t\r\n]*")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file's bytes, decompressed by its ending.
+
+    Raises:
+        UsageError: a library is missing that reads it.
+        DataError: while reading: the file is damaged.
+    """
+    with path.open("rb") as raw:
+        if path.suffix == ".gz":
+            stream: BinaryIO = cast("BinaryIO", gzip.GzipFile(fileobj=raw))
+        elif path.suffix == ".zst":
+            stream = _zstandard(raw)
+        else:
+            stream = raw
+        try:
+            yield stream
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise damaged(path, error) from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] in ("zstandard", "pyarrow", "compression"):
+                raise damaged(path, error) from None
+            raise
+
+
+def damaged(path: Path, error: BaseException) -> DataError:
+    """The error for a file that ends in the middle, or is not what its name says."""
+    return DataError(f"{path} cannot be read to its end", [str(error) or "it ends too early"])
+
+
+def shares(path: Path) -> Iterator[bytes]:
+    """The lines of a file, :data:`SHARE` bytes or a little more at a time.
+
+    Parquet and arrays have one record per line.
+    """
+    if path.suffix == PARQUET:
+        yield from _joined(msgspec.json.encode(row) + b"\n" for row in records_of_parquet(path))
+        return
+    with opened(path) as stream:
+        if is_array(path):
+            yield from _joined(elements(stream, path))
+        else:
+            yield from _joined(_whole(path, stream))
+
+
+def _whole(path: Path, stream: BinaryIO) -> Iterator[bytes]:
+    """Blocks of whole lines of a stream that has no known end."""
+    for block in blocks(stream, 0, 1 << 62):
+        if block is None:
+            raise damaged(path, ValueError(f"a line of more than {LONGEST >> 20} MiB"))
+        yield block
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file holds one JSON array. Its first byte that is no space decides."""
+    with opened(path) as stream:
+        start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return start.startswith(b"[")
+
+
+def elements(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The elements of a JSON array, each as one line, without holding the array.
+
+    Raises:
+        DataError: it is no array, or ends in the middle.
+    """
+    decoder, number = json.JSONDecoder(), 0
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    held, at, want = text.read(_PIECE).lstrip()[1:], 0, _PIECE
+    while True:
+        at = _after_space(held, at)
+        if held[at : at + 1] == "]":
+            text.detach()
+            return
+        try:
+            if at >= len(held):
+                raise ValueError
+            end = decoder.raw_decode(held, at)[1]
+            following = _after_space(held, end)
+            if following >= len(held):  # "12" may go on as "123"
+                raise ValueError
+            if held[following] not in ",]":
+                raise DataError(f"{path} is no JSON array", [f"after element {number}: no comma"])
+        except (ValueError, RecursionError) as error:
+            more = text.read(want)
+            if not more or len(held) - at > LONGEST:
+                raise damaged(path, ValueError(f"element {number + 1}: {error or 'missing'}")) from None
+            held, at, want = held[at:] + more, 0, min(want * 2, LONGEST)
+            continue
+        number += 1
+        line = held[at:end].replace("\n", " ").replace("\r", " ")
+        yield line.encode(errors="surrogateescape") + b"\n"
+        at, want = following + (held[following] == ","), _PIECE
+
+
+def records_of_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a parquet file, a batch at a time.
+
+    Raises:
+        UsageError: pyarrow is not installed.
+        DataError: the file is damaged.
+    """
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise _missing("pyarrow", "parquet files") from None
+    try:
+        with parquet.ParquetFile(path, memory_map=False) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except (ArrowException, OSError) as error:
+        raise damaged(path, error) from None
+
+
+def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= SHARE:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _after_space(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def _zstandard(raw: BinaryIO) -> BinaryIO:
+    try:
+        import zstandard
+    except ImportError:
+        raise _missing("zstandard", f"{PACKED[1]} files") from None
+    reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    return cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", reader), _PIECE))
+
+
+def _missing(package: str, what: str) -> UsageError:
+    return UsageError(
+        f"{what} need the package {package}",
+        why="few people need it, so it does not come with the launcher",
+        hint=f'pip install {package}, or "finetune-launch[data]" for all that the data commands can use',
+    )
