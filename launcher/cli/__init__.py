@@ -10,6 +10,7 @@ VERBS = {
     "run": ("launcher.cli.run", "Run a recipe in the image that matches the accelerator."),
     "recipe": ("launcher.cli.recipe", "List, show, copy and check recipes."),
     "image": ("launcher.cli.image", "Lock, fetch, build and check the images."),
+    "data": ("launcher.cli.data", "Check, convert and split training data."),
     "demo": ("launcher.cli.demo", "Fine-tune a tiny BGE-M3 on real data, end to end."),
     "completion": ("launcher.cli.completion", "Print the completion script of a shell."),
 }

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.data.inspect import Report, Wanted, Work, inspect
+from launcher.data.inspection import Report, Wanted, Work, inspect
 from launcher.data.model import DataFile, Finding, Findings, Group, Issue, Rules
 from launcher.data.rules import FORMATS, RULES, Rule
 from launcher.errors import DataError
@@ -31,6 +31,8 @@ __all__ = [
     "inspect",
     "listed",
     "refuse",
+    "size",
+    "warnings",
 ]
 
 #: Problems that an error lists in full; the rest is counted.
@@ -107,6 +109,12 @@ def listed(problems: Sequence[str], count: int) -> list[str]:
     """
     shown = list(problems[:SHOWN])
     return shown if count <= len(shown) else [*shown, f"… and {count - len(shown)} more"]
+
+
+def size(given: Sequence[Path]) -> int:
+    """Bytes of files, and of what lies in folders, as far as they are there."""
+    files = [item for path in given for item in (path.iterdir() if path.is_dir() else [path])]
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def fingerprint(path: Path) -> str:

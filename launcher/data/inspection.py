@@ -7,7 +7,7 @@ import hashlib
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -82,6 +82,14 @@ class Report:
         """How many errors, or warnings, there are."""
         return sum(group.count for group in self.groups if group.error == errors)
 
+    def joined(self, more: Findings) -> "Report":
+        """The report with findings of rules that it does not have yet."""
+        places = self.places | {path: len(self.places) + place for path, place in more.places.items()}
+        merged = Findings(more.limit)
+        merged.groups = {group.rule: group for group in self.groups} | more.groups
+        merged.places = {**places, **self.places}
+        return replace(self, groups=_ordered(merged), places=merged.places)
+
     @property
     def rows(self) -> int:
         """Of all files."""
@@ -112,17 +120,20 @@ def inspect(
         checker = _Checker(rules, wanted, findings, keys, work, progress or Silent(), _total(paths))
         found = [checker.file(path) for path in paths]
         checker.finish()
-    order = {name: position for position, name in enumerate(RULES)}
-    groups = sorted(findings.groups.values(), key=lambda group: (not group.error, order[group.rule]))
-    for group in groups:
-        group.shown.sort(key=lambda finding: (findings.places[finding.path], finding.line))
     return Report(
         rules=rules,
         files=tuple(found),
-        groups=tuple(groups),
+        groups=_ordered(findings),
         places=findings.places,
         sample=checker.sample,
     )
+
+
+def _ordered(findings: Findings) -> tuple[Group, ...]:
+    order = {name: position for position, name in enumerate(RULES)}
+    for group in findings.groups.values():
+        group.shown.sort(key=lambda finding: (findings.places[finding.path], finding.line))
+    return tuple(sorted(findings.groups.values(), key=lambda group: (not group.error, order[group.rule])))
 
 
 def _total(paths: Sequence[Path]) -> int:
