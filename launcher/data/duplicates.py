@@ -26,6 +26,8 @@ class Keys:
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.rows = 0
+        self._some: set[int] = set()
+        self._zeros = 0
 
     def __enter__(self) -> Self:
         return self
@@ -37,9 +39,15 @@ class Keys:
         """The keys of the next rows; 0 for a row that is compared with none."""
         self._file.write(keys.tobytes())
         self.rows += len(keys)
+        if self.rows <= PASS:  # while others still read: most data has no repeated rows
+            self._some.update(keys)
+            self._zeros += keys.count(0)
 
     def repeated(self) -> list[int]:
         """Numbers (from 0) of rows that have a key of another row, the first :data:`MOST` of them."""
+        if self.rows <= PASS and len(self._some) == self.rows - max(0, self._zeros - 1):
+            return []
+        self._some.clear()
         twice: set[int] = set()
         passes = -(-self.rows // PASS)
         for number in range(passes):

@@ -150,9 +150,10 @@ class _Scanner:
         if self._quick is None or not block:
             return False
         rows = self._quick.rows(block)
-        keys = None if rows is None else self._quick.keys(rows)
-        if rows is None or keys is None:
+        judged = self._quick.keys(rows) if rows else None
+        if not rows or judged is None:
             return False
+        keys, scored = judged
         found = self.found
         self._keep(rows)
         if lines:
@@ -160,7 +161,7 @@ class _Scanner:
         found.rows += len(rows)
         if self._job.keys:
             found.keys.extend(keys)
-        if scored := sum(row.pos_scores is not None and row.neg_scores is not None for row in rows):
+        if scored:
             self._count(True, scored)
         if scored < len(rows):
             self._count(False, len(rows) - scored)
