@@ -17,6 +17,9 @@ TEXTS = {
     "plain": ("text",),
 }
 
+#: Columns whose values are judged row by row.
+_JUDGED = frozenset("query pos neg pos_scores neg_scores prompt text title messages batch_size".split())
+
 _NAMES = {
     "text": "a text",
     "time": "a text",
@@ -77,7 +80,7 @@ def judge(
                 yield path, Issue("text-as-time", name, text), 0
         yield from _late(path, file, kinds)
         for name, mine in kinds.items():
-            if len(mine) > 1 and name not in texts:
+            if len(mine) > 1 and name.removesuffix("[]") not in _JUDGED:
                 line = max(line for (column, kind), line in file.head.items() if column == name)
                 yield path, Issue("column-mixed", name, " and ".join(map(_name, sorted(mine)))), line
         for name, mine in kinds.items():

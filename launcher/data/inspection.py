@@ -299,7 +299,7 @@ class _Checker:
 
 def _merge(scored: dict[bool, tuple[int, int]], found: Scanned, lines: int) -> None:
     for which, (count, first) in found.scored.items():
-        before, line = scored.get(which, (0, lines + max(1, first)))
+        before, line = scored.get(which, (0, lines + first))
         scored[which] = (before + count, line)
 
 
@@ -335,7 +335,7 @@ def _peek(part: Part) -> Columns:
     """The columns of a file's first lines, each with all its kinds."""
     seen: dict[str, set[str]] = {}
     with part.opened() as stream:
-        lines = stream.read(_PEEK).split(b"\n")
+        lines = stream.read(min(_PEEK, part.end)).split(b"\n")
     for line in lines[:-1]:
         row, _ = parsed(line) if line.strip() else (None, [])
         for name, kind in columns(row) if row is not None else ():

@@ -176,6 +176,8 @@ def _form(name: str, kinds: Mapping[str, tuple[str, ...]]) -> Any:
         return list[number] | None
     if name == "batch_size":
         return Annotated[int, Meta(ge=1)] if own == ("int",) else None
+    if name in _PROMPTS and not set(own) <= {"text", "null"}:
+        return None
     if own == ("list", "null") or own == ("list",):
         items = kinds.get(f"{name}[]", ())
         return list[str] | None if items == ("text",) else None

@@ -127,7 +127,7 @@ _LINES = (
     _error(
         "key-repeated",
         _ALL,
-        "readers disagree about which of the two counts",
+        "measured: another reader takes over and turns lists of one text into a text",
         "one value for each key",
         "the last one is kept",
     ),
@@ -178,7 +178,7 @@ _COLUMNS = (
     _warning(
         "column-mixed",
         _ALL,
-        "measured: loads with datasets 5.0; versions before 4.5 stop",
+        "measured: datasets 5.0 keeps such a column as JSON; not tried with older ones",
         "one kind of value in a column",
     ),
 )

@@ -156,15 +156,16 @@ class _Scanner:
         keys, scored = judged
         found = self.found
         self._keep(rows)
+        first = found.lines + lines  # a line that was counted already is its own first
+        if scored:
+            self._count(True, scored, first + _position(rows, scored, True))
+        if scored < len(rows):
+            self._count(False, len(rows) - scored, first + _position(rows, scored, False))
         if lines:
             found.lines += len(rows)
         found.rows += len(rows)
         if self._job.keys:
             found.keys.extend(keys)
-        if scored:
-            self._count(True, scored)
-        if scored < len(rows):
-            self._count(False, len(rows) - scored)
         return True
 
     def _without_mark(self, line: bytes) -> bytes:
@@ -198,7 +199,7 @@ class _Scanner:
                 found.columns[column] = found.lines
         if rules.format in ("embedder", "reranker"):
             scores = (row.get("pos_scores"), row.get("neg_scores"))
-            self._count(all(score is not None for score in scores), 1)
+            self._count(all(score is not None for score in scores), 1, found.lines)
         if self._job.every and found.rows > self._next:
             self._next += self._job.every
             found.sample.append(_shortened(row))
@@ -215,9 +216,17 @@ class _Scanner:
             shown.append((self.found.lines, issue))
         self.found.issues[issue.rule] = (count + 1, shown)
 
-    def _count(self, scored: bool, rows: int) -> None:
-        count, first = self.found.scored.get(scored, (0, self.found.lines))
+    def _count(self, scored: bool, rows: int, line: int) -> None:
+        count, first = self.found.scored.get(scored, (0, line))
         self.found.scored[scored] = (count + rows, first)
+
+
+def _position(rows: Any, scored: int, wanted: bool) -> int:
+    """Where the first row with scores, or without, is among rows of which ``scored`` have them."""
+    if scored == (len(rows) if wanted else 0):
+        return 0
+    have = (row.pos_scores is not None and row.neg_scores is not None for row in rows)
+    return next(position for position, each in enumerate(have) if each == wanted)
 
 
 def _shortened(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Train and dev without a leak: rows that share a query or a right answer stay on one side.
 
 Two passes. The first joins rows that share a text (union-find by row number, 16 bytes a row; the texts'
-digests are on the disk). The second sends each group to the side that its own smallest digest and the seed
-decide, so that neither the order of files nor other rows move a group.
+digests are on the disk). The second sends each group to a side by a number that its own smallest digest and
+the seed give, so that the order of files does not matter. Groups larger than dev itself are for train.
 """
 
 from array import array
@@ -20,6 +20,9 @@ from launcher.data.seen import Seen
 from launcher.data.write import new_folder
 from launcher.errors import DataError
 from launcher.progress import Progress
+
+#: Steps in which the share of dev is found.
+_STEPS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ def split(
     """Divide rows into ``out/train`` and ``out/dev``; of one file into ``train.jsonl`` and ``dev.jsonl``.
 
     Args:
-        share: of the groups that go to dev, between 0 and 1.
+        share: of the rows that go to dev, between 0 and 1; about, because groups are not divided.
 
     Raises:
         OutputError: the folder holds something.
@@ -51,7 +54,7 @@ def split(
     progress.start("writing", total=None)
     counts = {"train": 0, "dev": 0}
     with new_folder(out) as folder:
-        row = 0
+        row, below = 0, groups.threshold(share, seed)
         for path, name in zip(files, targets(files), strict=True):
             with ExitStack() as stack:
                 streams = {}
@@ -60,7 +63,7 @@ def split(
                     target.parent.mkdir(exist_ok=True)
                     streams[side] = stack.enter_context(target.open("wb"))
                 for _, line, _ in _rows(path):
-                    side = "dev" if groups.chance(row, seed) < share else "train"
+                    side = "dev" if groups.chance(row, seed) < below else "train"
                     streams[side].write(line + b"\n")
                     counts[side] += 1
                     row += 1
@@ -80,6 +83,7 @@ class _Groups:
 
     def __init__(self) -> None:
         self._parent, self._mark = array("q"), array("Q")
+        self._large: set[int] = set()
 
     def add(self, mark: int) -> int:
         """A new row with its own 64-bit mark; its number."""
@@ -95,9 +99,31 @@ class _Groups:
 
     def chance(self, row: int, seed: int) -> float:
         """A number from 0 to 1 that the row's whole group has."""
-        mark = self._mark[self._root(row)]
+        root = self._root(row)
+        if root in self._large:
+            return 1.0
+        mark = self._mark[root]
         drawn = blake2b(f"{seed} {mark}".encode(), digest_size=8).digest()
         return int.from_bytes(drawn, "big") / (1 << 64)
+
+    def threshold(self, share: float, seed: int) -> float:
+        """The number below which groups are for dev, so that about ``share`` of the rows are.
+
+        Groups that are larger than that are made train's.
+        """
+        sizes, room = self._sizes(), share * len(self._parent)
+        rows = array("q", bytes(8 * _STEPS))
+        for root, size in enumerate(sizes):
+            if size > max(1, room):
+                self._large.add(root)
+            elif size:
+                rows[min(_STEPS - 1, int(self.chance(root, seed) * _STEPS))] += size
+        filled = best = 0
+        for step, here in enumerate(rows, start=1):
+            if here and filled and abs(room - filled - here) >= abs(room - filled):
+                break
+            filled, best = filled + here, step if here else best
+        return best / _STEPS
 
     def count(self) -> int:
         """Of groups."""
@@ -105,10 +131,14 @@ class _Groups:
 
     def largest(self) -> int:
         """Rows of the largest group."""
+        return max(self._sizes(), default=0)
+
+    def _sizes(self) -> "array[int]":
+        """Rows of each group, at its root's number."""
         sizes = array("q", bytes(8 * len(self._parent)))
         for row in range(len(self._parent)):
             sizes[self._root(row)] += 1
-        return max(sizes, default=0)
+        return sizes
 
     def _root(self, row: int) -> int:
         parent = self._parent

@@ -77,10 +77,19 @@ def _whole(path: Path, stream: BinaryIO) -> Iterator[bytes]:
 
 
 def is_array(path: Path) -> bool:
-    """Whether a file holds one JSON array. Its first byte that is no space decides."""
+    """Whether a file holds one JSON array, and not lines of which each is one."""
     with opened(path) as stream:
-        start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return start.startswith(b"[")
+        start = stream.read(_PIECE).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start.startswith(b"["):
+        return False
+    line, _, more = start.partition(b"\n")
+    if not more.strip():
+        return True
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):  # it goes on in the next line
+        return True
+    return False
 
 
 def elements(stream: BinaryIO, path: Path) -> Iterator[bytes]:
