@@ -1,6 +1,6 @@
 """Generate the reference pages from what they describe: verbs, recipes, exit codes, licences.
 
-    python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, the tables of docs/licenses.md
+    python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, tables of docs/licenses.md and data.md
     python docs/generate.py --check     fails when one of them is stale; writes nothing
 
 The licences are read from the packages' files in the cache (``launch image fetch`` brings them). Without them
@@ -22,6 +22,7 @@ import rich_click as click
 
 from launcher import errors, lock, manifest, paths, recipe
 from launcher.cli import root
+from launcher.data.rules import FORMATS, RULES
 from launcher.image import fetch
 from launcher.lock import LockedPackage, TargetLock
 from launcher.recipe import Recipe
@@ -34,7 +35,7 @@ ADVICE = {
     "UsageError": "Read the message: it names the option. `launch VERB --help` lists what there is",
     "ManifestError": "Correct the keys that are listed, then `launch image lock --check`",
     "RecipeError": "`launch recipe check FILE` lists everything at once; `launch recipe list` has the names",
-    "DataError": "Correct the rows that are listed (file, line, field). [What is checked](recipes.md#data)",
+    "DataError": "Correct the rows that are listed (file, line, field). [What is checked](data.md#rules)",
     "LockError": "`launch image lock TARGET`; if it does not resolve, the pins contradict each other",
     "StaleError": "`launch image render`, or `make docs` for the pages",
     "FetchError": "Repeat: what has come is kept. [Mirrors, proxies, files by hand]"
@@ -318,6 +319,31 @@ def licence_page(page: str) -> str:
     return page
 
 
+def data_page(page: str) -> str:
+    """docs/data.md with the tables of formats and rules made anew."""
+    formats = [[f"`{name}`", f"{text}"] for name, text in FORMATS.items()]
+    every = set(FORMATS)
+    rules = [
+        [
+            f"`{each.name}`",
+            each.severity,
+            "all" if set(each.formats) == every else ", ".join(each.formats),
+            each.without,
+            each.fix,
+            each.repair,
+        ]
+        for each in RULES.values()
+    ]
+    titles = ["rule", "severity", "formats", "what happens without it", "what to do", "`--fix`"]
+    tables = {"formats": table(["format", "a row"], formats), "rules": table(titles, rules)}
+    for name, text in tables.items():
+        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
+        page, count = re.subn(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
+        if not count:
+            raise SystemExit(f"docs/data.md has no place for the table {name}")
+    return page
+
+
 def name_and_version(package: LockedPackage) -> tuple[str, str]:
     """What a row begins with."""
     return package.name, package.version
@@ -326,11 +352,12 @@ def name_and_version(package: LockedPackage) -> tuple[str, str]:
 def main(arguments: Sequence[str]) -> int:
     """Write the pages, or say which are stale."""
     os.environ["LAUNCH_LANG"] = "en"
-    licences = DOCS / "licenses.md"
+    licences, rows = DOCS / "licenses.md", DOCS / "data.md"
     pages = {
         DOCS / "cli.md": cli_page(),
         DOCS / "exit-codes.md": exit_code_page(),
         licences: licence_page(licences.read_text(encoding="utf-8")),
+        rows: data_page(rows.read_text(encoding="utf-8")),
     }
     stale = [
         path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text

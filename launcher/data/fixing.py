@@ -120,8 +120,7 @@ def _fixed(
             line = line.removeprefix(codecs.BOM_UTF8)
             said.append("1: bom: removed")
         if not line.strip(BLANK):
-            if line or said:
-                yield None, [*said, f"{number}: blank-line: dropped"]
+            yield None, [*said, f"{number}: blank-line: dropped"]
             continue
         row, issues = parsed(line)
         said += [f"{number}: {issue.rule}: {issue}" for issue in issues]

@@ -20,7 +20,7 @@ from launcher.errors import DataError, UsageError
 SHARE = 8 << 20
 
 _PIECE = 1 << 20
-_SPACE = re.compile(rb"[ \t\r\n]*")
+_RECORDS = re.compile(rb"\[\s*[\[{\]]")
 
 
 @contextmanager
@@ -77,10 +77,10 @@ def _whole(path: Path, stream: BinaryIO) -> Iterator[bytes]:
 
 
 def is_array(path: Path) -> bool:
-    """Whether a file holds one JSON array, and not lines of which each is one."""
+    """Whether a file holds one JSON array of records, and not lines of which each is an array."""
     with opened(path) as stream:
         start = stream.read(_PIECE).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start.startswith(b"["):
+    if not _RECORDS.match(start):
         return False
     line, _, more = start.partition(b"\n")
     if not more.strip():
@@ -100,25 +100,24 @@ def elements(stream: BinaryIO, path: Path) -> Iterator[bytes]:
     """
     decoder, number = json.JSONDecoder(), 0
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    held, at, want = text.read(_PIECE).lstrip()[1:], 0, _PIECE
+    held, at, want = text.read(_PIECE), 0, _PIECE
+    while held and not held.strip():
+        held = text.read(_PIECE)
+    held = held.lstrip().removeprefix("[")
     while True:
         at = _after_space(held, at)
         if held[at : at + 1] == "]":
             text.detach()
             return
         try:
-            if at >= len(held):
-                raise ValueError
             end = decoder.raw_decode(held, at)[1]
             following = _after_space(held, end)
-            if following >= len(held):  # "12" may go on as "123"
-                raise ValueError
-            if held[following] not in ",]":
-                raise DataError(f"{path} is no JSON array", [f"after element {number}: no comma"])
+            if held[following : following + 1] not in (",", "]"):  # "12" may go on as "123" or "12.5"
+                raise ValueError("no comma after it")
         except (ValueError, RecursionError) as error:
             more = text.read(want)
             if not more or len(held) - at > LONGEST:
-                raise damaged(path, ValueError(f"element {number + 1}: {error or 'missing'}")) from None
+                raise damaged(path, ValueError(f"element {number + 1}: {error}")) from None
             held, at, want = held[at:] + more, 0, min(want * 2, LONGEST)
             continue
         number += 1
@@ -170,8 +169,45 @@ def _zstandard(raw: BinaryIO) -> BinaryIO:
         import zstandard
     except ImportError:
         raise _missing("zstandard", f"{PACKED[1]} files") from None
-    reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-    return cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", reader), _PIECE))
+    return cast("BinaryIO", io.BufferedReader(_Frames(raw, zstandard.ZstdDecompressor()), _PIECE))
+
+
+class _Frames(io.RawIOBase):
+    """Zstandard's frames, decompressed; unlike the library's own reader it notices an end in the middle."""
+
+    def __init__(self, raw: BinaryIO, decompressor: Any) -> None:
+        self._raw, self._decompressor = raw, decompressor
+        self._frame: Any = None
+        self._held = b""
+
+    def readable(self) -> bool:
+        """It is read, and nothing else."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, as far as there is something.
+
+        Raises:
+            EOFError: the file ends within a frame.
+        """
+        unread = b""
+        while not self._held:
+            data = unread or self._raw.read(1 << 17)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("it ends too early")
+                return 0
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            self._held = self._frame.decompress(data)
+            unread = self._frame.unused_data
+            if self._frame.eof:
+                self._raw.seek(-len(unread), 1)
+                self._frame, unread = None, b""
+        given = self._held[: len(buffer)]
+        buffer[: len(given)] = given
+        self._held = self._held[len(given) :]
+        return len(given)
 
 
 def _missing(package: str, what: str) -> UsageError:
