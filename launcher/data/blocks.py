@@ -7,7 +7,7 @@ from typing import BinaryIO
 LONGEST = 64 << 20
 
 #: Small enough for the processor's cache: a block is decoded right after it was read.
-BLOCK = 1 << 16
+BLOCK = 1 << 17
 
 
 def blocks(stream: BinaryIO, start: int, end: int) -> Iterator[bytes | None]:

@@ -9,7 +9,7 @@ looked for in the beginning of each file, and in rows that did not pass.)
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import add, attrgetter, itemgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -95,22 +95,28 @@ class Quick:
         scored = _scored(rows, right, wrong)
         if scored is None or (self._scores and scored < len(rows)):
             return None
-        texts = [*queries, *chain.from_iterable(lefts), *chain.from_iterable(rights)]
+        groups = [*map(add, lefts, rights)]
+        texts = [*chain.from_iterable(groups)]
+        for group in _alike(groups, texts):
+            if len({*map(_HEAD, group)}) < len(group) and len({*group}) < len(group):
+                return None
+        texts += queries
         if True in map(str.isspace, texts) or odd("".join(texts)):
             return None
-        for pos, neg in zip(lefts, rights, strict=True):
-            # Texts of different lengths differ; of those of one length, those that begin differently do.
-            count = len(pos) + len(neg)
-            if (
-                len({*map(len, pos), *map(len, neg)}) < count
-                and len({*map(_HEAD, pos), *map(_HEAD, neg)}) < count
-                and len({*pos, *neg}) < count
-            ):
-                return None
         for name in self._prompts:
             if odd("".join(prompt for row in rows if (prompt := getattr(row, name)))):
                 return None
         return [*map(hash, zip(queries, map(_FIRST, lefts), right, wrong, strict=True))], scored
+
+
+def _alike(groups: list[list[str]], texts: list[str]) -> list[list[str]]:
+    """The groups in which two texts are of one length: no others can hold a text twice."""
+    count = len(groups[0])
+    if count * len(groups) == len(texts) and {*map(len, groups)} == {count}:
+        lengths = map(len, texts)
+        distinct = map(len, map(set, zip(*[lengths] * count, strict=True)))
+        return [group for group, found in zip(groups, distinct, strict=True) if found < count]
+    return [group for group in groups if len({*map(len, group)}) < len(group)]
 
 
 def _lines(block: bytes, rows: int) -> int:
