@@ -57,6 +57,8 @@ def rules_of(format_: str, values: Mapping[str, str]) -> Rules:
         format=format_,
         scores=values.get("knowledge_distillation") == "true",
         unified=values.get("unified_finetuning") == "true",
+        same_dataset="true"
+        in (values.get("same_dataset_within_batch", ""), values.get("length_bucketing", "")),
         group_size=int(group) if group.isdigit() else 0,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launcher.data.model import Issue
-from launcher.data.values import MOST_COLUMNS
+from launcher.data.values import MOST_COLUMNS, SPEAKING
 
 #: Columns of a format in which a trainer expects text.
 TEXTS = {
@@ -41,6 +41,7 @@ class FileColumns:
     def __init__(self) -> None:
         self.head: dict[tuple[str, str], int] = {}
         self.late: dict[tuple[str, str], int] = {}
+        self.first: dict[str, str] = {}
 
     def add(self, found: Mapping[tuple[str, str], int], lines: int, *, late: bool) -> None:
         """Columns of a part, which begins after ``lines`` lines."""
@@ -63,13 +64,14 @@ class FileColumns:
 
 
 def judge(
-    columns: Mapping[Path, FileColumns], texts: Sequence[str], *, scores: bool
+    columns: Mapping[Path, FileColumns], texts: Sequence[str], *, scores: bool, speaking: bool
 ) -> Iterator[tuple[Path, Issue, int]]:
     """What the columns of all files are judged to be: path, issue, line.
 
     Args:
         texts: columns that must be texts; that others hold what they should is judged row by row.
         scores: whether the trainer keeps the columns of teacher scores; otherwise it drops them first.
+        speaking: whether it reads the first row's type and batch_size.
     """
     first: dict[str, tuple[Path, str]] = {}
     for path, file in columns.items():
@@ -79,6 +81,11 @@ def judge(
                 text = "only dates in the first 10 MiB, which become dates and are no texts any more"
                 yield path, Issue("text-as-time", name, text), 0
         yield from _late(path, file, kinds)
+        for name in SPEAKING if speaking else ():
+            wanted = "text" if name == "type" else "int"
+            if kinds.get(name) and file.first.get(name, "null") != wanted:
+                text = f"{_name(wanted)} in other rows, and not in the first one, which speaks for all"
+                yield path, Issue("first-row", name, text), 0
         for name, mine in kinds.items():
             if len(mine) > 1 and name.removesuffix("[]") not in _JUDGED:
                 line = max(line for (column, kind), line in file.head.items() if column == name)

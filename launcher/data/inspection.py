@@ -246,6 +246,7 @@ class _Checker:
                 self._findings.add(path, lines + line, issue, count=1 + extra)
             if not shown:
                 self._findings.add(path, 0, Issue(rule, "", "not shown"), count=count)
+        self._columns[path].first |= found.first
         self._columns[path].add(found.columns, lines, late=part.start >= HEAD)
         room = max(0, 2 * self._wanted.sample - len(self.sample))
         self.sample += found.sample[:room]
@@ -258,7 +259,9 @@ class _Checker:
         if self._started:
             self._progress.finish("checking")
         texts = column_rules.TEXTS.get(self._rules.format, ())
-        for path, issue, line in column_rules.judge(self._columns, texts, scores=self._rules.scores):
+        speaking = self._rules.format == "embedder" and self._rules.same_dataset
+        scores = self._rules.scores
+        for path, issue, line in column_rules.judge(self._columns, texts, scores=scores, speaking=speaking):
             self._findings.add(path, line, issue)
         if self._wanted.repeated and (rows := self._keys.repeated()):
             self._repeated(rows)

@@ -32,12 +32,14 @@ class Rules:
         scores: every row must carry teacher scores (distillation is on).
         unified: all heads of BGE-M3 are trained together, which rules out folders without
             in-batch negatives.
+        same_dataset: batches come from one file each, which reads a file's type and batch_size.
         group_size: passages per query in a step, one of them right; 0: unknown, and not judged.
     """
 
     format: str
     scores: bool = False
     unified: bool = False
+    same_dataset: bool = True
     group_size: int = 0
 
 

@@ -284,6 +284,12 @@ _ROWS = (
         "a whole number above 0, or drop the column",
     ),
     _error(
+        "first-row",
+        ("embedder",),
+        "measured, same_dataset: TypeError \"argument of type 'NoneType' is not iterable\" while loading",
+        "type and batch_size in the first row of a file when any row has them",
+    ),
+    _error(
         "row-unknown",
         ("retrieval", "sft", "texts", "plain"),
         "the trainer finds nothing to read in the row",

@@ -17,7 +17,7 @@ from launcher.data.blocks import LONGEST, blocks
 from launcher.data.model import Issue, Rules
 from launcher.data.quick import Columns, Quick, content, key, quick
 from launcher.data.rows import BLANK, judge_judgement, judge_row, parsed
-from launcher.data.values import MOST_COLUMNS, columns
+from launcher.data.values import MOST_COLUMNS, SPEAKING, columns
 
 #: By this much of a file the trainer's reader (datasets) decides what a column holds.
 HEAD = 10 << 20
@@ -85,6 +85,7 @@ class Scanned:
         issues: rule -> (how many, the first ones with their line in the part).
         keys: one 64-bit key per row, 0 where there is nothing to compare.
         columns: (column, kind) -> the first line that has it.
+        first: of the file's first row, the kinds of the columns that speak for all rows.
         scored: rows with teacher scores, rows without, and the first line of the rarer kind.
         sample: rows for the profile, as values.
     """
@@ -94,6 +95,7 @@ class Scanned:
     issues: dict[str, tuple[int, list[tuple[int, Issue]]]] = field(default_factory=dict)
     keys: "array[int]" = field(default_factory=lambda: array("q"))
     columns: dict[tuple[str, str], int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
     scored: dict[bool, tuple[int, int]] = field(default_factory=dict)
     sample: list[dict[str, Any]] = field(default_factory=list)
 
@@ -194,6 +196,8 @@ class _Scanner:
             return
         for issue in judge_row(row, rules):
             self._say(issue)
+        if found.rows == 1 and self._job.part.start == 0:
+            found.first = {name: kind for name, kind in columns(row) if name in SPEAKING}
         for column in columns(row):
             if column not in found.columns and len(found.columns) < MOST_COLUMNS:
                 found.columns[column] = found.lines

@@ -24,6 +24,9 @@ _MOJIBAKE = re.compile("Ã[\x80-\xbf©¨¼¶¤Ÿ±]|â€[™œ\x9d“”¦\x99\
 #: Columns of a file that are followed; an object used as a table may have as many keys as there are rows.
 MOST_COLUMNS = 1000
 
+#: Columns of which the trainer reads the first row and takes it for all.
+SPEAKING = ("type", "batch_size")
+
 _DEEPEST = 50
 
 

@@ -18,6 +18,7 @@ from launcher.data.columns import TEXTS
 from launcher.data.duplicates import Keys
 from launcher.data.inspection import inspect
 from launcher.data.scan import Job, Part, scan
+from tests.data_cases import any_line, any_rules, rows_nearby
 
 GOOD: dict[str, Any] = {"query": "q", "pos": ["p"], "neg": ["n1", "n2"]}
 EMBEDDER = Rules(format="embedder")
@@ -97,6 +98,7 @@ CASES: dict[str, tuple[bytes, Rules, str]] = {
     "scores-finite": (lines({**GOOD, "pos_scores": [float("nan")]}), EMBEDDER, "1: pos_scores[0]: a finite"),
     "scores-length": (lines({**GOOD, "neg_scores": [1]}), EMBEDDER, "1: neg_scores: 1 scores for 2"),
     "batch-size": (lines({**GOOD, "batch_size": 0}), EMBEDDER, "1: batch_size: a whole number"),
+    "first-row": (lines(GOOD, {**GOOD, "query": "r", "type": "normal"}), EMBEDDER, " type: a text in other"),
     "row-unknown": (lines({"x": "y"}), SFT, "1: neither messages"),
     "passage-empty": (lines({"text": " "}), Rules(format="plain"), "1: text: empty"),
     "field-type": (lines({"text": 1}), Rules(format="plain"), "1: text: a text"),
@@ -147,7 +149,7 @@ def test_a_rule_and_no_other_error(tmp_path: Path, rule: str) -> None:
 
 
 #: Rules about the beginning of a file, or that only the careful judge sees.
-NOT_QUICK = {"json-array", "bom", "text-as-time", "column-mixed", "key-repeated"}
+NOT_QUICK = {"json-array", "bom", "text-as-time", "column-mixed", "key-repeated", "first-row"}
 
 
 @pytest.mark.parametrize(
@@ -177,25 +179,6 @@ def test_the_quick_judge_leaves_it_to_the_careful_one(tmp_path: Path, rule: str)
         careful.keys,
         careful.scored,
     )
-
-
-texts = st.sampled_from(
-    ["a", "bb", "cc", "ä", "x\0", "\ufeff", " ", "", "Ã©", "long " * 9, "long " * 8 + "."]
-)
-maybe = st.none() | st.just(1) | texts
-rows_nearby = st.fixed_dictionaries(
-    {
-        "query": texts,
-        "pos": st.lists(texts, min_size=1, max_size=2),
-        "neg": st.lists(texts, min_size=1, max_size=3),
-    },
-    optional={
-        "pos_scores": st.lists(st.floats() | st.integers(-3, 3), max_size=2) | st.none(),
-        "neg_scores": st.lists(st.floats(0, 1), max_size=3) | st.none(),
-        "prompt": maybe,
-        "x": maybe | st.lists(maybe, max_size=2),
-    },
-)
 
 
 @given(
@@ -370,36 +353,6 @@ def test_every_format_has_rules_and_an_example() -> None:
 
 
 # ------------------------------------------------------------------------------------------ any input
-any_value = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
-fields = st.sampled_from(
-    "query pos neg pos_scores neg_scores prompt batch_size text title messages conversations output".split()
-)
-messages = st.lists(
-    st.dictionaries(
-        st.sampled_from(["role", "content", "from", "value"]),
-        any_value | st.sampled_from(["user", "assistant", "human", "gpt"]),
-        max_size=3,
-    ),
-    max_size=3,
-)
-any_row = st.dictionaries(fields | st.text(max_size=3), any_value | messages, max_size=6)
-mutated = st.tuples(any_row, st.integers(0, 80), st.binary(max_size=3)).map(
-    lambda made: (text := json.dumps(made[0]).encode())[: made[1]] + made[2] + text[made[1] + len(made[2]) :]
-)
-any_line = (
-    any_row.map(lambda row: json.dumps(row).encode())
-    | any_value.map(lambda v: json.dumps(v).encode())
-    | mutated
-)
-any_rules = st.builds(
-    Rules, format=st.sampled_from([*rules.FORMATS]), scores=st.booleans(), group_size=st.integers(0, 3)
-)
-
-
 @settings(max_examples=150)
 @given(content=st.lists(any_line, max_size=4), rules_=any_rules)
 def test_any_input_has_an_outcome(
