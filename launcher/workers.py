@@ -4,17 +4,17 @@ The processes are forked before anything else runs beside the main thread: they 
 has imported, and hash texts alike (Python's seed is theirs too), which finding repeated rows relies on.
 """
 
-import multiprocessing
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from launcher.errors import ProgramError
+
+if TYPE_CHECKING:  # most runs have little data, and start sooner without them
+    from concurrent.futures import Future, ProcessPoolExecutor
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -26,7 +26,7 @@ WORTH_IT = 24 << 20
 class Crew:
     """Calls a function on jobs in several processes; used like ``map``."""
 
-    def __init__(self, executor: ProcessPoolExecutor, size: int) -> None:
+    def __init__(self, executor: "ProcessPoolExecutor", size: int) -> None:
         self._executor, self._most = executor, 2 * size
 
     def __call__(self, function: Callable[[_In], _Out], jobs: Iterable[_In], /) -> Iterator[_Out]:
@@ -35,6 +35,8 @@ class Crew:
         Raises:
             ProgramError: a process was killed.
         """
+        from concurrent.futures.process import BrokenProcessPool
+
         under_way: deque[Future[_Out]] = deque()
         try:
             for job in jobs:
@@ -70,6 +72,9 @@ def crew(jobs: int | None, work: int) -> Iterator[Any]:
     if size == 1 or work < WORTH_IT:
         yield map
         return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(size, mp_context=context, initializer=_leave_interrupts) as executor:
         executor.submit(os.getpid).result()  # all of them start now

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launcher import data, paths, recipe, workers
 from launcher.app import batches
+from launcher.app.rules import rules_of
 from launcher.data import FORMATS, Report, Rules, Wanted, fixing
 from launcher.data import convert as conversion
 from launcher.data import split as splitting
@@ -48,19 +49,6 @@ class Judged:
 
     report: Report
     profile: Profile
-
-
-def rules_of(format_: str, values: Mapping[str, str]) -> Rules:
-    """What a recipe's parameters ask of a row."""
-    group = values.get("train_group_size", "")
-    return Rules(
-        format=format_,
-        scores=values.get("knowledge_distillation") == "true",
-        unified=values.get("unified_finetuning") == "true",
-        same_dataset="true"
-        in (values.get("same_dataset_within_batch", ""), values.get("length_bucketing", "")),
-        group_size=int(group) if group.isdigit() else 0,
-    )
 
 
 def rules(asked: Asked) -> tuple[Rules, dict[str, str]]:

@@ -12,7 +12,7 @@ from launcher import data, host, manifest, paths, recipe, workers
 from launcher import plan as plans
 from launcher.app import accelerators, batches, models, place
 from launcher.app.accelerators import Asked
-from launcher.app.data import rules_of
+from launcher.app.rules import rules_of
 from launcher.data import DataFile
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine

@@ -158,7 +158,7 @@ def test_bad_row_is_found_with_line_and_field(
 
 @pytest.mark.parametrize("format_", ["embedder", "reranker"])
 def test_good_rows(write: Callable[..., Path], format_: str) -> None:
-    rows = [GOOD, {**SCORED, "prompt": None, "type": "normal", "more": 1}, {**GOOD, "pos_scores": None}]
+    rows = [{**SCORED, "prompt": None, "type": "normal", "more": 1}, GOOD, {**GOOD, "pos_scores": None}]
     (file,) = data.check((write(*rows),), Rules(format=format_))
     assert file.rows == 3
 

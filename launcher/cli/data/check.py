@@ -81,6 +81,14 @@ def command(
         _show(judged)
         if fixed is not None:
             ui.out.print(fixed.summary(), soft_wrap=True, markup=False)
+    if fixed is not None and fixed.remaining:
+        count = fixed.remaining
+        raise DataError(
+            f"{count} error{'s remain' if count > 1 else ' remains'} in the copy",
+            [],
+            why="they are about whole columns or files, and no row by itself can be mended",
+            hint=f"launch data check {fixed.folder} says what they are",
+        )
     if fixed is None and (count := judged.report.count(errors=True)):
         raise DataError(
             f"{count} error{'s' if count > 1 else ''} in the data",
