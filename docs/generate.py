@@ -1,6 +1,6 @@
 """Generate the reference pages from what they describe: verbs, recipes, exit codes, licences.
 
-    python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, tables of docs/licenses.md and data.md
+    python docs/generate.py             writes cli.md, exit-codes.md, tables of licenses.md and data.md
     python docs/generate.py --check     fails when one of them is stale; writes nothing
 
 The licences are read from the packages' files in the cache (``launch image fetch`` brings them). Without them
