@@ -19,7 +19,7 @@ from launcher.data.duplicates import Keys
 from launcher.data.model import DataFile, Findings, Group, Issue, Rules
 from launcher.data.quick import Columns, known
 from launcher.data.rows import parsed
-from launcher.data.rules import RULES
+from launcher.data.rules import LOADED, RULES
 from launcher.data.scan import HEAD, Job, Look, Part, Scanned, look, scan
 from launcher.data.values import columns
 from launcher.errors import DataError
@@ -259,9 +259,10 @@ class _Checker:
         if self._started:
             self._progress.finish("checking")
         texts = column_rules.TEXTS.get(self._rules.format, ())
+        loaded = self._columns if self._rules.format in LOADED else {}
         speaking = self._rules.format == "embedder" and self._rules.same_dataset
         scores = self._rules.scores
-        for path, issue, line in column_rules.judge(self._columns, texts, scores=scores, speaking=speaking):
+        for path, issue, line in column_rules.judge(loaded, texts, scores=scores, speaking=speaking):
             self._findings.add(path, line, issue)
         if self._wanted.repeated and (rows := self._keys.repeated()):
             self._repeated(rows)

@@ -26,6 +26,9 @@ _PAIRS = ("embedder", "reranker")
 _WITH_PAIRS = (*_PAIRS, "retrieval")
 _ALL = tuple(FORMATS)
 
+#: What trainers load with datasets, which makes columns of rows; the tools read the others line by line.
+LOADED = (*_PAIRS, "sft", "plain")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
@@ -127,14 +130,14 @@ _LINES = (
     _error(
         "key-repeated",
         _ALL,
-        "measured: another reader takes over and turns lists of one text into a text",
+        "measured: DatasetGenerationError; in a file of one row lists of one text become texts",
         "one value for each key",
         "the last one is kept",
     ),
     _error(
         "number-range",
         _ALL,
-        "measured: another reader takes over and turns lists of one text into a text",
+        "measured: DatasetGenerationError; in a file of one row lists of one text become texts",
         "a number below 1e308",
         "left out",
     ),
@@ -159,25 +162,25 @@ _LINES = (
 _COLUMNS = (
     _error(
         "column-late",
-        _ALL,
+        LOADED,
         "measured: DatasetGenerationError: columns and kinds follow from the first 10 MiB of a file",
         "the column in every row from the first on; whole numbers as 1.0 where others are not whole",
     ),
     _error(
         "column-files",
-        _ALL,
+        LOADED,
         "measured: ValueError 'features can't be aligned' when the files are put together",
         "the same kind of value in every file",
     ),
     _error(
         "text-as-time",
-        _ALL,
+        LOADED,
         "measured: a column of nothing but dates becomes dates, and no text is left",
         "any text that is no date in one of the rows, or words around the dates",
     ),
     _warning(
         "column-mixed",
-        _ALL,
+        LOADED,
         "measured: datasets 5.0 keeps such a column as JSON; not tried with older ones",
         "one kind of value in a column",
     ),

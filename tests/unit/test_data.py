@@ -195,6 +195,8 @@ def test_a_folder_in_the_layout_of_beir(beir: Path) -> None:
         ("qrels.dev.tsv", 2),
     ]
     assert all(file.sha256 == data.fingerprint(file.path) for file in found)
+    report = data.inspect((beir,), RETRIEVAL, data.Wanted())
+    assert not report.groups  # numbers beside texts as ids: nobody makes columns of these rows
     files = (beir / "corpus.jsonl", beir / "queries.jsonl", beir / "qrels" / "test.tsv")
     assert [file.path for file in data.check(files, RETRIEVAL)] == list(files)
     # judgements mean nothing to a trainer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import data
@@ -353,7 +353,6 @@ def test_every_format_has_rules_and_an_example() -> None:
 
 
 # ------------------------------------------------------------------------------------------ any input
-@settings(max_examples=150)
 @given(content=st.lists(any_line, max_size=4), rules_=any_rules)
 def test_any_input_has_an_outcome(
     tmp_path_factory: pytest.TempPathFactory, content: list[bytes], rules_: Rules
