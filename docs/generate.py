@@ -22,6 +22,7 @@ import rich_click as click
 
 from launcher import compatibility, errors, lock, manifest, paths, recipe
 from launcher.cli import root
+from launcher.data.rules import FORMATS, RULES
 from launcher.diagnosis.catalogue import CHECKS
 from launcher.image import fetch
 from launcher.lock import LockedPackage
@@ -35,7 +36,7 @@ ADVICE = {
     "UsageError": "Read the message: it names the option. `launch VERB --help` lists what there is",
     "ManifestError": "Correct the keys that are listed, then `launch image lock --check`",
     "RecipeError": "`launch recipe check FILE` lists everything at once; `launch recipe list` has the names",
-    "DataError": "Correct the rows that are listed (file, line, field). [What is checked](recipes.md#data)",
+    "DataError": "Correct the rows that are listed (file, line, field). [What is checked](data.md#rules)",
     "LockError": "`launch image lock TARGET`; if it does not resolve, the pins contradict each other",
     "StaleError": "`launch image render`, or `make docs` for the pages",
     "FetchError": "Repeat: what has come is kept. [Mirrors, proxies, files by hand]"
@@ -318,7 +319,9 @@ def filled(page: str, parts: Mapping[str, str]) -> str:
     """A page with these of its generated parts made anew."""
     for name, text in parts.items():
         pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
-        page = re.sub(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
+        page, places = re.subn(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
+        if not places:
+            raise SystemExit(f"docs/generate.py: no page has a place for the table {name}")
     return page
 
 
@@ -340,6 +343,26 @@ def doctor_page(page: str) -> str:
     )
 
 
+def data_page(page: str) -> str:
+    """docs/data.md with the tables of formats and rules made anew."""
+    formats = [[f"`{name}`", f"{text}"] for name, text in FORMATS.items()]
+    every = set(FORMATS)
+    rules = [
+        [
+            f"`{each.name}`",
+            each.severity,
+            "all" if set(each.formats) == every else ", ".join(each.formats),
+            each.without,
+            each.fix,
+            each.repair,
+        ]
+        for each in RULES.values()
+    ]
+    titles = ["rule", "severity", "formats", "what happens without it", "what to do", "`--fix`"]
+    tables = {"formats": table(["format", "a row"], formats), "rules": table(titles, rules)}
+    return filled(page, tables)
+
+
 def name_and_version(package: LockedPackage) -> tuple[str, str]:
     """What a row begins with."""
     return package.name, package.version
@@ -348,12 +371,13 @@ def name_and_version(package: LockedPackage) -> tuple[str, str]:
 def main(arguments: Sequence[str]) -> int:
     """Write the pages, or say which are stale."""
     os.environ["LAUNCH_LANG"] = "en"
-    licences, doctor = DOCS / "licenses.md", DOCS / "doctor.md"
+    licences, doctor, rows = DOCS / "licenses.md", DOCS / "doctor.md", DOCS / "data.md"
     pages = {
         DOCS / "cli.md": cli_page(),
         DOCS / "exit-codes.md": exit_code_page(),
         licences: licence_page(licences.read_text(encoding="utf-8")),
         doctor: doctor_page(doctor.read_text(encoding="utf-8")),
+        rows: data_page(rows.read_text(encoding="utf-8")),
     }
     stale = [
         path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text

@@ -105,46 +105,14 @@ def _rows(count: int) -> str:
 def refuse_unused(
     given: Sequence[Path], files: Sequence[DataFile], values: Mapping[str, str], processes: int
 ) -> None:
-    """Refuse files that would never be trained on.
-
-    Args:
-        given: files and folders, as the command line has them.
-        files: every file of them.
-        values: of the recipe's parameters, raw trainer arguments included. A recipe without
-            ``same_dataset_within_batch`` has no such files. One that groups rows by length trains partial
-            batches too, but still needs a row for every process.
-        processes: the world size.
+    """Refuse files that would never be trained on; see :func:`never_trained`.
 
     Raises:
         DataError: all such files.
     """
-    by_length = says(True, values.get("length_bucketing", ""))
-    if not (by_length or says(True, values.get("same_dataset_within_batch", ""))):
-        return
-    try:
-        batch_size = 1 if by_length else int(values["per_device_train_batch_size"])
-        most = int(values.get("max_example_num_per_dataset", _MOST))
-        limits = Limits(
-            small=int(values.get("small_threshold", 0)),
-            drop=int(values.get("drop_threshold", 0)),
-            processes=processes,
-        )
-    except (KeyError, ValueError):  # the trainer's parser says what is wrong with a raw argument
-        return
-    rows = {
-        file.path: Rows(
-            path=file.path,
-            count=min(file.rows, most),
-            batch_size=1 if by_length else file_batch_size(_first_row(file.path), batch_size),
-        )
-        for file in files
-    }
-    problems = unused(
-        [rows[path] for path in given if path in rows],
-        [(path, [rows[file] for file in rows if file.parent == path]) for path in given if path.is_dir()],
-        limits,
-    )
+    problems = never_trained(given, files, values, processes)
     if problems:
+        by_length = says(True, values.get("length_bucketing", ""))
         bucketing = ["--length-bucketing true"] if "length_bucketing" in values and not by_length else []
         ways = [
             "a smaller --per-device-train-batch-size",
@@ -160,6 +128,47 @@ def refuse_unused(
         )
 
 
+def never_trained(
+    given: Sequence[Path], files: Sequence[DataFile], values: Mapping[str, str], processes: int
+) -> list[str]:
+    """Files that would never be trained on, each with its numbers.
+
+    Args:
+        given: files and folders, as the command line has them.
+        files: every file of them.
+        values: of the recipe's parameters, raw trainer arguments included. A recipe without
+            ``same_dataset_within_batch`` has no such files. One that groups rows by length trains partial
+            batches too, but still needs a row for every process.
+        processes: the world size.
+    """
+    by_length = says(True, values.get("length_bucketing", ""))
+    if not (by_length or says(True, values.get("same_dataset_within_batch", ""))):
+        return []
+    try:
+        batch_size = 1 if by_length else int(values["per_device_train_batch_size"])
+        most = int(values.get("max_example_num_per_dataset", _MOST))
+        limits = Limits(
+            small=int(values.get("small_threshold", 0)),
+            drop=int(values.get("drop_threshold", 0)),
+            processes=processes,
+        )
+    except (KeyError, ValueError):  # the trainer's parser says what is wrong with a raw argument
+        return []
+    rows = {
+        file.path: Rows(
+            path=file.path,
+            count=min(file.rows, most),
+            batch_size=1 if by_length else file_batch_size(_first_row(file.path), batch_size),
+        )
+        for file in files
+    }
+    return unused(
+        [rows[path] for path in given if path in rows],
+        [(path, [rows[file] for file in rows if file.parent == path]) for path in given if path.is_dir()],
+        limits,
+    )
+
+
 def file_batch_size(row: Mapping[str, Any], default: int) -> int:
     """The batch size of a file, by its first row: upstream reads no other."""
     own, kind = row.get("batch_size"), row.get("type")
@@ -171,5 +180,8 @@ def file_batch_size(row: Mapping[str, Any], default: int) -> int:
 def _first_row(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         lines = (line.removeprefix(codecs.BOM_UTF8) for line in stream)
-        row = json.loads(next((line for line in lines if line.strip()), b"{}"))
+        try:
+            row = json.loads(next((line for line in lines if line.strip()), b"{}"))
+        except ValueError:  # the check has said so, and a run stops there
+            return {}
     return row if isinstance(row, dict) else {}

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import launcher
-from launcher import data, host, manifest, paths, recipe
+from launcher import data, host, manifest, paths, recipe, workers
 from launcher import plan as plans
 from launcher.app import accelerators, batches, models, place
 from launcher.app.accelerators import Asked
-from launcher.data import DataFile, Rules
+from launcher.app.rules import rules_of
+from launcher.data import DataFile
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
 from launcher.errors import RecordError, UsageError
@@ -87,7 +88,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     values = found.values(target.name, request.parameters)
     _refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
-    files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes)
+    files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes, progress=progress)
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
     accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
     batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
@@ -257,7 +258,13 @@ def pick_target(
 
 
 def _check_data(
-    request: Request, found: Recipe, values: Mapping[str, str], *, dry_run: bool, notes: list[str]
+    request: Request,
+    found: Recipe,
+    values: Mapping[str, str],
+    *,
+    dry_run: bool,
+    notes: list[str],
+    progress: Progress,
 ) -> tuple[DataFile, ...]:
     if found.data is None:
         if request.data:
@@ -268,14 +275,11 @@ def _check_data(
             raise UsageError(f"{found.name} needs --data PATH", why=found.data.help.en)
         notes.append(f"no --data given; {found.name} needs {found.data.help.en}")
         return ()
-    return data.check(
-        request.data,
-        Rules(
-            format=found.data.format,
-            scores=values.get("knowledge_distillation") == "true",
-            unified=values.get("unified_finetuning") == "true",
-        ),
-    )
+    with workers.crew(None, data.size(request.data)) as work:
+        shown = progress if work is not map else Silent()  # a second needs no bar
+        return data.check(
+            request.data, rules_of(found.data.format, values), notes=notes, work=work, progress=shown
+        )
 
 
 #: A size as Docker reads it, and as the settings' schema has it.

@@ -11,6 +11,7 @@ VERBS = {
     "fit": ("launcher.cli.fit", "Say whether a training fits into memory."),
     "recipe": ("launcher.cli.recipe", "List, show, copy and check recipes."),
     "image": ("launcher.cli.image", "Lock, fetch, build and check the images."),
+    "data": ("launcher.cli.data", "Check, convert and split training data."),
     "doctor": ("launcher.cli.doctor", "Check this machine for a run: what is missing, and what fixes it."),
     "demo": ("launcher.cli.demo", "Fine-tune a tiny BGE-M3 on real data, end to end."),
     "accept": ("launcher.cli.accept", "Prove a target on this machine's card, with one report to show."),

@@ -37,7 +37,7 @@ class _Text(_Strict):
 
 
 class _Data(_Strict):
-    format: Literal["embedder", "reranker", "retrieval", "texts"]
+    format: Literal["embedder", "reranker", "retrieval", "texts", "sft", "plain"]
     help: _Text
 
 

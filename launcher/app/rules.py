@@ -1,0 +1,24 @@
+"""What a recipe's parameters ask of its data."""
+
+from collections.abc import Mapping
+
+from launcher.data import Rules
+from launcher.recipe.refusals import says
+
+
+def rules_of(format_: str, values: Mapping[str, str]) -> Rules:
+    """The rules of a data format, as a run with these values needs them.
+
+    Args:
+        values: of the recipe's parameters; those that it does not have are off.
+    """
+    group = values.get("train_group_size", "")
+    return Rules(
+        format=format_,
+        scores=says(True, values.get("knowledge_distillation", "")),
+        unified=says(True, values.get("unified_finetuning", "")),
+        same_dataset=any(
+            says(True, values.get(name, "")) for name in ("same_dataset_within_batch", "length_bucketing")
+        ),
+        group_size=int(group) if group.isdigit() else 0,
+    )

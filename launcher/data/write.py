@@ -1,0 +1,84 @@
+"""New files and folders: there whole or not at all, and never over something that is there."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from launcher.errors import OutputError
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse a place that holds something.
+
+    Raises:
+        OutputError: a file, or a folder that is not empty.
+    """
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists() or path.is_symlink():
+        raise OutputError(f"{path} is there already", why="nothing is overwritten", hint="give another name")
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when all of it is on the disk.
+
+    Raises:
+        OutputError: something of that name is there, before or by then.
+    """
+    refuse_existing(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder", hint="name a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb", buffering=1 << 20) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o644)
+        try:
+            os.link(name, path)  # unlike a rename it does not replace
+        except FileExistsError:
+            refuse_existing(path)
+            raise
+    finally:
+        Path(name).unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears under its name when all of its files are written.
+
+    Raises:
+        OutputError: something of that name is there, before or by then.
+    """
+    refuse_existing(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield made
+        made.chmod(0o755)
+        try:
+            made.rename(path)  # over an empty folder, never over a full one
+        except OSError:
+            refuse_existing(path)
+            raise
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make a name durable (it is data of its folder)."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,86 @@
+"""Work shared out to processes of this program, results in order; beside ``process``, which starts others.
+
+The processes are forked before anything else runs beside the main thread: they begin at once, know what it
+has imported, and hash texts alike (Python's seed is theirs too), which finding repeated rows relies on.
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from launcher.errors import ProgramError
+
+if TYPE_CHECKING:  # most runs have little data, and start sooner without them
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+#: Less work than this is done sooner here than handed to others (bytes).
+WORTH_IT = 24 << 20
+
+
+class Crew:
+    """Calls a function on jobs in several processes; used like ``map``."""
+
+    def __init__(self, executor: "ProcessPoolExecutor", size: int) -> None:
+        self._executor, self._most = executor, 2 * size
+
+    def __call__(self, function: Callable[[_In], _Out], jobs: Iterable[_In], /) -> Iterator[_Out]:
+        """The results in the jobs' order; a few jobs more than there are processes are under way.
+
+        Raises:
+            ProgramError: a process was killed.
+        """
+        from concurrent.futures.process import BrokenProcessPool
+
+        under_way: deque[Future[_Out]] = deque()
+        try:
+            for job in jobs:
+                under_way.append(self._executor.submit(function, job))
+                if len(under_way) >= self._most:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except BrokenProcessPool:
+            raise ProgramError(
+                "a process that read the data was killed",
+                why="most likely the memory of this machine, or of the container, is used up",
+                hint="fewer processes: --jobs 1",
+            ) from None
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def crew(jobs: int | None, work: int) -> Iterator[Any]:
+    """Processes for ``work`` bytes, or plain ``map`` where there is too little to do.
+
+    Args:
+        jobs: processes; None: one for each core.
+    """
+    size = jobs or cores()
+    if size == 1 or work < WORTH_IT:
+        yield map
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(size, mp_context=context, initializer=_leave_interrupts) as executor:
+        executor.submit(os.getpid).result()  # all of them start now
+        yield Crew(executor, size)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the main process, which then ends these."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
