@@ -144,7 +144,7 @@ def _scripts(texts: Any) -> tuple[tuple[str, float], ...]:
     for each in texts:
         for text in each:
             start = text[:_LOOK]
-            for name, pattern in _PATTERNS:
+            for name, pattern in _PATTERNS[:1] if start.isascii() else _PATTERNS:
                 if found := len(pattern.findall(start)):
                     letters[name] += found
     total = sum(letters.values())

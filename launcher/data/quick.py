@@ -82,11 +82,14 @@ class Quick:
             return None
         return rows if len(rows) == _lines(block, len(rows)) else None
 
-    def keys(self, rows: Sequence[Any]) -> tuple[list[int], int] | None:
+    def keys(self, rows: Sequence[Any], block: bytes) -> tuple[list[int], int] | None:
         """A 64-bit key of each row's content, and how many rows have teacher scores.
 
         None when there is something to say about one of the rows. This is the hot spot of the whole check:
         it asks whole blocks where it can, in calls that loop in C.
+
+        Args:
+            block: what the rows were decoded from. ASCII without a backslash has no characters to look at.
         """
         queries, lefts, rights = [[*map(field, rows)] for field in (_QUERY, _POS, _NEG)]
         right, wrong = [*map(len, lefts)], [*map(len, rights)]
@@ -101,10 +104,12 @@ class Quick:
             if len({*map(_HEAD, group)}) < len(group) and len({*group}) < len(group):
                 return None
         texts += queries
-        if True in map(str.isspace, texts) or odd("".join(texts)):
+        if True in map(str.isspace, texts):
             return None
-        for name in self._prompts:
-            if odd("".join(prompt for row in rows if (prompt := getattr(row, name)))):
+        if not (block.isascii() and b"\\" not in block):
+            for name in self._prompts:
+                texts += [prompt for row in rows if (prompt := getattr(row, name))]
+            if odd("".join(texts)):
                 return None
         return [*map(hash, zip(queries, map(_FIRST, lefts), right, wrong, strict=True))], scored
 

@@ -152,7 +152,7 @@ class _Scanner:
         if self._quick is None or not block:
             return False
         rows = self._quick.rows(block)
-        judged = self._quick.keys(rows) if rows else None
+        judged = self._quick.keys(rows, block) if rows else None
         if not rows or judged is None:
             return False
         keys, scored = judged
