@@ -109,6 +109,7 @@ class RunPlan:
         image: reference of the image; None for the venv engine.
         lock_digest: sha256 over the target's locks, as far as they are installed.
         without: optional packages that the image or environment was made without.
+        preflight: False: data, memory and machine were not looked at before the start (``--no-preflight``).
     """
 
     schema: int = SCHEMA
@@ -137,6 +138,7 @@ class RunPlan:
     uid: int
     gid: int
     access: Access
+    preflight: bool = True  # older plans say nothing of it: their data was checked
 
 
 def make(
@@ -163,6 +165,7 @@ def make(
     uid: int,
     gid: int,
     access: Access,
+    preflight: bool = True,
 ) -> RunPlan:
     """Put a plan together; see :class:`RunPlan` for the parts."""
     merged = {**dict(target.env), **dict(env)}
@@ -192,6 +195,7 @@ def make(
         uid=uid,
         gid=gid,
         access=access,
+        preflight=preflight,
     )
 
 

@@ -149,8 +149,27 @@ def measure(fitting: Fitting, chosen: Settings, *, progress: Progress, watch: Wa
     return probe
 
 
-def preflight(planned: Planned) -> tuple[str, ...]:
-    """What ``launch run`` should say before it starts: nothing when it fits, or when nobody knows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """A step that may not fit.
+
+    Attributes:
+        share: of the memory that it takes; 1: all of it.
+        text: how much, of what, and how that is known.
+        advice: the options of the cheapest change that would help; empty: none was found.
+    """
+
+    share: float
+    text: str
+    advice: str
+
+    def __str__(self) -> str:
+        """As a note."""
+        return f"memory: {self.text}{f'; do: {self.advice}' if self.advice else ''}"
+
+
+def foreseen(planned: Planned) -> Foreseen | None:
+    """What ``launch run`` should say before it starts; None when the step fits, or when nobody knows.
 
     Args:
         planned: a plan whose model is in a folder of this machine.
@@ -160,7 +179,7 @@ def preflight(planned: Planned) -> tuple[str, ...]:
         found = recipe.load(plan.recipe_path)
         target = manifest.shipped().target(plan.target)
         if plan.model is None or found.data is None or plan.world_size == 0:
-            return ()
+            return None
         config = model.read_config(plan.model.path / "config.json")
         where, memory, _ = _device(None, target, planned.host, [], gpus=plan.access.nvidia)
         if target.devices.kind == "none":
@@ -176,20 +195,22 @@ def preflight(planned: Planned) -> tuple[str, ...]:
             probes=probing.load(key_of(config, found, target.name, where)),
             allowed=lambda changed: not held(found.refusals, target.name, changed, {}),
         )
-        return tuple(_warning(question, where))
+        return _verdict(question, where)
     except LaunchError:  # not known is no verdict: the run itself says what is wrong
-        return ()
+        return None
 
 
-def _warning(question: Question, where: str) -> Iterator[str]:
+def _verdict(question: Question, where: str) -> Foreseen | None:
     estimate = question.answer()
-    if estimate.verdict in ("fits", "unknown") or estimate.memory is None:
-        return
+    if estimate.verdict in ("fits", "unknown") or not estimate.memory:
+        return None
     advised = advice.advise(question).cheapest
-    do = f"; do: {advised.options}" if advised else ""
-    yield (
-        f"memory: {estimate.verdict}: about {gib(estimate.total)} of {gib(estimate.memory)} GiB ({where}, "
-        f"{'corrected by a probe' if estimate.probe else 'estimated'}){do}"
+    how = "corrected by a probe" if estimate.probe else "estimated"
+    numbers = f"about {gib(estimate.total)} of {gib(estimate.memory)} GiB"
+    return Foreseen(
+        share=estimate.total / estimate.memory,
+        text=f"{estimate.verdict}: {numbers} ({where}, {how})",
+        advice=advised.options if advised else "",
     )
 
 

@@ -34,6 +34,7 @@ class Request:
         parameters: of the recipe, as text.
         arguments: raw trainer arguments.
         env: variables that are recorded; ``secrets`` are not, only their names.
+        preflight: False: rows are not judged, and nobody asks whether memory and machine are enough.
         language: of the texts that a recipe has in both.
     """
 
@@ -52,6 +53,7 @@ class Request:
     arguments: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    preflight: bool = True
     language: str = "en"
 
 
@@ -91,7 +93,8 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes, progress=progress)
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
     accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
-    batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
+    if request.preflight:
+        batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
     named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
     where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
@@ -129,6 +132,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         uid=uid,
         gid=gid,
         access=_access(request, chosen, target, machine, gpus, notes),
+        preflight=request.preflight,
     )
     return Planned(plan=plan, engine=where.engine, host=machine, secrets=request.secrets, notes=tuple(notes))
 
@@ -275,6 +279,8 @@ def _check_data(
             raise UsageError(f"{found.name} needs --data PATH", why=found.data.help.en)
         notes.append(f"no --data given; {found.name} needs {found.data.help.en}")
         return ()
+    if not request.preflight:
+        return data.identify(request.data, rules_of(found.data.format, values), progress=progress)
     with workers.crew(None, data.size(request.data)) as work:
         shown = progress if work is not map else Silent()  # a second needs no bar
         return data.check(

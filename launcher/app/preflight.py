@@ -1,6 +1,7 @@
-"""The doctor's quick and local lines, for a start: nothing is asked over a network, of a driver or an engine.
+"""What a run is told before it starts: the doctor's quick and local lines, and whether it fits into memory.
 
-A module of its own: a run loads nothing else of the doctor.
+Nothing is asked over a network, of a driver or an engine. A module of its own: a run loads nothing else of
+the doctor.
 """
 
 import time
@@ -8,15 +9,55 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from launcher import model, paths
+from launcher.app import fit
 from launcher.app.plan import Planned
 from launcher.app.probes import Broken
 from launcher.diagnosis import machine, storage
 from launcher.diagnosis.lines import Line, bytes_of, unknown
+from launcher.errors import CheckError, OutOfMemoryError
 from launcher.host import limits, memory
 
 T = TypeVar("T")
 
 LIMITS = ("limits.nofile", "limits.memlock", "limits.stack")
+
+
+#: No estimate of a step was off by more, neither of published figures nor of measured steps (docs/fit.md):
+#: what takes this many times the memory does not fit, whatever the estimate is worth.
+_CERTAIN = 1.5
+
+
+def ready(planned: Planned, *, dry_run: bool) -> tuple[str, ...]:
+    """What to say before the start of a planned run.
+
+    Raises:
+        CheckError: the run would break, all reasons at once; a dry run says them.
+        OutOfMemoryError: a step takes far more memory than there is; a dry run says it.
+    """
+    if not planned.plan.preflight:
+        return ("not looked at: data, memory, machine (--no-preflight)",)
+    lines = preflight(planned)
+    refused = [said(line) for line in lines if line.status == "failed"]
+    notes = [said(line) for line in lines if line.status == "warning"]
+    verdict = fit.foreseen(planned)
+    if verdict is not None and verdict.share >= _CERTAIN and not dry_run:
+        raise OutOfMemoryError(
+            verdict.text,
+            why="that is beyond any error of the estimate seen so far (docs/fit.md)",
+            hint=f"{verdict.advice or 'launch fit says what takes the memory'}; or --no-preflight to try it",
+        )
+    if refused and not dry_run:
+        raise CheckError(
+            "this machine is not ready for the run",
+            refused,
+            hint="launch doctor looks at all of it; --no-preflight starts anyway",
+        )
+    return (*refused, *notes, *([str(verdict)] if verdict else []))
+
+
+def said(line: Line) -> str:
+    """A line of the doctor as a note."""
+    return "; ".join(filter(None, (f"{line.name}: {line.found}", line.means, line.fix and f"do: {line.fix}")))
 
 
 def preflight(planned: Planned) -> tuple[Line, ...]:

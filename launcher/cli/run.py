@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ def _launcher_options() -> list[click.Parameter]:
             help="Network of the container.",
         ),
         option("--detach", is_flag=True, help="Start it in the background, and print its folder."),
+        option(
+            "--no-preflight",
+            is_flag=True,
+            help="Judge no rows, and start whatever memory and machine are like; recorded.",
+        ),
         option("--dry-run", is_flag=True, help="Print the request and the plan; start nothing."),
         option("--json", "as_json", is_flag=True, help="Print the result (or the dry run) as JSON."),
         option("--show-output", is_flag=True, help="Show the recipe's own output, not only its progress."),
@@ -192,6 +198,7 @@ def command(
         click.echo(context.get_help())
         return
     from launcher.app import plan as planning
+    from launcher.app import preflight
 
     variables = _variables(env, env_file)
     try:
@@ -200,7 +207,7 @@ def command(
         raise UsageError(f"--plan {plan} cannot be read", why=str(error)) from None
     with ui.TerminalProgress() as progress:
         planned = planning.read(text, str(plan), variables.secrets, output=output, progress=progress)
-    for note in planned.notes:
+    for note in (*planned.notes, *preflight.ready(planned, dry_run=False)):
         ui.note(note)
     sys.exit(_execute(planned, as_json=as_json, show_output=False))
 
@@ -208,6 +215,7 @@ def command(
 def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> None:
     """Plan, then print or run."""
     from launcher.app import plan as planning
+    from launcher.app import preflight
 
     variables = _variables(options["env"], options["env_file"])
     request = planning.Request(
@@ -226,10 +234,13 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
         arguments=arguments,
         env=variables.plain,
         secrets=variables.secrets,
+        preflight=not options["no_preflight"],
         language=ui.language(),
     )
     with ui.TerminalProgress() as progress:
         planned = planning.make(request, settings.load(), dry_run=options["dry_run"], progress=progress)
+    said = preflight.ready(planned, dry_run=options["dry_run"])
+    planned = replace(planned, notes=(*planned.notes, *said))
     for note in planned.notes:
         ui.note(note)
     if options["dry_run"]:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher.data.identity import identify
 from launcher.data.inspection import Report, Wanted, Work, inspect
 from launcher.data.model import DataFile, Finding, Findings, Group, Issue, Rules
 from launcher.data.rules import FORMATS, RULES, Rule
@@ -28,6 +29,7 @@ __all__ = [
     "Wanted",
     "check",
     "fingerprint",
+    "identify",
     "inspect",
     "listed",
     "refuse",

@@ -204,12 +204,15 @@ def planned(bench: Bench, memory: int, **asked: Any) -> planning.Planned:
 
 
 def test_a_run_that_fits_says_nothing(bench: Bench) -> None:
-    assert fit.preflight(planned(bench, 24 * GIB)) == ()
+    assert fit.foreseen(planned(bench, 24 * GIB)) is None
 
 
 def test_a_run_that_does_not_fit_says_what_to_do(bench: Bench) -> None:
     asked = {"gradient_checkpointing": "false", "per_device_train_batch_size": "4"}
-    (note,) = fit.preflight(planned(bench, 24 * GIB, parameters=asked))
+    seen = fit.foreseen(planned(bench, 24 * GIB, parameters=asked))
+    assert seen is not None
+    assert seen.share > 1
+    note = str(seen)
     assert note.startswith("memory: does not fit: about ")
     assert "NVIDIA A10G, estimated" in note
     assert note.endswith("do: --gradient-checkpointing true")
@@ -217,15 +220,15 @@ def test_a_run_that_does_not_fit_says_what_to_do(bench: Bench) -> None:
 
 def test_what_nobody_knows_is_no_verdict(bench: Bench) -> None:
     known = planned(bench, 4 * GIB)
-    assert fit.preflight(known)
+    assert fit.foreseen(known) is not None
     assert known.plan.model is not None
-    assert fit.preflight(replace(known, host=replace(known.host, cards=Nvidia(unknown="NVML")))) is not None
+    assert fit.foreseen(replace(known, host=replace(known.host, cards=Nvidia(unknown="NVML")))) is None
     (known.plan.model.path / "config.json").write_text('{"model_type": "t5"}')
-    assert fit.preflight(known) == ()
+    assert fit.foreseen(known) is None
     (known.plan.model.path / "config.json").unlink()
-    assert fit.preflight(known) == ()
-    assert fit.preflight(replace(known, plan=replace(known.plan, model=None))) == ()
-    assert fit.preflight(replace(known, plan=replace(known.plan, world_size=0))) == ()
+    assert fit.foreseen(known) is None
+    assert fit.foreseen(replace(known, plan=replace(known.plan, model=None))) is None
+    assert fit.foreseen(replace(known, plan=replace(known.plan, world_size=0))) is None
 
 
 def test_a_containers_limit_counts(bench: Bench) -> None:
@@ -234,9 +237,9 @@ def test_a_containers_limit_counts(bench: Bench) -> None:
     (folder / "config.json").write_text(json.dumps(M3))
     asked = {"per_device_train_batch_size": "1", "train_group_size": "2"}
     free = bench.plan(target="cpu", data=(bench.data(),), model=str(folder), parameters=asked)
-    assert fit.preflight(free) == ()
+    assert fit.foreseen(free) is None
     limited = replace(free, plan=replace(free.plan, access=replace(free.plan.access, memory="9g")))
-    assert "does not fit" in fit.preflight(limited)[0]
+    assert "does not fit" in str(fit.foreseen(limited))
 
 
 def test_limits_of_control_groups(tmp_path: Path) -> None:
