@@ -20,6 +20,9 @@ from launcher.manifest import DRIVERS, Manifest, Target, lock_inputs_digest
 #: The layer name of the packages that source-only packages are built with.
 BUILD = "build"
 
+#: What no run can do without: an image or environment that lacks one of them is there for its checks.
+NEEDED = ("torch", DRIVERS)
+
 _PACKAGE = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+) \\\n"
     r"    --hash=sha256:(?P<sha256>[0-9a-f]{64})\n"
@@ -141,6 +144,11 @@ class TargetLock:
             for layer in self.layers
         )
         return replace(self, layers=layers, drivers=drivers, left_out=tuple(sorted({*self.left_out, *found})))
+
+    def for_environment(self) -> "TargetLock":
+        """The same lock as an environment has it: its drivers are the machine's own."""
+        left_out = tuple(name for name in self.left_out if name != DRIVERS)
+        return replace(self, drivers=None, left_out=left_out)
 
     def package(self, name: str) -> LockedPackage | None:
         """The installed package of that name, if any."""

@@ -51,12 +51,28 @@ def resolve(name: str, *, download: bool) -> Resolved:
     Raises:
         ModelNotFoundError: no such folder; or not (completely) in the cache and the hub does not give it.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = folder_of(name)
+    if is_folder(name):
         return Resolved(model=_from_folder(name, folder.absolute()))
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise _no_folder(name)
     return _from_hub(name, download=download)
+
+
+def folder_of(name: str) -> Path:
+    """The folder that a model's name may be; a user that does not exist has none."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a model's name is a folder of this machine; one that no file system takes is none."""
+    try:
+        return folder_of(name).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _from_folder(name: str, folder: Path) -> Model:
@@ -104,8 +120,8 @@ def config(name: str) -> dict[str, Any]:
         ModelNotFoundError: no such folder; or it is not in the cache and the hub does not give it.
         ModelConfigError: it is not a JSON object.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = folder_of(name)
+    if is_folder(name):
         file = _from_folder(name, folder.absolute()).path / "config.json"
     elif folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise _no_folder(name)

@@ -16,6 +16,10 @@ from launcher.errors import ProgramError
 announce: Callable[[str], None] | None = None
 
 
+#: The code of a program that was ended because it took too long, as timeout(1) has it.
+TIMED_OUT = 124
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """What a program printed and how it ended."""
@@ -70,7 +74,9 @@ def run(
     except FileNotFoundError:
         raise _not_found(argv) from None
     except subprocess.TimeoutExpired:
-        raise ProgramError(f"{argv[0]} did not finish within {timeout:g} s", why=printed(argv)) from None
+        raise ProgramError(
+            f"{argv[0]} did not finish within {timeout:g} s", returncode=TIMED_OUT, why=printed(argv)
+        ) from None
     if check and done.returncode != 0:
         raise failed(argv, done.returncode, done.stderr or done.stdout)
     return Completed(argv=tuple(argv), returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)

@@ -24,9 +24,10 @@ class Secrets:
         for folder in sorted(self.folders, key=len, reverse=True):
             if len(folder) > 1:  # "/" is nobody's
                 text = re.sub(rf"{re.escape(folder)}(?![\w.-])", self.folders[folder], text)
-        for name, stand_in in self.names.items():
+        for name, stand_in in sorted(self.names.items(), key=lambda item: -len(item[0])):
             if name:
-                text = re.sub(rf"(?<!\w){re.escape(name)}(?:\.\w[\w.-]*)?(?!\w)", stand_in, text)
+                whole = rf"(?<!\w){re.escape(name)}(?:\.\w[\w.-]*)?(?!\w)"
+                text = re.sub(whole, stand_in, text, flags=re.IGNORECASE)
         return re.sub(r"/(home|Users)/[^/\s:'\"]+", r"/\1/[user]", text)
 
 

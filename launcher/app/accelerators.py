@@ -287,7 +287,7 @@ def judge(gpus: str, target: Target, machine: Host, *, dry_run: bool, notes: lis
         UnfitDeviceError: nothing would run, or not as planned.
     """
     if target.devices.kind == "intel":
-        found = intel.judge(_used_of_intel(gpus, machine), kernel=machine.kernel)
+        found = intel.judge(used_of_intel(gpus, machine), kernel=machine.kernel)
         notes += found.notes
         _refuse(found.problems, target, dry_run=dry_run, notes=notes)
         return
@@ -323,7 +323,7 @@ def gpus_of(gpus: str, machine: Host) -> tuple[Gpu, ...]:
     return tuple(found[1] for name in gpus.split(",") if (found := cuda.find(name, there)))
 
 
-def _used_of_intel(gpus: str, machine: Host) -> tuple[intel.Gpu, ...]:
+def used_of_intel(gpus: str, machine: Host) -> tuple[intel.Gpu, ...]:
     """The cards of a choice, as far as they are known; all, when it may not be the launcher that counts."""
     cards = machine.cards
     if not isinstance(cards, Intel):
@@ -368,7 +368,7 @@ def settle(
     """
     if target.devices.kind == "intel":
         if isinstance(machine.cards, Intel):
-            hidden_from = intel.reach(machine.cards, _counted(gpus, machine), container=container)
+            hidden_from = intel.reach(machine.cards, counted_of_intel(gpus, machine), container=container)
             _refuse(hidden_from, target, dry_run=dry_run, notes=notes)
         return gpus
     used, cards = gpus_of(gpus, machine), _cards(machine)
@@ -390,9 +390,9 @@ def settle(
     return gpus
 
 
-def _counted(gpus: str, machine: Host) -> tuple[intel.Gpu, ...]:
+def counted_of_intel(gpus: str, machine: Host) -> tuple[intel.Gpu, ...]:
     """The cards of a choice and those before them: one that cannot be opened is not counted (a guess)."""
-    used = _used_of_intel(gpus, machine)
+    used = used_of_intel(gpus, machine)
     last = max((gpu.index for gpu in used), default=-1)
     cards = machine.cards
     return tuple(gpu for gpu in (cards.gpus if isinstance(cards, Intel) else ()) if gpu.index <= last)

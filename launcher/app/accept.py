@@ -2,6 +2,7 @@
 
 import datetime
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +13,7 @@ from launcher.app import machine
 from launcher.app import plan as planning
 from launcher.app.ladder import Asked, Ladder, Stopped, Watch, said
 from launcher.app.plan import Request
-from launcher.errors import CheckError, LaunchError, OutputError, UsageError
+from launcher.errors import CheckError, OutputError, UsageError
 from launcher.progress import Progress
 from launcher.settings import Settings
 
@@ -30,6 +31,13 @@ def place_of(target: str, output: Path | None) -> Path:
     path = (output or Path(f"accept-{target}-{now:%Y%m%d-%H%M%S}.md")).absolute()
     if path.exists():
         raise OutputError(f"{path} exists", hint="give another -o: nothing is overwritten")
+    try:  # now, and not after an hour: whether a file can be made there
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"no file can be made in {path.parent}", why=error.strerror or "", hint="give another -o"
+        ) from None
     return path
 
 
@@ -59,7 +67,7 @@ def run(
             except (KeyboardInterrupt, Stopped):
                 ladder.complete = False
                 break
-            except (LaunchError, OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever breaks a step, the others still say something
                 ladder.found_checks.append(Check(name=f"step {step}", status="failed", detail=said(error)))
         return private.cleaned(ladder.report(), machine.secrets(work, asked.model))
     finally:

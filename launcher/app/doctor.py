@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher import compatibility, host, paths, recipe
 from launcher.app import examination, probes
-from launcher.app.accelerators import Asked, gpus_of
+from launcher.app.accelerators import Asked, counted_of_intel, gpus_of, used_of_intel
 from launcher.app.examination import Devices, Examination, Seen
 from launcher.app.plan import pick_target
 from launcher.app.preflight import LIMITS, guarded
@@ -129,7 +129,9 @@ def _of_the_target(seen: Examination, why: str) -> tuple[Line, ...]:
         said = f"{name}: {why or 'asked for'}"
         if found.refused is None:
             return ok("target", said)
-        return failed("target", found.refused.message, fix=found.refused.hint)
+        several = isinstance(found.refused, ProblemsError)
+        text = "; ".join(found.refused.problems) if several else found.refused.message
+        return failed("target", text, fix=found.refused.hint)
 
     def libraries(found: TargetLock) -> Line:
         versions = {package.name: package.version for package in found.packages}
@@ -192,7 +194,8 @@ def _of_the_gpus(seen: Examination, kernel: str) -> tuple[Line, ...]:
         have = found.host.cards
         if not isinstance(have, Intel):
             return _without(cards.INTEL, "no GPU of Intel here")
-        return cards.intel_lines(have, kernel=kernel, container=seen.container)
+        used, counted = used_of_intel(found.gpus, found.host), counted_of_intel(found.gpus, found.host)
+        return cards.intel_lines(have, used, counted, kernel=kernel, container=seen.container)
 
     lines: tuple[Line, ...] = ()
     for kind, names, say in (("nvidia", cards.NVIDIA, nvidia), ("intel", cards.INTEL, intel)):

@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,8 @@ class Examination:
     def container(self) -> bool:
         """Runs take place in a container: as :func:`launcher.app.place.choose` decides it."""
         wanted = self.chosen.engine.value
-        return wanted == "docker" or (wanted == "auto" and isinstance(self.facts["engine"], Seen))
+        # An engine that is slow to answer is still waited for by a run.
+        return wanted == "docker" or (wanted == "auto" and isinstance(self.facts["engine"], Seen | Broken))
 
     @property
     def image(self) -> ImageFacts | None:
@@ -112,7 +114,10 @@ def look(target: Target, host: Host, chosen: Settings, name: str | None) -> Exam
 def _load() -> None:
     """Import what probes use before their time runs: a machine that has never run it compiles it first."""
     for name in _LIBRARIES:
-        importlib.import_module(name)
+        # One that refuses a variable of the user's at its import (HF_HUB_DOWNLOAD_TIMEOUT=abc) breaks the
+        # probes that ask it, each with a line.
+        with suppress(Exception):
+            importlib.import_module(name)
 
 
 def _local(target: Target, chosen: Settings) -> dict[str, Callable[[], object]]:
@@ -138,7 +143,7 @@ def _servers(
     asked: dict[str, Callable[[], object]] = {}
     if not settings.hub_offline:
         asked["hub"] = lambda: network.hub(patience=ANSWER)
-        if name and not Path(name).expanduser().is_dir():
+        if name and not model.is_folder(name):
             asked["model.size"] = lambda: model.size_on_hub(name, patience=ANSWER)
     if not settings.packages_offline:
         asked["packages"] = lambda: network.packages(patience=ANSWER)
@@ -175,6 +180,11 @@ def places(target: Target, chosen: Settings) -> dict[str, str]:
         package = have.package(wheel.name)
         if package is not None and not fetch.cached(package).is_file():
             found.setdefault(urlsplit(wheel.url).hostname or "?", wheel.url)
+    drivers = have.drivers.packages if have.drivers and chosen.engine.value != "venv" else ()
+    for driver in target.drivers:
+        for package in drivers:
+            if package.name == driver.name and not fetch.cached(package).is_file():
+                found.setdefault(urlsplit(driver.url).hostname or "?", driver.url)
     return found
 
 
@@ -210,8 +220,12 @@ def devices(target: Target, host: Host, chosen: Settings) -> Devices:
     """The GPUs that a run on the target would get, by the rules of a start."""
     seen = accelerators.look(host, target)
     gpus, refused = "", None
+    container = chosen.engine.value != "venv"
+    without = manifest.shipped().left_out(target, chosen.without.value)
     try:
         gpus, _ = accelerators.choose(Asked(), chosen.gpus, target, seen, dry_run=False, notes=[])
+        accelerators.judge(gpus, target, seen, dry_run=False, notes=[])
+        accelerators.settle(gpus, target, seen, container=container, without=without, dry_run=False, notes=[])
     except LaunchError as error:
         refused = error
     health: tuple[GpuHealth, ...] | Broken = ()

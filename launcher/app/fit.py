@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher import host, manifest, model, paths, recipe
@@ -16,7 +16,8 @@ from launcher.errors import LaunchError, UsageError
 from launcher.fit import Estimate, Probe, advice, devices, read
 from launcher.fit.advice import Advice, Question
 from launcher.fit.step import Device, Setup, kind_of
-from launcher.host import Host, ram
+from launcher.host import Host
+from launcher.host.memory import facts as memory_facts
 from launcher.intel import Intel
 from launcher.manifest import Target
 from launcher.progress import Progress
@@ -154,7 +155,7 @@ class Foreseen:
     """A step that may not fit.
 
     Attributes:
-        share: of the memory that it takes; 1: all of it.
+        share: of the memory that it takes with the shortest texts; 1: all of it.
         text: how much, of what, and how that is known.
         advice: the options of the cheapest change that would help; empty: none was found.
     """
@@ -200,15 +201,21 @@ def foreseen(planned: Planned) -> Foreseen | None:
         return None
 
 
+#: Tokens of the shortest query and passage: what a step takes with them is nearly that of its states.
+_SHORTEST = (8, 8)
+
+
 def _verdict(question: Question, where: str) -> Foreseen | None:
+    """The lengths are the recipe's limits; how long the texts are nobody has counted."""
     estimate = question.answer()
     if estimate.verdict in ("fits", "unknown") or not estimate.memory:
         return None
     advised = advice.advise(question).cheapest
     how = "corrected by a probe" if estimate.probe else "estimated"
-    numbers = f"about {gib(estimate.total)} of {gib(estimate.memory)} GiB"
+    numbers = f"about {gib(estimate.total)} of {gib(estimate.memory)} GiB with the longest texts"
+    least = replace(question, longest=_SHORTEST).answer()
     return Foreseen(
-        share=estimate.total / estimate.memory,
+        share=least.total / estimate.memory,
         text=f"{estimate.verdict}: {numbers} ({where}, {how})",
         advice=advised.options if advised else "",
     )
@@ -273,7 +280,7 @@ def _device(
         return size[0], size[1], 1
     kind = target.devices.kind
     if kind == "none":
-        return "CPU", ram.limit(), 1
+        return "CPU", _ram(), 1
     asked = isinstance(machine.cards, Nvidia) or kind != "nvidia"
     cards = machine.cards if asked else accelerators.look(machine, target).cards
     if kind == "nvidia" and isinstance(cards, Nvidia) and cards.gpus:
@@ -290,6 +297,15 @@ def _device(
         f"no device of {target.name} is on this machine: no verdict; --gpu NAME or --gpu 24GB names one"
     )
     return f"no device of {target.name}", None, 1
+
+
+def _ram() -> int | None:
+    """Bytes of RAM that processes of this machine, or of its control group, may have; None: unknown."""
+    try:
+        found = memory_facts()
+    except OSError:
+        return None
+    return found.limit or found.total
 
 
 def _refuse(found: Recipe, target: str, values: Mapping[str, str]) -> None:

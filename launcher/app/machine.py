@@ -2,8 +2,11 @@
 
 import getpass
 import json
+import os
 import platform
+import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +28,9 @@ from launcher.settings import Settings
 #: Of a card's facts, what tells this one from others of its kind, or names a group of this machine.
 _UNSAID = ("uuid", "instances", "gid", "group")
 
+#: Variables that name folders of the model hub's cache.
+_HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_XET_CACHE", "XDG_CACHE_HOME")
+
 #: Of a model's config.json, what decides speed and memory.
 _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
 
@@ -41,12 +47,20 @@ def facts(planned: Planned) -> dict[str, Any]:
         "engine": plan.engine,
         "engine_version" if plan.image else "python_of_environment": version,
         "image": {"reference": plan.image, "digest": digest} if plan.image else "none, embedded environment",
-        "gpus_used": plan.access.gpus or ("all" if plan.access.devices else "none"),
+        "gpus_used": _used(plan),
         "system": {**asdict(system.facts()), "cores": found.cpus, "ram_bytes": found.memory},
         "python_of_launcher": platform.python_version(),
         "nvidia": _cards(asdict(nvidia.facts()), memory="memory"),
         "intel": _cards(asdict(intel.facts()), memory="bar"),
     }
+
+
+def _used(plan: RunPlan) -> str:
+    """Which GPUs the trainings get: numbers as they are; of uuids only how many."""
+    names = plan.access.gpus.split(",") if plan.access.gpus else []
+    if not names:
+        return "all" if plan.access.devices else "none"
+    return plan.access.gpus if all(re.fullmatch(r"[0-9.]+|all", name) for name in names) else f"{len(names)}"
 
 
 def _cards(vendor: dict[str, Any], *, memory: str) -> dict[str, Any]:
@@ -117,19 +131,30 @@ def secrets(work: Path, given: str | None = None) -> Secrets:
         work: the ladder's own folder.
         given: the user's model; an id on the hub says nothing of the user.
     """
-    folder = Path(given).expanduser().absolute() if given else None
+    folder = model.folder_of(given).absolute() if given else None
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a user id without a name
         user = ""
-    names = {name: "[host]" for name in {socket.gethostname(), platform.node()} if name != "localhost"}
+    hosts = {socket.gethostname(), platform.node()}
+    hosts |= {name.partition(".")[0] for name in hosts}
+    names = {name: "[host]" for name in hosts if name not in ("", "localhost")}
+    given_folders = {
+        work: "[work]",
+        paths.cache(): "[cache]",
+        paths.assets(): "[launcher]",
+        paths.runs(): "[runs]",
+        Path(tempfile.gettempdir()): "[tmp]",
+        Path.cwd(): "[here]",
+        Path.home(): "~",
+        **{Path(os.environ[name]): "[hub]" for name in _HUB if os.environ.get(name)},
+        **({folder: "[model]"} if folder and model.is_folder(str(folder)) else {}),
+    }
     return Secrets(
         folders={
-            str(work): "[work]",
-            str(paths.cache()): "[cache]",
-            str(paths.assets()): "[launcher]",
-            str(Path.home()): "~",
-            **({str(folder): "[model]"} if folder and folder.is_dir() else {}),
+            str(path): stand_in
+            for known, stand_in in given_folders.items()
+            for path in (known.resolve(), known)
         },
         names={**names, **({user: "[user]"} if user not in ("", "root") else {})},
     )

@@ -76,12 +76,12 @@ def choose(
             if found is None and not dry_run:
                 raise _no_image(target)
             installed = inside.lock.without(found.left_out if found else ())
-            _refuse_without_torch(target, installed)
+            _refuse_unfinished(target, installed)
             if installed.left_out:
                 notes.append(f"the image is partial: built without {', '.join(installed.left_out)}")
             return Place(engine=docker, image=found.reference if found else inside.reference, lock=installed)
-    locked = lock.load(paths.images(), target).without(without)
-    _refuse_without_torch(target, locked)
+    locked = lock.load(paths.images(), target).without(without).for_environment()
+    _refuse_unfinished(target, locked)
     if locked.left_out:
         notes.append(f"the environment is partial: without {', '.join(locked.left_out)}")
     return Place(
@@ -99,18 +99,20 @@ def of(plan: RunPlan, progress: Progress) -> Engine[Any]:
 
 def lock_of(plan: RunPlan) -> TargetLock:
     """What the locks say now that a plan's image or environment holds."""
-    return lock.load(paths.images(), manifest.shipped().target(plan.target)).without(plan.without)
+    found = lock.load(paths.images(), manifest.shipped().target(plan.target)).without(plan.without)
+    return found if plan.engine == "docker" else found.for_environment()
 
 
-def _refuse_without_torch(target: Target, locked: TargetLock) -> None:
+def _refuse_unfinished(target: Target, locked: TargetLock) -> None:
     """Such images and environments are for their checks.
 
     Raises:
-        ImageMissingError: there is no torch.
+        ImageMissingError: there is no torch, or there are no drivers.
     """
-    if "torch" in locked.left_out:
+    missing = [name for name in lock.NEEDED if name in locked.left_out]
+    if missing:
         raise ImageMissingError(
-            f"what is here of {target.name} was made without torch, and trains nothing",
+            f"what is here of {target.name} was made without {' and '.join(missing)}, and trains nothing",
             why="it shows that the rest of the image fits together",
             hint=f"bring the files that `launch image fetch {target.name}` names, then launch image build "
             f"{target.name}",

@@ -12,6 +12,7 @@ import rich_click as click
 from launcher import settings
 from launcher.acceptance import SIZES, STEPS
 from launcher.cli import ui
+from launcher.errors import UsageError
 
 if TYPE_CHECKING:
     from launcher.acceptance import Report
@@ -65,22 +66,27 @@ def command(
     from launcher.app import accept
     from launcher.app.ladder import Asked
 
+    if model and size:
+        raise UsageError("--size is of a model with random weights, and --model names another one")
+    steps_asked = tuple(name.strip() for name in only.split(",") if name.strip())
+    if only and not steps_asked:
+        raise UsageError(f"--only {only!r} names no step")
     path = accept.place_of(target, output)
     asked = Asked(
         target=target,
-        engine=None if engine in (None, "auto") else engine,
+        engine=engine,
         model=model,
         size=size,
         steps=steps,
-        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+        only=steps_asked,
     )
     report = accept.run(asked, settings.load(), progress=ui.TerminalProgress, watch=_watch)
     written = accept.write(report, path)
     _print(report)
     ui.out.print(f"report: {written}", markup=False, soft_wrap=True)
-    accept.judge(report)
     if not report.complete:
         sys.exit(128 + signal.SIGINT)
+    accept.judge(report)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The container engine, the target's image, and the environment that runs go without a container."""
 
 from launcher.diagnosis.facts import EngineFacts, ImageFacts
-from launcher.diagnosis.lines import Line, failed, ok, size, skipped, warning
+from launcher.diagnosis.lines import Line, failed, ok, size, skipped, unknown, warning
 from launcher.errors import LaunchError
+from launcher.lock import NEEDED
 
 #: 23.0 is the first engine whose own builder knows `RUN --network=none` and named build contexts.
 OLDEST = 23
@@ -42,6 +43,8 @@ def builder(facts: EngineFacts, *, image: ImageFacts | None) -> Line:
     if major.isdigit() and int(major) < OLDEST:
         found = f"Docker Engine {facts.version} knows neither RUN --network=none nor named build contexts"
         return judged("engine.builder", found, fix=f"install Docker Engine {OLDEST} or newer")
+    if not facts.builder and not facts.missing:
+        return unknown("engine.builder", "docker buildx did not answer in time")
     if not facts.builder:
         return judged("engine.builder", facts.missing)
     return ok("engine.builder", facts.builder)
@@ -84,6 +87,10 @@ def image(facts: ImageFacts, *, target: str) -> Line:
         found = f"{facts.reference}, {size(facts.size)}, from this lock"
         if facts.left_out:
             found += f", without {', '.join(facts.left_out)}"
+        if any(name in facts.left_out for name in NEEDED):
+            return failed(
+                "image", found, means="it is there for its checks: nothing trains in it", target=target
+            )
         return ok("image", found)
     if facts.other:
         return failed("image", f"the image of {target} was built from another lock", target=target)

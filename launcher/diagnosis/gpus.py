@@ -68,8 +68,13 @@ def nvidia_ecc(health: Sequence[GpuHealth]) -> Line:
     wrong = [f"{each.gpu}: {each.uncorrected} uncorrected" for each in health if each.uncorrected]
     if wrong:
         return warning("nvidia.ecc", "; ".join(wrong))
-    states = {True: "on, no uncorrected error", False: "off", None: "not there"}
-    return ok("nvidia.ecc", "; ".join(f"{each.gpu}: ECC {states[each.ecc]}" for each in health) or "unknown")
+    return ok("nvidia.ecc", "; ".join(f"{each.gpu}: ECC {_ecc(each)}" for each in health) or "unknown")
+
+
+def _ecc(health: GpuHealth) -> str:
+    if health.ecc and health.uncorrected is None:
+        return "on, its errors are not counted here"
+    return {True: "on, no uncorrected error", False: "off", None: "not there"}[health.ecc]
 
 
 def nvidia_memory(health: Sequence[GpuHealth]) -> Line:
@@ -84,20 +89,28 @@ def nvidia_memory(health: Sequence[GpuHealth]) -> Line:
     return ok("nvidia.memory", "; ".join(shown) or "the GPUs have no memory of their own")
 
 
-def intel_lines(cards: Intel, *, kernel: str, container: bool) -> tuple[Line, ...]:
+def intel_lines(
+    cards: Intel,
+    gpus: Sequence[intel.Gpu],
+    counted: Sequence[intel.Gpu],
+    *,
+    kernel: str,
+    container: bool,
+) -> tuple[Line, ...]:
     """Intel's cards.
 
     Args:
         cards: the machine's.
+        gpus: those that a run would get.
+        counted: those, and what Level Zero counts before them.
         kernel: its release.
         container: runs take place in one.
     """
-    gpus = cards.gpus
     names = "; ".join(map(str, gpus)) + (f"; {cards.others} other GPU of Intel" if cards.others else "")
     several = "collective communication through xccl was not tried here"
     drivers = intel.judge_drivers(gpus)
     kernels, bars = intel.judge_kernel(gpus, kernel=kernel), intel.judge_bars(gpus)
-    hidden = intel.reach(cards, gpus, container=container)
+    hidden = intel.reach(cards, counted, container=container)
     return (
         warning("intel.cards", names, means=several) if len(gpus) > 1 else ok("intel.cards", names),
         failed("intel.driver", "; ".join(drivers))

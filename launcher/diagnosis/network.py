@@ -17,7 +17,7 @@ _SCHEMES = ("http", "https", "socks4", "socks5", "socks5h")
 #: Sources: huggingface_hub's documentation, "Environment variables"; uv's, "Environment variables".
 _HUB_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
-_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*@")
+_CREDENTIALS = re.compile(r"(?<=//)[^\s]*@")
 
 
 def masked(text: str) -> str:
@@ -42,15 +42,15 @@ def settings(environment: Mapping[str, str]) -> NetworkSettings:
                 shown.append(f"{found}={_place(environment[found])}")
     for name in _CERTIFICATES:
         if environment.get(name):
-            if Path(environment[name]).exists():
+            if _exists(environment[name]):
                 shown.append(f"{name}={environment[name]}")
             else:
                 broken.append((name, f"{environment[name]} is not there"))
-    if environment.get("HF_ENDPOINT"):
-        if urlsplit(environment["HF_ENDPOINT"]).scheme in ("http", "https"):
-            shown.append(f"HF_ENDPOINT={_place(environment['HF_ENDPOINT'])}")
+    if endpoint := environment.get("HF_ENDPOINT"):
+        if problem := _endpoint_problem(endpoint):
+            broken.append(("HF_ENDPOINT", problem))
         else:
-            broken.append(("HF_ENDPOINT", "it does not begin with https://"))
+            shown.append(f"HF_ENDPOINT={_place(endpoint)}")
     shown += [f"{what} of {origin}" for what, origin in origins(environment).items()]
     hub = next((name for name in _HUB_OFFLINE if environment.get(name, "").upper() in _TRUE), "")
     packages = "UV_OFFLINE" if environment.get("UV_OFFLINE", "").upper() in _TRUE else ""
@@ -67,12 +67,25 @@ def origins(environment: Mapping[str, str]) -> dict[str, str]:
     return {what: origin for what, origin in named.items() if origin != "default"}
 
 
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
+
+
 def _proxy_problem(text: str) -> str:
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         return "" if parts.scheme in _SCHEMES and parts.hostname and parts.port != 0 else "it is no address"
     except ValueError:
         return "it is no address"
+
+
+def _endpoint_problem(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        return "it does not begin with https://"
+    return _proxy_problem(text)
 
 
 def _place(text: str) -> str:
@@ -93,11 +106,15 @@ _REASONS = (
 
 
 def why(text: str) -> str:
-    """What an error of an HTTP library means, in a few words, without any address."""
+    """What an error of an HTTP library means, in a few words.
+
+    What no pattern fits is not repeated: libraries print parts of addresses, and those may hold a password.
+    """
     for pattern, meaning in _REASONS:
         if re.search(pattern, text):
             return meaning
-    return masked(text.strip().splitlines()[0])[:120] if text.strip() else "no answer"
+    kind = re.match(r"[A-Za-z_.]{1,60}(?=:)", text.strip())
+    return f"no answer ({kind.group()})" if kind else "no answer"
 
 
 def settings_line(facts: NetworkSettings) -> Line:

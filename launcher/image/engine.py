@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Where containerd keeps images when it is the system's own; Docker's is below its own folder.
 _CONTAINERD = Path("/var/lib/containerd")
 
+#: Of a builder that may be there.
+SILENT = "docker buildx did not answer in time"
+
 #: How the SDK writes the address of a Unix socket, whichever it is; see docker/api/client.py.
 _LOCAL = "http+docker://localhost"
 
@@ -29,10 +32,11 @@ def facts(client: "DockerClient", *, patience: float) -> EngineFacts:
         patience: seconds that buildx has to say its version.
     """
     info = client.info()
+    builder = missing = ""  # both: it did not answer in time
     try:
-        builder, missing = buildx(patience=patience), ""
+        builder = buildx(patience=patience)
     except LaunchError as error:
-        builder, missing = "", error.message
+        missing = "" if SILENT in error.message else error.message
     local = client.api.base_url == _LOCAL
     return EngineFacts(
         version=str(info.get("ServerVersion", "")) or "unknown",
@@ -74,6 +78,10 @@ def buildx(*, patience: float) -> str:
     try:
         said = process.run(["docker", "buildx", "version"], timeout=patience).stdout
     except ProgramError as error:
+        if error.returncode == process.TIMED_OUT:
+            raise BuildError(
+                SILENT, why=error.message, hint="see what `docker buildx version` says"
+            ) from None
         missing = "the docker command" if error.returncode == 127 else "docker buildx"
         raise BuildError(
             f"{missing} is missing",

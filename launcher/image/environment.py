@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Environment:
 
 def folder(target_lock: TargetLock) -> Path:
     """Where the environment of a lock is, or would be."""
-    return paths.cache() / "envs" / f"{target_lock.target}-{target_lock.digest[:12]}"
+    digest = target_lock.for_environment().digest
+    return paths.cache() / "envs" / f"{target_lock.target}-{digest[:12]}"
 
 
 def existing(target_lock: TargetLock) -> Environment | None:
@@ -73,8 +74,7 @@ def ensure(target: Target, target_lock: TargetLock, *, progress: Progress) -> En
         if done is not None:
             return done
         _create(target, folder(target_lock))
-        # The drivers are the machine's own here.
-        view = fetch.fetch(target, replace(target_lock, drivers=None), progress=progress)
+        view = fetch.fetch(target, target_lock.for_environment(), progress=progress)
         _fill(target, target_lock, view.folder, progress)
         (folder(target_lock) / _MARKER).write_text(f"lock {target_lock.digest}\n", encoding="utf-8")
     return Environment(folder=folder(target_lock), python=folder(target_lock) / "bin" / "python")

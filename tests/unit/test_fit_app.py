@@ -18,10 +18,10 @@ from launcher import cli, model, paths
 from launcher.app import fit, probing
 from launcher.app import plan as planning
 from launcher.cuda import Gpu, Nvidia
+from launcher.diagnosis.facts import Memory
 from launcher.errors import LaunchError, ModelConfigError, ModelNotFoundError, OutOfMemoryError, UsageError
 from launcher.fit import Probe
 from launcher.fit.step import Setup
-from launcher.host import ram
 from launcher.plan import Folders
 from launcher.progress import SilentView
 from tests.conftest import ROOT
@@ -232,7 +232,7 @@ def test_what_nobody_knows_is_no_verdict(bench: Bench) -> None:
 
 
 def test_a_containers_limit_counts(bench: Bench) -> None:
-    bench.patch.setattr(ram, "limit", lambda: 64 * GIB)
+    bench.patch.setattr(fit, "_ram", lambda: 64 * GIB)
     folder = bench.model()
     (folder / "config.json").write_text(json.dumps(M3))
     asked = {"per_device_train_batch_size": "1", "train_group_size": "2"}
@@ -242,14 +242,16 @@ def test_a_containers_limit_counts(bench: Bench) -> None:
     assert "does not fit" in str(fit.foreseen(limited))
 
 
-def test_limits_of_control_groups(tmp_path: Path) -> None:
-    whole = ram.limit(tmp_path)
-    file = tmp_path / "sys/fs/cgroup/memory.max"
-    file.parent.mkdir(parents=True)
-    file.write_text("max\n")
-    assert ram.limit(tmp_path) == whole
-    file.write_text("1048576\n")
-    assert ram.limit(tmp_path) == 1 << 20
+def test_a_limit_of_the_control_group_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable() -> Memory:
+        raise OSError("/proc/meminfo does not say")
+
+    monkeypatch.setattr(fit, "memory_facts", lambda: Memory(total=64 * GIB, available=9 * GIB, limit=2 * GIB))
+    assert fit._ram() == 2 * GIB
+    monkeypatch.setattr(fit, "memory_facts", lambda: Memory(total=64 * GIB, available=9 * GIB, limit=None))
+    assert fit._ram() == 64 * GIB
+    monkeypatch.setattr(fit, "memory_facts", unreadable)
+    assert fit._ram() is None
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -318,7 +320,7 @@ def test_a_probe_goes_the_way_of_a_run(
     monkeypatch.setattr(probing.execute, "begin", begin)
     ended = SimpleNamespace(error=None, result=SimpleNamespace(exit_code=0), tail=())
     monkeypatch.setattr(probing.execute, "execute", lambda *_, **__: ended)
-    monkeypatch.setattr(ram, "limit", lambda: 64 * GIB)
+    monkeypatch.setattr(fit, "_ram", lambda: 64 * GIB)
     monkeypatch.setattr("launcher.cli.live.LiveView.__enter__", lambda self: SilentView())
     monkeypatch.setattr("launcher.cli.live.LiveView.__exit__", lambda *_: None)
     words = (
