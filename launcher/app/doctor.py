@@ -23,7 +23,7 @@ from launcher.diagnosis import machine, network, storage
 from launcher.diagnosis.catalogue import CHECKS
 from launcher.diagnosis.facts import Answer, ModelFacts
 from launcher.diagnosis.lines import Line, bytes_of, failed, ok, skipped, unknown
-from launcher.errors import CheckError, LaunchError
+from launcher.errors import CheckError, LaunchError, ProblemsError
 from launcher.host import Host
 from launcher.intel import Intel
 from launcher.lock import TargetLock
@@ -129,9 +129,8 @@ def _of_the_target(seen: Examination, why: str) -> tuple[Line, ...]:
         said = f"{name}: {why or 'asked for'}"
         if found.refused is None:
             return ok("target", said)
-        several = isinstance(found.refused, ProblemsError)
-        text = "; ".join(found.refused.problems) if several else found.refused.message
-        return failed("target", text, fix=found.refused.hint)
+        problems = found.refused.problems if isinstance(found.refused, ProblemsError) else ()
+        return failed("target", "; ".join(problems) or found.refused.message, fix=found.refused.hint)
 
     def libraries(found: TargetLock) -> Line:
         versions = {package.name: package.version for package in found.packages}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from launcher import model, paths
 from launcher.app import fit
 from launcher.app.plan import Planned
-from launcher.app.probes import Broken
+from launcher.app.probes import Broken, reason
 from launcher.diagnosis import machine, storage
 from launcher.diagnosis.lines import Line, bytes_of, unknown
 from launcher.errors import CheckError, OutOfMemoryError
@@ -91,7 +91,7 @@ def _tried(probe: Callable[[], T]) -> T | Broken:
     try:
         return probe()
     except Exception as error:  # noqa: BLE001 - as in guarded
-        return Broken(why=f"{type(error).__name__}: {error}")
+        return Broken(why=reason(error))
 
 
 def guarded(
@@ -103,5 +103,5 @@ def guarded(
     try:
         lines = say(fact)
     except Exception as error:  # noqa: BLE001 - a judge that breaks is a line, not the end of all others
-        return tuple(unknown(name, f"{type(error).__name__}: {error}") for name in names)
+        return tuple(unknown(name, reason(error)) for name in names)
     return (lines,) if isinstance(lines, Line) else lines

@@ -6,12 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from launcher.errors import LaunchError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
     """A probe that found nothing out, and why."""
 
     why: str
+
+
+def reason(error: Exception) -> str:
+    """What broke a probe. Texts of libraries may repeat a password that a setting of the user's holds."""
+    if isinstance(error, LaunchError):
+        return error.message
+    own = isinstance(error, OSError) and type(error).__module__ == "builtins"
+    said = str(error).strip().splitlines() if own else []
+    return f"{type(error).__name__}{f': {said[0]}' if said else ''}"
 
 
 def gather(probes: Mapping[str, Callable[[], object]], *, patience: float) -> dict[str, object]:
@@ -30,8 +41,7 @@ def gather(probes: Mapping[str, Callable[[], object]], *, patience: float) -> di
         try:
             done.put((name, probe()))
         except Exception as error:  # noqa: BLE001 - a probe that breaks is a line, not the end of all others
-            said = str(error).strip().splitlines()
-            done.put((name, Broken(why=f"{type(error).__name__}: {said[0] if said else 'no reason given'}")))
+            done.put((name, Broken(why=reason(error))))
 
     for name, probe in probes.items():
         threading.Thread(target=ask, args=(name, probe), name=f"probe-{name}", daemon=True).start()

@@ -27,7 +27,7 @@ STATUSES = ("ok", "failed", "needs-gpu", "left-out")
 #: The check that is not a program in the image.
 SIZE = "size"
 
-#: About images alone: what their build removed is still in an environment, whose drivers are the machine's own.
+#: About images alone: an environment has all files, and the machine's own drivers.
 _OF_IMAGES = ("pruned", "drivers", SIZE)
 
 _LIMIT_S = 1800  # a training step on a slow machine, with room

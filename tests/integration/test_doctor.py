@@ -80,6 +80,16 @@ def test_secrets_are_never_printed(launch: Launch) -> None:
         assert SECRET not in done.err
 
 
+@pytest.mark.parametrize("between", ["/", "#", "@", "?"])
+def test_not_even_a_part_of_an_odd_password_is_printed(launch: Launch, between: str) -> None:
+    first, second = SECRET[:6], SECRET[6:]
+    address = f"http://me:{first}{between}{second}@127.0.0.1:9"
+    done = launch("doctor", "--target", "cpu", HTTPS_PROXY=address, HF_ENDPOINT=address)
+    for part in (first, second):
+        assert part not in done.out
+        assert part not in done.err
+
+
 def test_a_real_engine(engine: Any, launch: Launch) -> None:
     done = launch("doctor", "--json", "--target", "cpu")
     lines = {line["name"]: line for line in json.loads(done.out)["lines"]}

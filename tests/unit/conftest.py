@@ -133,6 +133,7 @@ def fake_lock(digest: str = "10cc" * 16, left_out: Iterable[str] = ()) -> Any:
         digest=digest,
         left_out=tuple(left_out),
         without=lambda names: fake_lock("0e55" * 16, names) if names else fake_lock(digest, left_out),
+        for_environment=lambda: fake_lock(digest, left_out),
     )
 
 

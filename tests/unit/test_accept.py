@@ -153,6 +153,17 @@ def test_what_fails_does_not_stop_the_rest(here: Machine, monkeypatch: pytest.Mo
     assert caught.value.problems[0] == "check step checks: the engine went away"
 
 
+def test_not_even_a_slip_of_ours_stops_the_rest(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Iterator[Check]:
+        raise KeyError("peak")
+
+    monkeypatch.setattr(machine, "checks", broken)
+    report = climbed()
+    assert [(check.name, check.status) for check in report.checks] == [("step checks", "failed")]
+    assert "KeyError" in report.checks[0].detail
+    assert report.speed[0].status == "ok"
+
+
 def test_without_a_model_what_needs_it_says_so(here: Machine) -> None:
     here.says["tiny-xlmr"] = "failed"
     report = climbed()
@@ -198,11 +209,28 @@ def test_nothing_is_overwritten(here: Machine, tmp_path: Path) -> None:
     assert written == tmp_path / "r-2.md"
     assert (tmp_path / "r.md").read_text() == "mine"
     assert written.read_text().startswith("# Acceptance of `cpu`")
-    assert accept.place_of("cpu", None).name.startswith("accept-cpu-")
+    assert accept.place_of("cpu", tmp_path / "new.md") == tmp_path / "new.md"
+    assert sorted(path.name for path in tmp_path.glob("*.md")) == ["r-2.md", "r.md"]
+
+
+def test_a_folder_without_room_for_the_report_is_noticed_first(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no file can be made in"):
+        accept.place_of("cpu", tmp_path / "none" / "r.md")
+    with pytest.raises(OutputError, match="no file can be made in"):
+        accept.place_of("cpu", Path("/proc/r.md"))
+
+
+def test_uuids_of_gpus_are_unsaid() -> None:
+    def used(gpus: str, devices: tuple[str, ...] = ()) -> str:
+        return machine._used(SimpleNamespace(access=SimpleNamespace(gpus=gpus, devices=devices)))  # type: ignore[arg-type]
+
+    assert used("GPU-8932f937-d72c,GPU-1234") == "2"
+    assert (used("0,1"), used("all"), used("0.0")) == ("0,1", "all", "0.0")
+    assert (used(""), used("", ("/dev/dri",))) == ("none", "all")
 
 
 def test_names_of_this_machine_are_unsaid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine.socket, "gethostname", lambda: "box")
+    monkeypatch.setattr(machine.socket, "gethostname", lambda: "box.corp.example")
     monkeypatch.setattr(machine.platform, "node", lambda: "localhost")
     monkeypatch.setattr(machine.getpass, "getuser", lambda: "jo")
     (tmp_path / "model of mine").mkdir()
@@ -210,6 +238,10 @@ def test_names_of_this_machine_are_unsaid(monkeypatch: pytest.MonkeyPatch, tmp_p
         f"{tmp_path}/work/a {Path.home()}/b {paths.cache()}/c {tmp_path}/model of mine/d box jo localhost"
     )
     assert said == "[work]/a ~/b [cache]/c [model]/d [host] [user] localhost"
+    monkeypatch.setenv("HF_HOME", "/mnt/acme/hf")
+    others = f"BOX.other.example, /mnt/acme/hf/hub {paths.runs()}/r1 {Path.cwd()}/x"
+    said = machine.secrets(tmp_path / "work").cleaned(others)
+    assert said == "[host], [hub]/hub [runs]/r1 [here]/x"
     assert "BAAI" not in str(machine.secrets(tmp_path, "BAAI/bge-reranker-v2-m3").folders)
 
 

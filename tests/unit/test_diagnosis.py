@@ -403,7 +403,7 @@ def test_health() -> None:
 )
 def test_intel(facts: dict[str, Any], kernel: str, container: bool, wrong: dict[str, str]) -> None:
     cards = Intel(gpus=(card(**facts),), by_path=True)
-    lines = gpus.intel_lines(cards, kernel=kernel, container=container)
+    lines = gpus.intel_lines(cards, cards.gpus, cards.gpus, kernel=kernel, container=container)
     assert tuple(line.name for line in lines) == gpus.INTEL
     for line in lines:
         allowed(line)
@@ -413,7 +413,7 @@ def test_intel(facts: dict[str, Any], kernel: str, container: bool, wrong: dict[
 def test_fixes_of_nodes() -> None:
     def fix(**facts: Any) -> str:
         cards = Intel(gpus=(card(usable=False, **facts),), by_path=True)
-        return gpus.intel_lines(cards, kernel="6.14", container=False)[-1].fix
+        return gpus.intel_lines(cards, cards.gpus, cards.gpus, kernel="6.14", container=False)[-1].fix
 
     assert fix() == "sudo usermod -aG render $USER, then log in again"
     assert fix(group="video") == "sudo usermod -aG video $USER, then log in again"
@@ -457,6 +457,12 @@ def test_settings_never_show_credentials(tmp_path: Path) -> None:
         {"HTTP_PROXY": "http://proxy:secret"},
         {"SSL_CERT_FILE": "/nowhere/ca.pem"},
         {"HF_ENDPOINT": "mirror.example"},
+        {"HF_ENDPOINT": "http://[x"},
+        {"HF_ENDPOINT": "https://hub:abc"},
+        {"HF_ENDPOINT": "https://hub:99999999"},
+        {"HF_ENDPOINT": "https://user:secret/WORD@hub"},
+        {"HTTPS_PROXY": "http://user:secret/WORD@proxy:3128"},
+        {"SSL_CERT_FILE": "/" + "a" * 5000},
     ],
 )
 def test_settings_that_name_what_is_not_there(variables: dict[str, str]) -> None:
@@ -465,6 +471,15 @@ def test_settings_that_name_what_is_not_there(variables: dict[str, str]) -> None
     assert line.status == "failed"
     assert "secret" not in line.found
     assert line.fix == f"correct or unset {next(iter(variables))}"
+
+
+def test_a_password_may_hold_an_at_sign() -> None:
+    assert network.masked("see http://user:p@ss/w@host:80/x") == "see http://host:80/x"
+
+
+@given(text=st.text(max_size=40))
+def test_any_endpoint_is_read(text: str) -> None:
+    network.settings({"HF_ENDPOINT": f"https://{text}"})
 
 
 @given(text=st.text(max_size=40))
@@ -484,7 +499,9 @@ def test_any_proxy_is_read(text: str) -> None:
         ("ConnectTimeout: timed out", "in time"),
         ("uv did not finish within 1.5 s", "in time"),
         ("OSError: [Errno 101] Network is unreachable", "route"),
-        ("weird: http://user:secret@host/x", "http://host/x"),
+        ("weird: http://user:secret@host/x", "no answer (weird)"),
+        ("InvalidURL: Invalid port: 'secret'", "no answer (InvalidURL)"),
+        ("something http://user:sec/secret#@host", "no answer"),
         ("", "no answer"),
     ],
 )

@@ -47,7 +47,7 @@ def test_what_breaks_or_hangs_is_a_result() -> None:
     )
     assert time.monotonic() - begin < 0.8
     assert (found["fine"], found["empty"]) == (1, None)
-    assert found["breaks"] == Broken(why="ValueError: wrong")
+    assert found["breaks"] == Broken(why="ValueError")
     assert found["hangs"] == Broken(why="no answer within 0.2 s")
     assert probes.gather({}, patience=1) == {}
 

@@ -128,11 +128,20 @@ def test_an_environment_needs_none(xpu: Target, locked: TargetLock, monkeypatch:
         environment.ensure(xpu, locked, progress=Silent())
 
 
-def test_nothing_is_trained_without_torch(xpu: Target, locked: TargetLock) -> None:
-    place._refuse_without_torch(xpu, locked.without(["drivers"]))
-    with pytest.raises(ImageMissingError, match="made without torch") as caught:
-        place._refuse_without_torch(xpu, locked.without(["torch"]))
-    assert "launch image fetch xpu" in caught.value.hint
+def test_nothing_is_trained_without_torch_or_drivers(xpu: Target, locked: TargetLock) -> None:
+    place._refuse_unfinished(xpu, locked.without(["torchvision"]))
+    for name in ("torch", "drivers"):
+        with pytest.raises(ImageMissingError, match=f"made without {name}") as caught:
+            place._refuse_unfinished(xpu, locked.without([name]))
+        assert "launch image fetch xpu" in caught.value.hint
+    environment_alone = locked.without(["drivers"]).for_environment()
+    place._refuse_unfinished(xpu, environment_alone)
+
+
+def test_drivers_do_not_name_an_environment(locked: TargetLock) -> None:
+    assert environment.folder(locked) == environment.folder(locked.without(["drivers"]))
+    assert locked.for_environment() == locked.without(["drivers"]).for_environment()
+    assert locked.without(["drivers", "torch"]).for_environment().left_out == ("torch",)
 
 
 def test_a_target_without_any_has_no_such_lock(checkout: Path) -> None:
