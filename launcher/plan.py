@@ -140,6 +140,11 @@ class RunPlan:
     access: Access
     preflight: bool = True  # older plans say nothing of it: their data was checked
 
+    @property
+    def device(self) -> str:
+        """What torch calls the kind of device that the run is for."""
+        return "cuda" if self.access.nvidia else "xpu" if DRI in self.access.devices else "cpu"
+
 
 def make(
     *,
@@ -325,7 +330,7 @@ def environment(plan: RunPlan, places: Places) -> tuple[tuple[str, str], ...]:
         **{name.upper(): value for name, value in (*plan.parameters, *places.models)},
     }
     if plan.world_size:
-        variables["LAUNCH_WORLD_SIZE"] = str(plan.world_size)
+        variables |= {"LAUNCH_WORLD_SIZE": str(plan.world_size), "LAUNCH_DEVICE": plan.device}
     if places.data:
         variables["DATA"] = ":".join(places.data)
     if places.model:

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from launcher import model, runs
 from launcher.app.plan import Planned
 from launcher.engines.base import Exit, Handle, Submission
-from launcher.errors import LaunchError, OutOfMemoryError, WorldSizeError
+from launcher.errors import DeviceError, LaunchError, OutOfMemoryError, WorldSizeError
 from launcher.plan import Folders, Model
 from launcher.progress import RunView
 from launcher.runs import MetricsReader, Result
@@ -165,6 +165,14 @@ def _judge(begun: Begun, followed: _Followed, events: list[dict[str, Any]]) -> L
         )
     if not plan.world_size:
         return None
+    begun_on = (str(event.get("device", "")) for event in events if event.get("event") == "begin")
+    seen = {device.split(":")[0] for device in begun_on if device}
+    if end.code and seen and plan.device not in seen:
+        return DeviceError(
+            f"torch saw {', '.join(sorted(seen))} and not {plan.device}: nothing was trained",
+            why="driver too old, no permission for the device, or a device that its libraries do not know",
+            hint=f"launch image check {plan.target} --only device; launch doctor --target {plan.target}",
+        )
     problem = runs.world_problem(events, plan.world_size)
     wrong_world = any(
         event.get("event") == "begin" and event.get("world_size") != plan.world_size for event in events

@@ -54,7 +54,7 @@ class MetricsCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Say which world this rank sees, and refuse to train in another than was planned."""
+        """Say which world and device this rank sees, and refuse to train in others than were planned."""
         report(
             "begin",
             rank=args.process_index,
@@ -66,6 +66,10 @@ class MetricsCallback(TrainerCallback):
         planned = os.environ.get("LAUNCH_WORLD_SIZE")
         if planned and int(planned) != args.world_size:
             raise SystemExit(f"world size is {args.world_size}, {planned} was planned: nothing is trained")
+        # Trainers fall back to the CPU without a word where torch does not see the device.
+        wanted = os.environ.get("LAUNCH_DEVICE")
+        if wanted and args.device.type != wanted and not args.use_cpu:
+            raise SystemExit(f"torch sees {args.device.type}, {wanted} was planned: nothing is trained")
 
     def on_log(
         self,

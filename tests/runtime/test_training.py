@@ -450,3 +450,28 @@ class TestMemory:
         assert found["end"]["step"] == 2  # the launcher sees a whole training
         assert found["memory"]["peak"] > 0
         assert not list(tmp_path.glob("out/**/model.safetensors"))
+
+
+class TestDevice:
+    """A trainer that falls back to another device says nothing of it, and trains for days."""
+
+    @staticmethod
+    def _begin(kind: str, *, use_cpu: bool = False) -> None:
+        device = torch.device(kind)
+        args = SimpleNamespace(process_index=0, world_size=1, device=device, use_cpu=use_cpu)
+        state = SimpleNamespace(max_steps=1, num_train_epochs=1)
+        metrics.MetricsCallback().on_train_begin(args, state, None)  # type: ignore[arg-type]
+
+    def test_another_one_than_was_planned_trains_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LAUNCH_DEVICE", "xpu")
+        monkeypatch.delenv("LAUNCH_WORLD_SIZE", raising=False)
+        with pytest.raises(SystemExit, match="torch sees cpu, xpu was planned"):
+            self._begin("cpu")
+
+    def test_the_planned_one_and_a_cpu_that_was_asked_for_train(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("LAUNCH_WORLD_SIZE", raising=False)
+        for planned, kind, use_cpu in (("cpu", "cpu", False), ("cuda", "cpu", True), ("", "cpu", False)):
+            monkeypatch.setenv("LAUNCH_DEVICE", planned)
+            self._begin(kind, use_cpu=use_cpu)

@@ -247,6 +247,14 @@ def test_wrong_world_explains_a_failure_too(bench: Any) -> None:
     assert ended.result.recipe_exit == 1
 
 
+def test_another_device_explains_a_failure(bench: Any) -> None:
+    events = [{**event, "device": "xpu:0"} for event in trained(2, steps=0)]
+    ended = run(bench, FakeEngine(events=events, end=Exit(code=1)), world_size=2)
+    assert isinstance(ended.error, DeviceError)
+    assert ended.error.message == "torch saw xpu and not cpu: nothing was trained"
+    assert (ended.result.exit_code, ended.result.recipe_exit) == (75, 1)
+
+
 def test_failure_before_the_training_is_the_recipes_own(bench: Any) -> None:
     ended = run(bench, FakeEngine(events=[], end=Exit(code=1)), world_size=2)
     assert ended.error is None
