@@ -151,6 +151,17 @@ def test_8_bit_adam_leaves_embeddings_in_32_bit() -> None:
     assert 8 * SHAPE.embeddings < eight < 8 * SHAPE.embeddings + 2.1 * 303e6
 
 
+@pytest.mark.parametrize("name", ["bge-m3-unified", "bge-dense", "bge-reranker"])
+def test_the_help_of_8_bit_adam_says_what_it_saves(name: str) -> None:
+    found = recipe.load(paths.recipes() / f"{name}.sh")
+    step = setup(values(name), data_format=found.data.format if found.data else "", device="cuda")
+    eight = replace(step, optimiser="adamw_bnb_8bit")
+    saved = (states.states(SHAPE, step).optimiser - states.states(SHAPE, eight).optimiser) / 1e9
+    help_ = next(parameter.help for parameter in found.parameters if parameter.name == "optim")
+    assert f"bge-m3: {saved:.1f} GB" in help_.en
+    assert f"bge-m3 省 {saved:.1f} GB" in help_.zh
+
+
 def test_the_sparse_head_is_what_the_patch_is_for() -> None:
     def head(patched: bool) -> float:
         moment = next(
