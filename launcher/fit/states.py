@@ -84,7 +84,7 @@ class States:
     Attributes:
         casts: 16-bit copies of the matrices, while a forward pass lasts.
         buckets: DDP's second copy of the gradients, or DeepSpeed's communication buffers; always there.
-            accelerate wraps a single process that torchrun started only on a CPU (its accelerator.py:
+            Of single processes accelerate wraps only one on a CPU that torchrun started (its accelerator.py:
             multi_device asks for more than one, MULTI_CPU does not).
         update: what an optimiser step takes for a moment.
         gathered: DeepSpeed's stage 3 gathers one layer at a time; or one matrix that QLoRA unpacks.
