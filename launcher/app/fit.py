@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher import host, manifest, model, paths, recipe
-from launcher.app import accelerators, probing
+from launcher.app import accelerators, lengths, probing
 from launcher.app import plan as planning
+from launcher.app.accelerators import Asked
 from launcher.app.plan import Planned
 from launcher.app.probing import Watch
-from launcher.cuda import Nvidia
+from launcher.diagnosis.lines import bytes_of
 from launcher.errors import LaunchError, UsageError
 from launcher.fit import Estimate, Probe, advice, devices, read
 from launcher.fit.advice import Advice, Question
 from launcher.fit.step import Device, Setup, kind_of
 from launcher.host import Host
 from launcher.host.memory import facts as memory_facts
-from launcher.intel import Intel
 from launcher.manifest import Target
 from launcher.progress import Progress
 from launcher.recipe import Recipe
@@ -78,32 +78,32 @@ def judge(request: Request, chosen: Settings) -> Fitting:
         UsageError: the recipe does not train, or an option cannot be used.
         ModelNotFoundError: there is no config.json.
         ModelConfigError: its parameters cannot be counted.
+        DataError: the data cannot be read.
     """
     found = recipe.load(recipe.find(request.recipe, paths.recipes()))
     kind_of(found.data.format if found.data else "", {})
     notes: list[str] = []
-    machine = host.facts()
-    size = devices.find(request.gpu) if request.gpu else None
-    target = _target(request, chosen, found, machine, size[2] if size else None, notes)
+    device = _named(request, chosen, found, notes) if request.gpu else _here(request, chosen, found, notes)
+    target = device.target
     values = dict(found.values(target.name, request.parameters))
     _refuse(found, target.name, values)
     name = request.model or (found.model.default if found.model else None)
     if name is None:
         raise UsageError(f"{found.name} needs --model", why="its config.json says how large it is")
     config = model.config(name)
-    where, memory, count = _device(size, target, machine, notes)
-    world = request.nproc or max(1, count)
+    memory = device.memory
     if memory is not None and target.devices.kind == "none":
-        memory //= world  # processes on a CPU share its memory
-    key = key_of(config, found, target.name, where)
+        memory //= device.world  # processes on a CPU share its memory
+    key = key_of(config, found, target.name, device.where)
+    data_format = found.data.format if found.data else ""
     question = Question(
         shape=read(config),
         values=values,
-        data_format=found.data.format if found.data else "",
+        data_format=data_format,
         device=_KINDS[target.devices.kind],
         memory=memory,
-        world=world,
-        longest=probing.longest(request.data) if request.data else None,
+        world=device.world,
+        longest=lengths.longest(request.data, data_format, values) if request.data else None,
         probes=probing.load(key),
         allowed=lambda changed: not held(found.refusals, target.name, changed, {}),
     )
@@ -113,7 +113,7 @@ def judge(request: Request, chosen: Settings) -> Fitting:
         recipe=found,
         model=name,
         target=target.name,
-        where=where,
+        where=device.where,
         question=question,
         setup=question.setup(),
         estimate=estimate,
@@ -182,10 +182,10 @@ def foreseen(planned: Planned) -> Foreseen | None:
         if plan.model is None or found.data is None or plan.world_size == 0:
             return None
         config = model.read_config(plan.model.path / "config.json")
-        where, memory, _ = _device(None, target, planned.host, [], gpus=plan.access.nvidia)
+        where, memory = _device(target, planned.host, plan.access.gpus, [])
         if target.devices.kind == "none":
-            limits = [limit for limit in (memory, _bytes(plan.access.memory)) if limit is not None]
-            memory = min(limits) // plan.nproc
+            limits = [limit for limit in (memory, bytes_of(plan.access.memory)) if limit]
+            memory = min(limits) // plan.nproc if limits else None
         question = Question(
             shape=read(config),
             values=dict(plan.parameters),
@@ -221,9 +221,9 @@ def _verdict(question: Question, where: str) -> Foreseen | None:
     )
 
 
-def gib(count: float) -> str:
+def gib(count: float, digits: int = 1) -> str:
     """Bytes in GiB, for people."""
-    return f"{count / (1 << 30):.1f}"
+    return f"{count / (1 << 30):.{digits}f}"
 
 
 def key_of(config: Mapping[str, object], found: Recipe, target: str, where: str) -> str:
@@ -232,71 +232,80 @@ def key_of(config: Mapping[str, object], found: Recipe, target: str, where: str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _target(
-    request: Request, chosen: Settings, found: Recipe, machine: Host, device: Device | None, notes: list[str]
-) -> Target:
-    """The target: as asked, the first of the recipe's that fits the GPU, or this machine's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """A device that a step is judged on.
+
+    Attributes:
+        where: for people.
+        memory: in bytes; None: unknown.
+        world: processes, one device each.
+    """
+
+    target: Target
+    where: str
+    memory: int | None
+    world: int
+
+
+def _named(request: Request, chosen: Settings, found: Recipe, notes: list[str]) -> _Judged:
+    """The device that ``--gpu`` names, with the target as asked or the first of the recipe's that fits it."""
     known = manifest.shipped()
+    where, memory, device = devices.find(request.gpu or "")
     name = request.target or chosen.target.value
     if name != "auto":
         target = known.target(name)
         if device is not None and _KINDS[target.devices.kind] != device:
             raise UsageError(f"--gpu {request.gpu} is not a device of the target {target.name}")
-        return target
-    if request.gpu:
-        wanted = device or "cuda"
+    else:
         fitting = [known.target(name) for name in found.targets]
+        wanted = device or "cuda"
         first = next((target for target in fitting if _KINDS[target.devices.kind] == wanted), None)
         if first is None:
             raise UsageError(
                 f"{found.name} does not run on such a GPU", hint=f"targets: {', '.join(found.targets)}"
             )
+        target = first
         if device is None:
             notes.append(
                 f"target {first.name}: a size alone is taken for an NVIDIA GPU's (--target xpu for Intel's)"
             )
-        return first
-    name, why = machine.best_target()
-    if name not in found.targets and "cpu" in found.targets:
-        name, why = "cpu", f"{found.name} does not run on {name}"
-    notes.append(f"target {name}: {why}")
-    return known.target(name)
+    return _Judged(target=target, where=where, memory=memory, world=request.nproc or 1)
 
 
-def _device(
-    size: tuple[str, int, Device | None] | None,
-    target: Target,
-    machine: Host,
-    notes: list[str],
-    *,
-    gpus: str = "all",
-) -> tuple[str, int | None, int]:
-    """The device for people, its memory in bytes (None: unknown), and how many there are here.
+def _here(request: Request, chosen: Settings, found: Recipe, notes: list[str]) -> _Judged:
+    """The devices that ``launch run`` would take on this machine."""
+    asked = Asked(nproc=request.nproc)
+    machine = host.facts()
+    target, why = planning.pick_target(request.target, asked, chosen, found, machine)
+    if why:
+        notes.append(f"target {target.name}: {why}")
+    machine = accelerators.look(machine, target)
+    gpus, world = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=True, notes=notes)
+    where, memory = _device(target, machine, gpus, notes)
+    return _Judged(target=target, where=where, memory=memory, world=world)
+
+
+def _device(target: Target, machine: Host, gpus: str, notes: list[str]) -> tuple[str, int | None]:
+    """The device for people, and its memory in bytes (None: unknown).
 
     Args:
-        gpus: those of NVIDIA's that a plan takes; of several the smallest counts.
+        gpus: as :func:`launcher.app.accelerators.choose` gives them; of several of NVIDIA's the smallest
+            counts.
     """
-    if size is not None:
-        return size[0], size[1], 1
-    kind = target.devices.kind
-    if kind == "none":
-        return "CPU", _ram(), 1
-    asked = isinstance(machine.cards, Nvidia) or kind != "nvidia"
-    cards = machine.cards if asked else accelerators.look(machine, target).cards
-    if kind == "nvidia" and isinstance(cards, Nvidia) and cards.gpus:
-        named = [gpu for gpu in cards.gpus if {str(gpu.index), gpu.uuid} & set(gpus.split(","))]
-        smallest = min(named or cards.gpus, key=lambda gpu: gpu.memory)
-        return smallest.name, smallest.memory or None, len(cards.gpus)
-    if kind == "intel" and isinstance(cards, Intel) and cards.gpus:
-        name = cards.gpus[0].name
+    if target.devices.kind == "none":
+        return "CPU", _ram()
+    if target.devices.kind == "nvidia" and (taken := accelerators.gpus_of(gpus, machine)):
+        smallest = min(taken, key=lambda gpu: gpu.memory)
+        return smallest.name, smallest.memory or None
+    if target.devices.kind == "intel" and (cards := accelerators.used_of_intel(gpus, machine)):
+        name = cards[0].name
         memory = devices.by_name(name)
         if memory is None:
             notes.append(f"the memory of {name} is not in the table: no verdict; --gpu 24GB names it")
-        return name, memory, len(cards.gpus)
-    notes.append(
-        f"no device of {target.name} is on this machine: no verdict; --gpu NAME or --gpu 24GB names one"
-    )
-    return f"no device of {target.name}", None, 1
+        return name, memory
+    notes.append(f"no device of {target.name} to judge by: no verdict; --gpu NAME or --gpu 24GB names one")
+    return f"no device of {target.name}", None
 
 
 def _ram() -> int | None:
@@ -324,7 +333,8 @@ def _about(question: Question, estimate: Estimate) -> Iterator[str]:
         yield f"corrected by a probe of {estimate.probe.when} ({size})"
     elif question.probes:
         yield "a probe of this model and recipe exists, with other options: it was not used"
-    if question.values.get("length_bucketing") == "true" and not question.values.get("bucket_batch_sizes"):
+    yield from _beyond(question)
+    if question.bucketed and not question.values.get("bucket_batch_sizes"):
         yield "length bucketing measures its batches itself: this is one query of full length, which must fit"
     if step.offload:
         yield "what DeepSpeed moves to the host's memory is not counted"
@@ -334,9 +344,19 @@ def _about(question: Question, estimate: Estimate) -> Iterator[str]:
         yield "no figure of the estimate was ever compared with an Intel GPU"
 
 
-def _bytes(size: str) -> int | None:
-    """A size as ``--memory`` has it, e.g. ``16g``; None: no limit."""
-    if not size:
-        return None
-    unit = {"k": 10, "m": 20, "g": 30}.get(size[-1].lower(), 0)
-    return int(size.rstrip("kmgKMG")) << unit
+def _beyond(question: Question) -> Iterator[str]:
+    """Texts that are longer than the model: memory is not all that they need."""
+    step = question.setup({"length_bucketing": "false"})
+    length, positions = max(length for _, length in step.texts), question.shape.positions
+    if not positions or length <= positions:
+        return
+    name, most = "passage_max_len", question.longest_passage(step)
+    if step.kind == "sft":
+        name = "max_length"
+    elif step.query_length >= positions:
+        name, most = "query_max_len", positions // 2 if step.kind == "reranker" else positions
+    of = "query and passage of together" if step.kind == "reranker" else "texts of"
+    yield (
+        f"{of} {length} tokens are longer than the model's {positions} positions: training fails at the "
+        f"first, or teaches nothing; --{name.replace('_', '-')} {most} at most"
+    )

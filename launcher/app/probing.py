@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -28,9 +28,6 @@ SCHEMA = 1
 
 #: Two optimiser steps: the first one makes Adam's states, so only the second has everything.
 _STEPS = 2
-
-#: Tokens around a text that are no bytes of it.
-_SPECIAL = 4
 
 
 def load(key: str) -> tuple[Probe, ...]:
@@ -199,37 +196,3 @@ def _rows(step: Setup) -> list[dict[str, Any]]:
             }
         )
     return made
-
-
-def longest(given: Sequence[Path]) -> tuple[int, int]:
-    """Tokens of the longest query and of the longest other text at most: a token is at least one byte.
-
-    Raises:
-        UsageError: a file cannot be read, or is not JSON lines.
-    """
-    query = other = 0
-    for path in given:
-        for file in sorted(path.rglob("*.json*")) if path.is_dir() else [path]:
-            try:
-                with file.open(encoding="utf-8-sig") as stream:
-                    for line in filter(str.strip, stream):
-                        row = json.loads(line)
-                        query = max(query, _bytes(row.get("query")))
-                        other = max(
-                            [other, *(_bytes(value) for name, value in row.items() if name != "query")]
-                        )
-            except (OSError, ValueError, AttributeError, RecursionError) as error:
-                raise UsageError(
-                    f"--data {file} cannot be read: {str(error)[:200]}",
-                    hint="rows as JSON lines, as for launch run",
-                ) from None
-    if not other:
-        raise UsageError("--data has no texts", hint="rows as JSON lines, as for launch run")
-    return query + _SPECIAL, other + _SPECIAL
-
-
-def _bytes(value: object) -> int:
-    """The longest text of a field."""
-    if isinstance(value, str):
-        return len(value.encode())
-    return max(map(_bytes, value), default=0) if isinstance(value, list) else 0

@@ -155,13 +155,15 @@ def _print(fitting: "Fitting") -> None:
     """Verdict, picture, parts, limits, changes."""
     from rich.markup import escape
 
+    from launcher.app.fit import gib
+
     for note in fitting.notes:
         ui.note(note)
     estimate, step = fitting.estimate, fitting.setup
     colour = _COLOURS[estimate.verdict]
-    memory = "unknown memory" if estimate.memory is None else f"{_gib(estimate.memory)} GiB"
+    memory = "unknown memory" if estimate.memory is None else f"{gib(estimate.memory)} GiB"
     ui.out.print(
-        f"[bold {colour}]{estimate.verdict}[/]: about [bold]{_gib(estimate.total)} GiB[/] on "
+        f"[bold {colour}]{estimate.verdict}[/]: about [bold]{gib(estimate.total)} GiB[/] on "
         f"{escape(fitting.where)} ({memory}), most at the {estimate.moment}",
         soft_wrap=True,
     )
@@ -181,21 +183,19 @@ def _picture(estimate: "Estimate") -> None:
     """One bar per part, on the scale of the device or of the total."""
     from rich.table import Table
 
+    from launcher.app.fit import gib
+
     whole = max(estimate.total, estimate.memory or 0)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column("part")
     table.add_column("GiB", justify="right")
     table.add_column("bar")
     for part in sorted(estimate.parts, key=lambda part: -part.bytes):
-        table.add_row(part.name, f"{part.bytes / (1 << 30):.2f}", _bar(part.bytes / whole, "blue"))
+        table.add_row(part.name, gib(part.bytes, 2), _bar(part.bytes / whole, "blue"))
     colour = _COLOURS[estimate.verdict]
-    table.add_row(
-        "[bold]all[/]", f"[bold]{estimate.total / (1 << 30):.2f}[/]", _bar(estimate.total / whole, colour)
-    )
+    table.add_row("[bold]all[/]", f"[bold]{gib(estimate.total, 2)}[/]", _bar(estimate.total / whole, colour))
     if estimate.memory is not None:
-        table.add_row(
-            "device", f"{estimate.memory / (1 << 30):.2f}", _bar(estimate.memory / whole, "bright_black")
-        )
+        table.add_row("device", gib(estimate.memory, 2), _bar(estimate.memory / whole, "bright_black"))
     ui.out.print(table)
 
 
@@ -206,19 +206,19 @@ def _bar(share: float, colour: str) -> str:
 
 
 def _limits(fitting: "Fitting") -> None:
+    """What is not known, or not used by this recipe, is not said."""
     advised = fitting.advice
-    if advised.batch is None or advised.length is None:
-        return
-    ui.out.print(
-        f"largest that fits, all else equal: --per-device-train-batch-size {advised.batch or 'none'}; "
-        f"--{advised.length_name.replace('_', '-')} {advised.length or 'none'}",
-        soft_wrap=True,
-    )
+    sizes = (("per_device_train_batch_size", advised.batch), (advised.length_name, advised.length))
+    known = [f"--{name.replace('_', '-')} {size or 'none'}" for name, size in sizes if size is not None]
+    if known:
+        ui.out.print(f"largest that fits, all else equal: {'; '.join(known)}", soft_wrap=True)
 
 
 def _changes(fitting: "Fitting") -> None:
     """What would make it smaller, the cheapest first; and the one to take."""
     from rich.table import Table
+
+    from launcher.app.fit import gib
 
     advised = fitting.advice
     if fitting.estimate.verdict in ("fits", "unknown") and not fitting.advice.changes:
@@ -231,7 +231,7 @@ def _changes(fitting: "Fitting") -> None:
             verdict = change.estimate.verdict
             table.add_row(
                 change.options,
-                _gib(change.estimate.total),
+                gib(change.estimate.total),
                 f"[{_COLOURS[verdict]}]{verdict}[/]",
                 change.price,
             )
@@ -240,12 +240,6 @@ def _changes(fitting: "Fitting") -> None:
         ui.out.print(f"[green]do[/]: {advised.cheapest.options}   ({advised.cheapest.price})", soft_wrap=True)
     elif fitting.estimate.verdict in ("tight", "does not fit"):
         ui.out.print("[red]nothing that this recipe has makes it fit[/]: a smaller model, or a larger device")
-
-
-def _gib(count: float) -> str:
-    from launcher.app import fit
-
-    return fit.gib(count)
 
 
 def _as_data(fitting: "Fitting") -> dict[str, object]:

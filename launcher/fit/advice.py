@@ -6,11 +6,10 @@ from typing import Any
 
 from launcher.fit import Estimate, Probe, Shape, judge
 from launcher.fit.probes import best
-from launcher.fit.step import Device, Setup, setup
+from launcher.fit.step import MOST, Device, Setup, bucketed, setup
 
 #: No search goes beyond.
 _LARGEST_BATCH = 1 << 16
-_LONGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +47,18 @@ class Question:
         """The estimate, with some parameters changed."""
         return self.of(self.setup(changes))
 
+    @property
+    def bucketed(self) -> bool:
+        """Whether batches are made by length, and the recipe's batch size is not used."""
+        return bucketed(self.values)
+
+    def longest_passage(self, step: Setup) -> int:
+        """Tokens that a passage can have at most: the model's positions, of which a reranker's query takes
+        its part; 0: there is no room for a passage."""
+        if not self.shape.positions:
+            return MOST
+        return max(0, self.shape.positions - (step.query_length if step.kind == "reranker" else 0))
+
     def of(self, step: Setup) -> Estimate:
         """The estimate of a step."""
         return judge(self.shape, step, self.memory, best(self.probes, step))
@@ -79,7 +90,7 @@ class Advice:
 
     Attributes:
         batch, length: the largest that fit with everything else as it is; 0: not even the smallest. None: the
-            device's memory is unknown.
+            device's memory is unknown, or length buckets have sizes of their own.
         length_name: the parameter that ``length`` is a value of.
         cheapest: the change that makes it fit; None: it fits, or nothing does, or the memory is unknown.
         changes: every change by itself, cheapest first.
@@ -118,11 +129,12 @@ def advise(question: Question) -> Advice:
     length_name = "max_length" if question.setup().kind == "sft" else "passage_max_len"
     changes = tuple(_single(question))
     batch = length = None
-    if question.memory is not None:
+    if question.memory is not None and not question.bucketed:
         batch = _largest(lambda n: replace(question.setup(), batch=n), question, _LARGEST_BATCH)
-        most = question.shape.positions or _LONGEST
+    if question.memory is not None and not (question.bucketed and question.values.get("bucket_batch_sizes")):
         # A length is the parameter's: data that is shorter does not limit what could be.
         free = replace(question, longest=None)
+        most = question.longest_passage(free.setup())
         length = 8 * _largest(lambda n: replace(free.setup(), passage_length=8 * n), free, most // 8)
     cheapest = None
     if question.answer().verdict in ("tight", "does not fit"):
@@ -150,21 +162,28 @@ def _single(question: Question) -> Iterator[Change]:
             yield change
 
 
+_FEWER, _FEWER_HARD = "fewer negatives in a batch", "fewer hard negatives a query"
+_SHORTER = "longer texts are cut off"
+
+
 def _smaller(question: Question, changed: Mapping[str, str] | None = None) -> Iterator[tuple[str, str, str]]:
     """The largest batch, group and length below the given ones that fit."""
     if question.memory is None:
         return
     step = question.setup(changed)
-    bucketing = question.values.get("length_bucketing") == "true"
-    for name, now, least, multiple, price in (
-        ("per_device_train_batch_size", 1 if bucketing else step.batch, 1, 1, "fewer negatives in a batch"),
-        ("train_group_size", step.group, 2, 1, "fewer hard negatives a query"),
-        ("passage_max_len", step.passage_length, 64, 8, "longer texts are cut off"),
-        ("max_length", step.passage_length, 64, 8, "longer texts are cut off"),
+    length = step.passage_length
+    most = min(length - 1, question.longest_passage(step))
+    for name, now, most_, least, multiple, price in (
+        ("per_device_train_batch_size", step.batch, step.batch - 1, 1, 1, _FEWER),
+        ("train_group_size", step.group, step.group - 1, 2, 1, _FEWER_HARD),
+        ("passage_max_len", length, most, 64, 8, _SHORTER),
+        ("max_length", length, most, 64, 8, _SHORTER),
     ):
         if name not in question.values or now <= least:
             continue
-        found = _largest_value(question, name, {**(changed or {})}, (now - 1) // multiple, least, multiple)
+        if name == "per_device_train_batch_size" and question.bucketed:
+            continue
+        found = _largest_value(question, name, {**(changed or {})}, most_ // multiple, least, multiple)
         if found:
             yield name, str(found), price
 
@@ -181,9 +200,33 @@ def _largest_value(
 
 
 def _together(question: Question) -> Change | None:
-    """Changes one upon another, the cheapest first, until it fits; those that saved nothing are left out."""
-    taken: dict[str, str] = {}
+    """Changes one upon another until it fits: with batch and group as they are, and as a last resort with
+    one query a batch, then with one hard negative a query too."""
     prices: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    if (found := _upon(question, taken, prices)) is not None:
+        return found
+    for name, least, price in (
+        ("per_device_train_batch_size", 1, _FEWER),
+        ("train_group_size", 2, _FEWER_HARD),
+    ):
+        used = name in question.values and not (name == "per_device_train_batch_size" and question.bucketed)
+        if not used or int(question.values[name]) <= least:
+            continue
+        taken, prices = {**taken, name: str(least)}, {**prices, name: price}
+        if (found := _upon(question, taken, prices)) is not None:
+            return found
+    return None
+
+
+def _upon(question: Question, sizes: Mapping[str, str], why: Mapping[str, str]) -> Change | None:
+    """Changes upon smaller sizes, the cheapest first, until it fits; those that saved nothing are left
+    out."""
+    taken, prices = dict(sizes), dict(why)
+    if taken:
+        change = _change(question, taken, "; ".join(prices.values()))
+        if change is None or change.estimate.verdict == "fits":
+            return change
     for name, value, price in (*_STEPS, *_LAST):
         now = question.answer(taken).total
         change = _change(question, {**taken, name: value}, price)

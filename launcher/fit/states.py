@@ -84,8 +84,8 @@ class States:
     Attributes:
         casts: 16-bit copies of the matrices, while a forward pass lasts.
         buckets: DDP's second copy of the gradients, or DeepSpeed's communication buffers; always there.
-            torchrun sets LOCAL_RANK, and accelerate then wraps the model in DDP with a single process too
-            (its state.py, _prepare_backend).
+            Of single processes accelerate wraps only one on a CPU that torchrun started (its accelerator.py:
+            multi_device asks for more than one, MULTI_CPU does not).
         update: what an optimiser step takes for a moment.
         gathered: DeepSpeed's stage 3 gathers one layer at a time; or one matrix that QLoRA unpacks.
         doubled: a second gradient of the embeddings, while two encoder passes are added up.

@@ -17,6 +17,12 @@ Device = Literal["cuda", "xpu", "cpu"]
 _KINDS: Mapping[str, Kind] = {"embedder": "dense", "reranker": "reranker"}
 _NOT_TRAINED = ("retrieval", "texts", "")
 
+#: Largest batch, group or length that is judged: far beyond what any device holds, and still exact numbers.
+MOST = 1 << 20
+
+#: A size of ``--bucket-batch-sizes``, as recipes/runtime/batching.py reads it.
+_SIZE = re.compile(r"(?:\d{1,9}/)?(\d{1,9}):0*([1-9]\d{0,8})", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
@@ -31,7 +37,8 @@ class Setup:
         query_length, passage_length: tokens after padding; ``sft`` has its length in the second.
         precision: of the activations.
         world: processes; on one machine, one device each.
-        ddp: the trainer was started by torchrun, and no DeepSpeed shares out.
+        ddp: accelerate wraps the model in DDP: there are several processes and no DeepSpeed, or one on a CPU
+            that torchrun started (its accelerator.py, prepare_model and multi_device).
         accumulation: batches per optimiser step.
         checkpointing: only the layers' inputs are kept for the backward pass.
         sub_batch: texts that are encoded at a time, 0: all.
@@ -108,6 +115,11 @@ def kind_of(data_format: str, values: Mapping[str, str]) -> Kind:
     return "m3" if kind == "dense" and "unified_finetuning" in values else kind
 
 
+def bucketed(values: Mapping[str, str]) -> bool:
+    """Whether batches are made by length; the batch size among the values is not used then."""
+    return _Values(values).flag("length_bucketing")
+
+
 def setup(
     values: Mapping[str, str],
     *,
@@ -133,8 +145,9 @@ def setup(
     stage = re.match(r"stage(\d)", deepspeed)
     query, passage = _lengths(read, kind, longest)
     batch = read.count("per_device_train_batch_size", 8)
-    if read.flag("length_bucketing"):
-        batch, passage = _bucketed(read, passage)
+    sizes = _sizes(read.text("bucket_batch_sizes", ""))
+    if bucketed(values):
+        batch, passage = _bucketed(sizes, passage)
     dropout = read.number("attention_dropout", -1.0)
     patches = [word.strip() for word in read.text("patches", "all").split(",")]
     return Setup(
@@ -146,7 +159,7 @@ def setup(
         passage_length=passage,
         precision=read.choice("precision", ("fp32", "bf16", "fp16"), "fp32"),
         world=world,
-        ddp=stage is None,
+        ddp=stage is None and (world > 1 or device == "cpu"),
         accumulation=read.count("gradient_accumulation_steps", 1),
         checkpointing=read.flag("gradient_checkpointing"),
         sub_batch=max(0, read.count("sub_batch_size", 0, least=-1)) if kind in ("dense", "m3") else 0,
@@ -170,20 +183,46 @@ def _lengths(read: "_Values", kind: Kind, longest: tuple[int, int] | None) -> tu
         passage = read.count("max_length", 1024)
         return 0, min(passage, longest[1]) if longest else passage
     query, passage = read.count("query_max_len", 32), read.count("passage_max_len", 128)
-    if longest:
+    if longest and kind == "reranker":
+        query, passage = _pair(query, passage, longest)
+    elif longest:
         query, passage = min(query, longest[0]), min(passage, longest[1])
     multiple = max(1, read.count("pad_to_multiple_of", 1, least=0))
     return math.ceil(query / multiple) * multiple, math.ceil(passage / multiple) * multiple
 
 
-def _bucketed(read: "_Values", passage: int) -> tuple[int, int]:
+def _pair(query: int, passage: int, longest: tuple[int, int]) -> tuple[int, int]:
+    """A reranker's query and passage share their tokens: what one leaves the other may take. Source:
+    FlagEmbedding 1.4.2, abc/finetune/reranker/AbsDataset.py, create_one_example."""
+    first = min(query + passage // 4, longest[0])
+    return first, min(passage + query // 2, query + passage - first, longest[1])
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    """``"128:32,1/512:8"`` as (longest passage in tokens, queries).
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    found = []
+    for word in filter(None, text.replace(" ", "").split(",")):
+        match = _SIZE.fullmatch(word)
+        if match is None:
+            raise UsageError(
+                f"--bucket-batch-sizes: {word!r} is no size",
+                why="the trainer would refuse it at its start",
+                hint="longest passage in tokens:queries, such as 128:32,512:8, or 1/128:16 for one source",
+            )
+        found.append((int(match[1]), int(match[2])))
+    return found
+
+
+def _bucketed(sizes: list[tuple[int, int]], passage: int) -> tuple[int, int]:
     """The largest batch of length buckets: of the given sizes, otherwise the one query that must fit at
     least."""
-    given = re.findall(r"(?:\d+/)?(\d+):(\d+)", read.text("bucket_batch_sizes", ""))
-    if not given:
-        return 1, passage
-    length, size = max(((int(a), int(b)) for a, b in given), key=lambda pair: pair[0] * pair[1])
-    return max(1, size), max(1, min(length, passage))
+    within = [(max(1, min(length, passage)), size) for length, size in sizes]
+    length, size = max(within, key=lambda pair: pair[0] * pair[1], default=(passage, 1))
+    return size, length
 
 
 class _Values:
@@ -210,9 +249,9 @@ class _Values:
 
     def count(self, name: str, default: int, *, least: int = 1) -> int:
         text = self._values.get(name, str(default))
-        if not re.fullmatch(r"-?\d{1,9}", text, re.ASCII) or int(text) < least:
+        if not re.fullmatch(r"-?\d{1,9}", text, re.ASCII) or not least <= int(text) <= MOST:
             raise UsageError(
-                f"--{name.replace('_', '-')} {text}: the estimate needs a whole number from {least} on"
+                f"--{name.replace('_', '-')} {text}: the estimate needs a whole number from {least} to {MOST}"
             )
         return int(text)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from accelerate.utils import DistributedType
 from FlagEmbedding.abc.finetune.embedder.AbsDataset import AbsEmbedderSameDatasetTrainDataset
 
 from runtime import batching, metrics, probe, trainers
@@ -25,8 +26,9 @@ from runtime.probe import Cost, Memory, Shape
 _SURE = 0.5
 #: What a size that did not fit is multiplied with.
 _SMALLER = 0.85
-#: Adam keeps two moments per trained parameter, in 32 bit; bitsandbytes' 8-bit Adam in one byte each.
-_ADAM_BYTES = {"adamw_bnb_8bit": 2}
+#: Adam keeps two moments per trained parameter, in 32 bit; bitsandbytes' 8-bit Adam in one byte each, but for
+#: embeddings, whose moments transformers leaves in 32 bit (4.57.6, trainer.py, create_optimizer).
+_ADAM, _ADAM_8BIT = 8, {"adamw_bnb_8bit": 2}
 #: What torch says when memory ends; only CUDA has an error class of its own for it.
 _NO_MEMORY = re.compile(r"out.of.(device.|host.)?memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
 #: Copies of the late interaction's scores that live at once: forward, its maximum's gradient, one to add up.
@@ -216,12 +218,29 @@ class _Sizer:
 
     def _budget(self) -> float:
         """Bytes that one step's activations may take, beside gradients and the optimiser's states."""
-        trained = sum(p.numel() for p in self._runner.model.parameters() if p.requires_grad)
-        states = trained * _ADAM_BYTES.get(str(self._training.optim.value), 8)
+        trained = _numbers(self._runner.model)
+        tables = sum(
+            _numbers(part) for part in self._runner.model.modules() if isinstance(part, torch.nn.Embedding)
+        )
+        rest = _ADAM_8BIT.get(str(self._training.optim.value), _ADAM)
+        states = tables * _ADAM + (trained - tables) * rest
         # A measured step makes its gradients itself. DDP keeps a copy of them, and with accumulation they lie
         # there before the step begins.
-        copies = (self._training.world_size > 1) + (self._training.gradient_accumulation_steps > 1)
+        copies = self._wrapped() + (self._training.gradient_accumulation_steps > 1)
         return (self._memory.free() - states - 4 * trained * copies) * self._options.memory_fraction
+
+    def _wrapped(self) -> bool:
+        """Whether accelerate will wrap the model in DDP.
+
+        Several processes always; a single one that torchrun started on a CPU alone: there ``prepare_model``
+        asks for MULTI_CPU, elsewhere for ``multi_device``, which is False for one process. Source: accelerate
+        1.12 and 1.15, accelerator.py.
+        """
+        training = self._training
+        return bool(
+            training.world_size > 1
+            or training.distributed_state.distributed_type == DistributedType.MULTI_CPU
+        )
 
     def _formula(self, source: Source, bucket: Any, budget: float) -> Cost:
         """Measure one and a few queries of the longest bucket."""
@@ -312,6 +331,11 @@ class _Sizer:
         model.negatives_cross_device = across
         if step is not None:
             model.step = step
+
+
+def _numbers(module: torch.nn.Module) -> int:
+    """Trained parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _shape(source: Source, bucket: Any, size: int) -> Shape:

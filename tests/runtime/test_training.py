@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 import tiny_xlmr
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
 from conftest import patch
 from runtime import bucketing, guards, memory, metrics, model_options, unsloth_loader
 from runtime.options import Options
-from transformers import AutoModel, XLMRobertaConfig, trainer
+from transformers import AutoModel, TrainingArguments, XLMRobertaConfig, trainer
 
 M3 = "FlagEmbedding.finetune.embedder.encoder_only.m3"
 DENSE = "FlagEmbedding.finetune.embedder.encoder_only.base"
@@ -385,6 +388,40 @@ class TestBucketing:
         monkeypatch.setattr(bucketing._Sizer, "_budget", lambda self: -1.0)
         with pytest.raises(SystemExit, match=r"OutOfMemoryError: one query with 3 passages"):
             self.runner(model, [data], tmp_path)
+
+    @pytest.mark.parametrize("torchrun", [True, False])
+    def test_ddps_copy_of_the_gradients_is_set_aside_where_accelerate_makes_one(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, torchrun: bool
+    ) -> None:
+        """A single process on a CPU is wrapped when torchrun started it; on GPUs it never is."""
+        if torchrun:
+            for name, text in {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}.items():
+                monkeypatch.setenv(name, text)
+        free, trained = self.sizer(monkeypatch, tmp_path)._budget(), 300 * 32 + 32 * 32 + 32
+        assert free == 1_000_000 - (8 + 4 * torchrun) * trained
+        wrapped = Accelerator(cpu=True).prepare_model(torch.nn.Linear(2, 2))
+        assert isinstance(wrapped, torch.nn.parallel.DistributedDataParallel) == torchrun
+        for state in (PartialState(), AcceleratorState()):
+            state._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        assert not isinstance(
+            Accelerator().prepare_model(torch.nn.Linear(2, 2), device_placement=False),
+            torch.nn.parallel.DistributedDataParallel,
+        )
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+    def test_8_bit_adam_keeps_the_moments_of_embeddings_in_32_bit(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        sizer = self.sizer(monkeypatch, tmp_path, optim="adamw_bnb_8bit")
+        assert sizer._budget() == 1_000_000 - 8 * 300 * 32 - 2 * (32 * 32 + 32)
+
+    def sizer(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **more: Any) -> Any:
+        """Of a model with 300 embeddings, on a device with a million free bytes."""
+        monkeypatch.setattr(bucketing.probe, "of", lambda device: SimpleNamespace(free=lambda: 1_000_000))
+        model = torch.nn.Sequential(torch.nn.Embedding(300, 32), torch.nn.Linear(32, 32))
+        training = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", **more)
+        runner = SimpleNamespace(model=model, training_args=training)
+        return bucketing._Sizer(runner, Options(length_bucketing=True, memory_fraction=1.0))
 
     @pytest.mark.parametrize("sizes", ["8:4", "x", "8"])
     def test_wrong_sizes(self, model: Path, data: Path, tmp_path: Path, sizes: str) -> None:

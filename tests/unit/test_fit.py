@@ -74,6 +74,41 @@ def test_length_buckets_are_judged_by_their_largest_batch() -> None:
     sizes = values(length_bucketing="true", bucket_batch_sizes="128:32,512:4")
     given_ = setup(sizes, data_format="embedder", device="cuda")
     assert (given_.batch, given_.passage_length) == (32, 128)
+    long = values(length_bucketing="true", bucket_batch_sizes=" 128:032, 1/8192:2,")  # no passage has 8192
+    assert setup(long, data_format="embedder", device="cuda").batch == 32
+
+
+@pytest.mark.parametrize("text", ["foo", "8", "128:0", "128:8;512:2", "-1:2", "1:2:3", "９:1"])
+def test_sizes_that_the_trainer_would_refuse(text: str) -> None:
+    with pytest.raises(UsageError, match="--bucket-batch-sizes"):
+        setup(values(bucket_batch_sizes=text), data_format="embedder", device="cuda")
+
+
+def test_a_rerankers_passage_may_take_what_its_query_leaves() -> None:
+    """Source: FlagEmbedding 1.4.2, AbsDataset.create_one_example: 512 + 512 // 2 tokens, 1024 with the
+    query."""
+    own = values("bge-reranker")
+    for bound, lengths in (
+        ((16, 9999), (16, 768)),
+        ((9999, 16), (640, 16)),
+        ((512, 9999), (512, 512)),
+        ((9999, 9999), (640, 384)),
+    ):
+        step = setup(own, data_format="reranker", device="cuda", longest=bound)
+        assert (step.query_length, step.passage_length) == lengths
+
+
+def test_one_process_is_wrapped_in_ddp_on_a_cpu_alone() -> None:
+    for device, world, wrapped in (
+        ("cuda", 1, False),
+        ("xpu", 1, False),
+        ("cpu", 1, True),
+        ("cuda", 2, True),
+    ):
+        step = setup(values(), data_format="embedder", device=device, world=world)  # type: ignore[arg-type]
+        assert step.ddp is wrapped
+        assert (states.states(SHAPE, step).buckets > 0) is wrapped
+    assert not setup(values(deepspeed="stage1"), data_format="embedder", device="cuda", world=2).ddp
 
 
 def test_short_data_bounds_the_lengths() -> None:
@@ -81,7 +116,7 @@ def test_short_data_bounds_the_lengths() -> None:
     assert (step.query_length, step.passage_length) == (32, 96)  # padded to multiples of 8
 
 
-@pytest.mark.parametrize("text", ["", "many", "-1", "0", "1.5", "²", "9" * 30])
+@pytest.mark.parametrize("text", ["", "many", "-1", "0", "1.5", "²", "9" * 30, "1048577"])
 def test_odd_values_are_usage_errors(text: str) -> None:
     with pytest.raises(UsageError, match="per-device-train-batch-size"):
         setup({**values(), "per_device_train_batch_size": text}, data_format="embedder", device="cuda")
@@ -114,6 +149,17 @@ def test_frozen_words_save_their_gradient_and_moments() -> None:
 def test_8_bit_adam_leaves_embeddings_in_32_bit() -> None:
     eight = states.states(SHAPE, replace(STEP, optimiser="adamw_bnb_8bit")).optimiser
     assert 8 * SHAPE.embeddings < eight < 8 * SHAPE.embeddings + 2.1 * 303e6
+
+
+@pytest.mark.parametrize("name", ["bge-m3-unified", "bge-dense", "bge-reranker"])
+def test_the_help_of_8_bit_adam_says_what_it_saves(name: str) -> None:
+    found = recipe.load(paths.recipes() / f"{name}.sh")
+    step = setup(values(name), data_format=found.data.format if found.data else "", device="cuda")
+    eight = replace(step, optimiser="adamw_bnb_8bit")
+    saved = (states.states(SHAPE, step).optimiser - states.states(SHAPE, eight).optimiser) / 1e9
+    help_ = next(parameter.help for parameter in found.parameters if parameter.name == "optim")
+    assert f"bge-m3: {saved:.1f} GB" in help_.en
+    assert f"bge-m3 省 {saved:.1f} GB" in help_.zh
 
 
 def test_the_sparse_head_is_what_the_patch_is_for() -> None:
@@ -274,6 +320,40 @@ def test_only_what_the_recipe_has_and_takes_is_offered() -> None:
     names = {name for change in advice.advise(asked).changes for name, _ in change.values}
     assert names
     assert names <= set(own) - {"optim", "freeze_word_embeddings", "sub_batch_size"}
+
+
+def test_as_a_last_resort_several_sizes_shrink() -> None:
+    """One query, two passages and shorter texts: no single size is enough here."""
+    large = values(passage_max_len="8192", per_device_train_batch_size="64")
+    for own, memory in ((large, 14.6), ({**large, "sub_batch_size": "1"}, 12), (large, 7)):
+        asked = question(memory, values=own)
+        advised = advice.advise(asked)
+        assert advised.cheapest is not None, memory
+        assert advised.cheapest.estimate.verdict == "fits"
+        assert asked.answer(dict(advised.cheapest.values)) == advised.cheapest.estimate
+        assert "--per-device-train-batch-size 1 " in advised.cheapest.options
+
+
+def test_no_length_beyond_the_model_is_offered() -> None:
+    assert advice.advise(question(400)).length == 8192
+    own = values("bge-reranker", passage_max_len="8192")
+    reranker = question(400, values=own, data_format="reranker")
+    assert advice.advise(reranker).length == 8192 - 512
+    offered = [dict(change.values) for change in advice.advise(replace(reranker, memory=60 * GIB)).changes]
+    assert all(int(change.get("passage_max_len", 0)) <= 8192 - 512 for change in offered)
+
+
+def test_length_buckets_are_offered_no_batch_size() -> None:
+    for sizes, length in (("", True), ("128:32,512:8", False)):
+        own = values(length_bucketing="true", bucket_batch_sizes=sizes)
+        advised = advice.advise(question(140, values=own))
+        assert (advised.batch, advised.length is not None) == (None, length)
+        offered = {
+            name for change in advice.advise(question(7, values=own)).changes for name, _ in change.values
+        }
+        assert offered
+        assert "per_device_train_batch_size" not in offered
+    assert advice.advise(question(1, values=own)).cheapest is None
 
 
 def test_nothing_helps_on_a_device_that_is_too_small() -> None:
