@@ -14,11 +14,32 @@ from pathlib import Path
 from typing import TypeVar
 
 from launcher import paths
+from launcher.errors import ManifestError
 
 T = TypeVar("T")
 
 #: Results that are kept; each is a few KiB.
 _KEPT = 64
+
+
+def of_file(path: Path, code: Sequence[Path], kind: type[T], parse: Callable[[str], T], *, missing: str) -> T:
+    """What a file of the project holds; see :func:`remembered`.
+
+    Args:
+        parse: makes it of the file's text.
+        missing: what to say when there is no such file.
+
+    Raises:
+        ManifestError: it is not there, not UTF-8, or what ``parse`` finds wrong with it.
+    """
+    try:
+        content = path.read_bytes()
+        text = content.decode()
+    except FileNotFoundError:
+        raise ManifestError(missing, [f"{path} does not exist"]) from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is not UTF-8", [str(error)]) from None
+    return remembered(content, code, kind, lambda: parse(text))
 
 
 def remembered(source: bytes, code: Sequence[Path], kind: type[T], make: Callable[[], T]) -> T:

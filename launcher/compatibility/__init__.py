@@ -8,7 +8,6 @@ from pathlib import Path
 
 from launcher import memo, paths
 from launcher.compatibility.table import Compatibility, Drivers, Family, Kernels, Pair, Toolkit
-from launcher.errors import ManifestError
 
 __all__ = ["Compatibility", "Drivers", "Family", "Kernels", "Pair", "Toolkit", "load", "parse", "shipped"]
 
@@ -21,14 +20,13 @@ def load(path: Path) -> Compatibility:
     Raises:
         ManifestError: all problems of the file at once, each with its key.
     """
-    try:
-        content = path.read_bytes()
-        text = content.decode()
-    except FileNotFoundError:
-        raise ManifestError("there is no table of compatibility", [f"{path} does not exist"]) from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not UTF-8", [str(error)]) from None
-    return memo.remembered(content, _CODE, Compatibility, lambda: parse(text, source=str(path)))
+    return memo.of_file(
+        path,
+        _CODE,
+        Compatibility,
+        lambda text: parse(text, source=str(path)),
+        missing="there is no table of compatibility",
+    )
 
 
 def shipped() -> Compatibility:

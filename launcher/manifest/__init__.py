@@ -7,7 +7,6 @@ key; what the rest of the launcher reads is a frozen :class:`Target`.
 from pathlib import Path
 
 from launcher import memo, paths
-from launcher.errors import ManifestError
 from launcher.manifest.target import (
     DRIVERS,
     Base,
@@ -44,14 +43,9 @@ def load(path: Path) -> Manifest:
     Raises:
         ManifestError: all problems of the file at once, each with its key.
     """
-    try:
-        content = path.read_bytes()
-        text = content.decode()
-    except FileNotFoundError:
-        raise ManifestError("there is no manifest", [f"{path} does not exist"]) from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not UTF-8", [str(error)]) from None
-    return memo.remembered(content, _CODE, Manifest, lambda: parse(text, source=str(path)))
+    return memo.of_file(
+        path, _CODE, Manifest, lambda text: parse(text, source=str(path)), missing="there is no manifest"
+    )
 
 
 def shipped() -> Manifest:
