@@ -41,14 +41,29 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
     elif kind in LINES:
         number = 0
         for share in streams.shares(path):
-            for line in share.removesuffix(b"\n").split(b"\n"):
+            for line in [None] if share is None else share.removesuffix(b"\n").split(b"\n"):
                 number += 1
-                if line.removeprefix(b"\xef\xbb\xbf").strip(BLANK):
+                if line is None:
+                    yield number, None
+                elif line.removeprefix(b"\xef\xbb\xbf").strip(BLANK):
                     yield number, _value(line)
     else:
         raise DataError(
             f"{path} cannot be converted", [f"endings: {', '.join(ENDINGS)}, also with .gz, .zst"]
         )
+
+
+def first(path: Path) -> dict[str, Any]:
+    """The first record of a file; empty when there is none that can be read, or it is no object."""
+    try:
+        for piece in streams.pieces(path):
+            for line in (b"null",) if piece is None else piece.split(b"\n"):
+                if line.removeprefix(b"\xef\xbb\xbf").strip(BLANK):
+                    value = _value(line)
+                    return value if isinstance(value, dict) else {}
+    except (OSError, DataError):  # the check has said so
+        pass
+    return {}
 
 
 def _value(line: bytes) -> Any:

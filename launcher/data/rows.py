@@ -92,6 +92,12 @@ def _pairs(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
     negatives = row.get("neg")
     if isinstance(negatives, list) and 0 < len(negatives) < rules.group_size - 1:
         yield Issue("neg-few", "neg", f"{len(negatives)}, and a group takes {rules.group_size - 1}")
+    if rules.trained:
+        yield from _trained(row, rules)
+
+
+def _trained(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
+    """What only a trainer reads: teacher scores, prompts, a file's batch size."""
     for field in ("pos", "neg"):
         yield from _scores(row, field, required=rules.scores)
     for key in ("prompt", "query_prompt", "passage_prompt"):

@@ -26,7 +26,7 @@ _PAIRS = ("embedder", "reranker")
 _WITH_PAIRS = (*_PAIRS, "retrieval")
 _ALL = tuple(FORMATS)
 
-#: What trainers load with datasets, which makes columns of rows; the tools read the others line by line.
+#: What trainers load with datasets, which makes columns of rows; tools read any format line by line.
 LOADED = (*_PAIRS, "sft", "plain")
 
 
@@ -62,6 +62,7 @@ _FILES = (
     _error("path-missing", _ALL, "the trainer stops when it opens the file", "correct the path"),
     _error("path-colon", _ALL, "recipes separate paths by colons", "rename the file or folder"),
     _error("path-link", _ALL, "no container can follow a link out of the folder", "name the file itself"),
+    _warning("link-outside", _ALL, "no container can follow it; a run refuses it", "name the file itself"),
     _error(
         "file-kind",
         _ALL,

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from launcher.progress import Silent
 
 GOOD: dict[str, Any] = {"query": "q", "pos": ["p"], "neg": ["n1", "n2"]}
 EMBEDDER = Rules(format="embedder")
+ANSWER = {"role": "assistant", "content": "a"}
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -132,6 +133,25 @@ def test_a_repaired_copy_with_its_log(tmp_path: Path) -> None:
         fixing.fix((folder,), EMBEDDER, tmp_path / "out", progress=Silent())
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_that_is_too_long_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    monkeypatch.setattr("launcher.data.blocks.LONGEST", 1000)
+    content = b"".join(
+        json.dumps(row).encode() + b"\n"
+        for row in (GOOD, {**GOOD, "query": "x" * 1000}, {**GOOD, "query": "r"})
+    )
+    path = tmp_path / ("a.jsonl.gz" if packed else "a.jsonl")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    done = fixing.fix((path,), EMBEDDER, tmp_path / "out", progress=Silent())
+    assert (done.kept, done.left_out) == (2, 1)
+    assert [row["query"] for row in read(tmp_path / "out" / "a.jsonl")] == ["q", "r"]
+    assert f"{path}:2: line-long" in (tmp_path / "out" / "fix.log").read_text()
+    with pytest.raises(DataError, match=r":2: a line of more than"):
+        divided([path], tmp_path / "divided")
+
+
 def test_names_of_copies() -> None:
     paths = [
         Path(name) for name in ("a/x.jsonl", "b/x.json", "c/x.jsonl.gz", "c/x.parquet", "d/qrels/test.tsv")
@@ -167,7 +187,9 @@ def test_elements_of_an_array(
     assert [json.loads(line) for line in lines] == elements
 
 
-@pytest.mark.parametrize("content", ['[{}, {"a": 2', "[{} {}]", '[{"a": }]', "[{},,{}]"])
+@pytest.mark.parametrize(
+    "content", ['[\n{}\n]\n{"a": 1}', "[{}]]", '[{}, {"a": 2', "[{} {}]", '[{"a": }]', "[{},,{}]"]
+)
 def test_a_broken_array(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     assert inspect((tmp_path / "a.json",), EMBEDDER, Wanted()).groups[0].rule == "file-damaged"
@@ -344,6 +366,25 @@ def test_dialogues_are_divided_by_what_is_asked(tmp_path: Path) -> None:
 
     path = write(tmp_path / "a.jsonl", *(told(f"u{n % 30}", f"a{n}") for n in range(90)))
     assert divided([path], tmp_path / "out", format_="sft").groups == 30
+
+
+@pytest.mark.parametrize(
+    ("format_", "row"),
+    [
+        ("sft", lambda asked: {"conversations": [{"role": "user", "content": asked}, ANSWER]}),
+        ("sft", lambda asked: {"messages": [{"role": "user", "content": [{"text": asked}]}, ANSWER]}),
+        ("sft", lambda asked: {"prompt": [{"role": "user", "content": asked}], "completion": [ANSWER]}),
+        ("sft", lambda asked: {"messages": [{"role": "assistant", "content": asked}]}),
+        ("texts", lambda asked: {"title": asked, "body": "b"}),
+        ("retrieval", lambda asked: {"_id": asked, "title": asked, "text": ""}),
+    ],
+)
+def test_what_passes_the_check_can_be_divided(
+    tmp_path: Path, format_: str, row: Callable[[str], dict[str, Any]]
+) -> None:
+    path = write(tmp_path / "a.jsonl", *(row(f"u{n % 30}") for n in range(90)))
+    assert not inspect((path,), Rules(format=format_), Wanted()).count(errors=True)
+    assert divided([path], tmp_path / "out", format_=format_).groups == 30
 
 
 # ------------------------------------------------------------------------------------------ profiles

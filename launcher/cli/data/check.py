@@ -74,7 +74,12 @@ def command(
     )
     with ui.TerminalProgress() as progress:
         judged = data.check(paths, asked, jobs=jobs, limit=limit, progress=progress)
-        fixed = data.fix(paths, asked, out=fix, progress=progress) if fix is not None else None
+    fixed = None
+    if fix is not None:
+        with (
+            ui.TerminalProgress() as progress
+        ):  # the other one's thread has ended before processes are forked
+            fixed = data.fix(paths, asked, jobs=jobs, out=fix, progress=progress)
     if as_json:
         ui.print_json(_as_json(judged, fixed))
     else:
