@@ -83,7 +83,11 @@ def crew(size: int, work: int) -> Iterator[Any]:
         ProcessPoolExecutor(size, mp_context=context, initializer=_begin, initargs=start) as executor,
     ):
         executor.submit(os.getpid).result()  # all of them start now
-        yield Crew(executor, size)
+        try:
+            yield Crew(executor, size)
+        except BaseException:
+            executor.shutdown(cancel_futures=True)  # what is under way ends, what waits does not begin
+            raise
 
 
 @contextmanager
