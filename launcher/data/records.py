@@ -95,6 +95,6 @@ def _value_of(text: str | None) -> Any:
     if text and text[0] == "[" and text[-1] == "]":
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text

@@ -26,7 +26,9 @@ from launcher.progress import Silent
 
 GOOD: dict[str, Any] = {"query": "q", "pos": ["p"], "neg": ["n1", "n2"]}
 EMBEDDER = Rules(format="embedder")
+SYSTEM = {"role": "system", "content": "s"}
 ANSWER = {"role": "assistant", "content": "a"}
+ASKED = [{"role": "user", "content": "u"}, ANSWER]
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -291,6 +293,129 @@ def test_a_folder_of_beir(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="judgements of test, train"):
         converted(tmp_path, folder)
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "rows_"),
+    [
+        # messages beside an empty question
+        (
+            [{"messages": ASKED, "question": None}, {"messages": ASKED, "prompt": ""}],
+            [{"messages": ASKED}] * 2,
+        ),
+        ([{"messages": [], "instruction": "u", "output": "a"}], [{"instruction": "u", "output": "a"}]),
+        # what comes before the question
+        (
+            [
+                {
+                    "system": "s",
+                    "conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}],
+                }
+            ],
+            [{"messages": [SYSTEM, *ASKED]}],
+        ),
+        ([{"system": "other", "messages": [SYSTEM, *ASKED]}], [{"messages": [SYSTEM, *ASKED]}]),
+        ([{"system": "", "instruction": "u", "output": "a"}], [{"instruction": "u", "output": "a"}]),
+        (
+            [{"instruction": "u", "input": "i", "output": "a", "system": "s", "history": [["u", "a"]]}],
+            [{"messages": [SYSTEM, *ASKED, {"role": "user", "content": "u\ni"}, ANSWER]}],
+        ),
+    ],
+)
+def test_dialogues_keep_all_that_is_said(tmp_path: Path, records: list[Any], rows_: list[Any]) -> None:
+    assert converted(tmp_path, write(tmp_path / "in.jsonl", *records), format="sft") == rows_
+
+
+def test_an_answer_of_nothing_is_no_row(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "in.jsonl",
+        *({"instruction": "u", "input": "i", "output": each} for each in ("", " ", "a")),
+    )
+    assert converted(tmp_path, path, format="sft") == [{"instruction": "u", "input": "i", "output": "a"}]
+
+
+def test_keys_that_a_trainer_reads_are_kept(tmp_path: Path) -> None:
+    own = {"prompt": "p", "type": "normal", "batch_size": 4, "query_prompt": "a", "passage_prompt": "b"}
+    path = write(tmp_path / "in.jsonl", {**GOOD, **own, "source": "x"})
+    assert converted(tmp_path, path) == [{**GOOD, **own}]
+    labelled = write(
+        tmp_path / "pairs.jsonl",
+        {"text1": "q", "text2": "p", "label": 1, **own},
+        {"text1": "q", "text2": "n", "label": 0, "prompt": "another"},
+    )
+    out = tmp_path / "out.jsonl"
+    done = conversion.convert([labelled, path], Choices(format="embedder"), out, progress=Silent())
+    assert read(out)[0] == {"query": "q", "pos": ["p"], "neg": ["n"], **own}
+    assert "in.jsonl: not used: source" in done.why
+
+
+def outcome(tmp_path: Path, given_: Path) -> conversion.Converted:
+    out = tmp_path / "out.jsonl"
+    return conversion.convert([given_], Choices(format="embedder"), out, progress=Silent())
+
+
+def test_labels_and_texts_that_are_none(tmp_path: Path) -> None:
+    good = {"text1": "q", "text2": "p", "label": 1}
+    bad = [
+        {"text1": {"x": 1}},
+        {"text1": "\ud800"},
+        {"text2": ["p", 1]},
+        {"label": 10**400},
+        {"label": "nan"},
+    ]
+    path = write(
+        tmp_path / "in.jsonl", good, *({**good, **each} for each in bad), {**good, "text1": "r", "label": 0}
+    )
+    done = outcome(tmp_path, path)
+    assert (done.rows, done.skipped) == (1, 6)
+    assert [problem.removeprefix(f"{path}:").partition(",")[0] for problem in done.problems] == [
+        "2: query: not only text",
+        "3: query: not only text",
+        "4: pos: not only text",
+        "5: label: a finite number",
+        "6: label: a finite number",
+        "7: no text of this query has a label of 0.5 or more",
+    ]
+
+
+def test_a_cell_of_endless_brackets(tmp_path: Path) -> None:
+    deep = "[" * 100_000 + "]"
+    (tmp_path / "a.csv").write_text(f"query,positive\n{deep},p\n")
+    assert converted(tmp_path, tmp_path / "a.csv") == [{"query": deep, "pos": ["p"]}]
+
+
+def test_judgements_that_are_none(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder / "corpus.jsonl", {"_id": "1", "text": "p"}, {"_id": "2", "text": "\ud800"}, {"text": "n"})
+    write(
+        folder / "queries.jsonl",
+        *({"_id": name, "text": name} for name in "abc"),
+        {"_id": "d", "text": ["q"]},
+    )
+    judgements = folder / "qrels.test.tsv"
+    judgements.write_text("query-id\tcorpus-id\tscore\na\t1\t1\na\t1\tnan\nb\t1\t0\n")
+    done = outcome(tmp_path, folder)
+    assert [row["query"] for row in read(done.output)] == ["a"]
+    assert sorted(problem.rpartition("/")[2] for problem in done.problems) == [
+        "corpus.jsonl:2: no text, or no _id",
+        "corpus.jsonl:3: no text, or no _id",
+        "qrels.test.tsv:3: query-id, corpus-id and a finite score are needed",
+        "queries.jsonl:2: no passage was judged right",
+        "queries.jsonl:4: no text, or no _id",
+    ]
+    done.output.unlink()
+    judgements.write_text("query_id\tcorpus_id\tscore\na\t1\t1\n")
+    with pytest.raises(DataError, match="no columns query-id, corpus-id, score"):
+        outcome(tmp_path, folder)
+
+
+def test_what_stands_behind_an_array_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(f"[\n{json.dumps(GOOD)}\n]\n{json.dumps(GOOD)}\n")
+    with pytest.raises(DataError, match="cannot be read to its end") as caught:
+        converted(tmp_path, path)
+    assert "something follows the array" in caught.value.problems[0]
 
 
 def test_what_cannot_be_converted(tmp_path: Path) -> None:
