@@ -99,9 +99,13 @@ def targets(paths: Sequence[Path]) -> list[Path]:
 def lines_of(path: Path) -> Iterator[bytes | None]:
     """The lines of any file that the check reads, None for one that is too long; of arrays and parquet
     one line per record.
+
+    Raises:
+        DataError: it cannot be read.
     """
-    for share in streams.shares(path):
-        yield from [None] if share is None else share.removesuffix(b"\n").split(b"\n")
+    with streams.reading(path):
+        for share in streams.shares(path):
+            yield from [None] if share is None else share.removesuffix(b"\n").split(b"\n")
 
 
 def packed(row: Any) -> bytes:

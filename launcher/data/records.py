@@ -33,7 +33,11 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
         DataError: the file cannot be read, or its ending is none of :data:`ENDINGS`.
         UsageError: a library is missing.
     """
-    kind = ending(path)
+    with streams.reading(path):
+        yield from _records(path, ending(path))
+
+
+def _records(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
     if kind in TABLES:
         yield from _of_table(path, TABLES[kind])
     elif kind == PARQUET:

@@ -62,7 +62,13 @@ _FILES = (
     _error("path-missing", _ALL, "the trainer stops when it opens the file", "correct the path"),
     _error("path-colon", _ALL, "recipes separate paths by colons", "rename the file or folder"),
     _error("path-link", _ALL, "no container can follow a link out of the folder", "name the file itself"),
-    _warning("link-outside", _ALL, "no container can follow it; a run refuses it", "name the file itself"),
+    _warning(
+        "link-outside",
+        _ALL,
+        "no container can follow it; a run refuses it",
+        "name the file itself",
+        "copied",
+    ),
     _error(
         "file-kind",
         _ALL,

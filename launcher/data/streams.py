@@ -53,6 +53,19 @@ def damaged(path: Path, error: BaseException) -> DataError:
     return DataError(f"{path} cannot be read to its end", [str(error) or "it ends too early"])
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """An OSError in here is about reading this file, and not about what is written meanwhile.
+
+    Raises:
+        DataError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read", [error.strerror or str(error)]) from None
+
+
 def shares(path: Path) -> Iterator[bytes | None]:
     """The lines of a file, :data:`SHARE` bytes or a little more at a time; None for a line that is too long.
 

@@ -154,6 +154,20 @@ def test_a_line_that_is_too_long_is_left_out(
         divided([path], tmp_path / "divided")
 
 
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Not an error of the output, as other errors of the system are."""
+    path = tmp_path / "a.jsonl"
+    path.symlink_to("/proc/self/mem")
+    for use in (
+        lambda: fixing.fix((path,), EMBEDDER, tmp_path / "out", progress=Silent()),
+        lambda: converted(tmp_path, path),
+        lambda: divided([path], tmp_path / "divided"),
+    ):
+        with pytest.raises(DataError, match=r"a\.jsonl cannot be read"):
+            use()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.jsonl"]
+
+
 def test_names_of_copies() -> None:
     paths = [
         Path(name) for name in ("a/x.jsonl", "b/x.json", "c/x.jsonl.gz", "c/x.parquet", "d/qrels/test.tsv")

@@ -95,11 +95,15 @@ def command(
             hint=f"launch data check {fixed.folder} says what they are",
         )
     if fixed is None and (count := judged.report.count(errors=True)):
+        whole = any(
+            group.error and group.rule.startswith(("path-", "file-")) for group in judged.report.groups
+        )
+        first = "first correct the paths and files; then " if whole else ""
         raise DataError(
             f"{count} error{'s' if count > 1 else ''} in the data",
             [],
             why="the trainer would stop at these rows in the middle of the run, or learn from wrong text",
-            hint="--fix OUT writes a repaired copy; what each rule is about: docs/data.md",
+            hint=f"{first}--fix OUT writes a repaired copy; what each rule is about: docs/data.md",
         )
 
 
