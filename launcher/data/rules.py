@@ -145,7 +145,7 @@ _LINES = (
         "number-range",
         _ALL,
         "measured: DatasetGenerationError; in a file of one row lists of one text become texts",
-        "a number below 1e308",
+        "a number below 1e308; a whole one within 64 bits, or as text",
         "left out",
     ),
     _warning(

@@ -189,6 +189,20 @@ def test_the_quick_judge_leaves_it_to_the_careful_one(tmp_path: Path, rule: str)
     )
 
 
+@pytest.mark.parametrize("start", [1, 1.5])
+def test_whole_numbers_beyond_64_bits(tmp_path: Path, start: float) -> None:
+    """datasets 5.0 stops at one beside a column of several kinds; elsewhere it makes another number of it."""
+    rows = [{**GOOD, "query": f"q{n}", "x": start} for n in range(20)]
+    numbers = (2**63, 2**64 - 1, -(2**63), 2**64, -(2**63) - 1)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(lines(*rows, *({**GOOD, "query": f"r{n}", "x": n} for n in numbers)))
+    text = "a whole number beyond 64 bits"
+    assert found_in(path)["number-range"] == [f"24: {text}", f"25: {text}"]
+    part = Part(path=path, start=len(lines(*rows)), end=path.stat().st_size)
+    known = inspection._peek(Part(path=path, start=0, end=part.start))
+    assert scan(Job(part=part, rules=EMBEDDER, known=known)).issues["number-range"][0] == 2
+
+
 @given(
     first=st.lists(rows_nearby, min_size=1, max_size=4),
     rest=st.lists(rows_nearby, max_size=6),
