@@ -247,7 +247,10 @@ def _beyond(value: object, *, infinity: bool) -> str:
     if isinstance(value, int):
         return "" if -(2**63) <= value < 2**64 else "a whole number beyond 64 bits"
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((found for item in items if (found := _beyond(item, infinity=infinity))), "")
+    for item in items:
+        if type(item) is not str and (found := _beyond(item, infinity=infinity)):  # most of them are texts
+            return found
+    return ""
 
 
 def _other_encoding(line: bytes) -> str:
