@@ -6,6 +6,7 @@ has imported, and hash texts alike (Python's seed is theirs too), which finding 
 
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ _Out = TypeVar("_Out")
 
 #: Less work than this is done sooner here than handed to others (bytes).
 WORTH_IT = 24 << 20
+
+#: PR_SET_PDEATHSIG of linux/prctl.h.
+_PARENT_DEATH = 1
 
 
 class Crew:
@@ -56,19 +60,16 @@ class Crew:
                 future.cancel()
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 @contextmanager
-def crew(jobs: int | None, work: int) -> Iterator[Any]:
+def crew(size: int, work: int) -> Iterator[Any]:
     """Processes for ``work`` bytes, or plain ``map`` where there is too little to do.
 
+    SIGTERM ends this process like an error while they are there, so that they are ended too; if it is killed
+    without a word, the kernel ends them.
+
     Args:
-        jobs: processes; None: one for each core.
+        size: processes.
     """
-    size = jobs or cores()
     if size == 1 or work < WORTH_IT:
         yield map
         return
@@ -76,11 +77,46 @@ def crew(jobs: int | None, work: int) -> Iterator[Any]:
     from concurrent.futures import ProcessPoolExecutor
 
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(size, mp_context=context, initializer=_leave_interrupts) as executor:
+    start = (os.getpid(),)
+    with (
+        _terminated(),
+        ProcessPoolExecutor(size, mp_context=context, initializer=_begin, initargs=start) as executor,
+    ):
         executor.submit(os.getpid).result()  # all of them start now
-        yield Crew(executor, size)
+        try:
+            yield Crew(executor, size)
+        except BaseException:
+            executor.shutdown(cancel_futures=True)  # what is under way ends, what waits does not begin
+            raise
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the main process, which then ends these."""
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM as an exception, unless something else is to happen then (only the main thread may say so)."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _begin(parent: int) -> None:
+    """In a new process: Ctrl-C is for the main process, which then ends this one, and it never outlives that.
+
+    The kernel's signal for that is prctl(2)'s PR_SET_PDEATHSIG; it comes when the thread ends that forked.
+    """
+    import ctypes
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it was gone before
+        os._exit(1)

@@ -52,7 +52,11 @@ any_line = (
     | mutated
 )
 any_rules = st.builds(
-    Rules, format=st.sampled_from([*rules.FORMATS]), scores=st.booleans(), group_size=st.integers(0, 3)
+    Rules,
+    format=st.sampled_from([*rules.FORMATS]),
+    scores=st.booleans(),
+    group_size=st.integers(0, 3),
+    trained=st.booleans(),
 )
 
 

@@ -5,14 +5,13 @@ the last one, and leaves out small files (1.3.5 and 1.4.2: ``AbsEmbedderSameData
 ``__init__`` and ``refresh_epoch``).
 """
 
-import codecs
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.data import DataFile, listed
+from launcher.data.records import first
 from launcher.errors import DataError
 from launcher.recipe.refusals import says
 
@@ -158,9 +157,10 @@ def never_trained(
         file.path: Rows(
             path=file.path,
             count=min(file.rows, most),
-            batch_size=1 if by_length else file_batch_size(_first_row(file.path), batch_size),
+            batch_size=1 if by_length else file_batch_size(first(file.path), batch_size),
         )
         for file in files
+        if file.rows  # the check has something to say about the others
     }
     return unused(
         [rows[path] for path in given if path in rows],
@@ -175,13 +175,3 @@ def file_batch_size(row: Mapping[str, Any], default: int) -> int:
     if isinstance(own, int):
         return own
     return default // 2 if isinstance(kind, str) and "symmetric" in kind else default
-
-
-def _first_row(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        lines = (line.removeprefix(codecs.BOM_UTF8) for line in stream)
-        try:
-            row = json.loads(next((line for line in lines if line.strip()), b"{}"))
-        except ValueError:  # the check has said so, and a run stops there
-            return {}
-    return row if isinstance(row, dict) else {}

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher import data, paths, recipe, workers
+from launcher import data, paths, recipe
 from launcher.app import batches
+from launcher.app.crews import crew
 from launcher.app.rules import rules_of
 from launcher.data import FORMATS, Report, Rules, Wanted, fixing
 from launcher.data import convert as conversion
 from launcher.data import split as splitting
 from launcher.data.convert import Choices, Converted
-from launcher.data.files import expand, matches_of
+from launcher.data.files import expand, kind_of, meant
 from launcher.data.fixing import Fixed
 from launcher.data.inspection import inspect
 from launcher.data.model import Findings, Issue
@@ -55,7 +56,8 @@ def rules(asked: Asked) -> tuple[Rules, dict[str, str]]:
     """The rules, and the recipe's parameters with their values.
 
     Raises:
-        UsageError: neither a recipe nor a format, or both, or a recipe without data.
+        UsageError: neither a recipe nor a format, or both, or a recipe without data; a format with what
+            only a recipe has.
     """
     if bool(asked.recipe) == bool(asked.format):
         raise UsageError(
@@ -64,15 +66,20 @@ def rules(asked: Asked) -> tuple[Rules, dict[str, str]]:
             hint=f"formats: {', '.join(FORMATS)}; launch recipe list has the recipes",
         )
     if asked.format:
-        found = Rules(format=asked.format, scores=asked.scores)
-        return found, {}
+        if asked.parameters or asked.target or asked.nproc != 1:
+            raise UsageError(
+                "--set, --target and --nproc go with --recipe",
+                why="a format by itself has no parameters, and does not say how it is trained on",
+                hint="--recipe NAME instead of --format",
+            )
+        return Rules(format=asked.format, scores=asked.scores), {}
     loaded = recipe.load(recipe.find(asked.recipe, paths.recipes()))
     if loaded.data is None:
         raise UsageError(f"{loaded.name} takes no data")
     values = dict(loaded.values(asked.target or loaded.targets[0], asked.parameters))
     if asked.scores:
         values["knowledge_distillation"] = "true"
-    return rules_of(loaded.data.format, values), values
+    return rules_of(loaded.data.format, values, launch=loaded.launch), values
 
 
 def check(
@@ -91,16 +98,13 @@ def check(
 
         # Its threads must not be there when the processes are forked; it makes them at the first text.
         count = counter(asked.model)
-    meant = tuple(match for path in given for match in (matches_of(path) if not path.exists() else [path]))
-    with workers.crew(jobs, data.size(meant)) as work:
+    given = meant(given)
+    with crew(jobs, data.size(given)) as work:
         wanted = Wanted(sample=SAMPLE, limit=limit)
         report = inspect(given, wanted_rules, wanted, work=work, progress=progress)
-    limits = _limits(values)
-    looks = profile(report.sample, count=count, limits=limits)
+    looks = profile(report.sample, count=count, limits=_limits(values))
+    report = _with_unused(report, given, values, asked, limit)
     findings = Findings(limit)
-    for problem in batches.never_trained(given, report.files, values, asked.nproc):
-        path, _, text = problem.partition(": ")
-        findings.add(Path(path), 0, Issue("never-trained", "", text))
     for each in looks.lengths:
         if each.longer and each.interval and each.limit:
             low, high = each.interval
@@ -109,21 +113,34 @@ def check(
     return Judged(report=report.joined(findings), profile=looks)
 
 
+def _with_unused(
+    report: Report, given: tuple[Path, ...], values: Mapping[str, str], asked: Asked, limit: int
+) -> Report:
+    """The report with what a trainer would leave out."""
+    findings = Findings(limit)
+    for problem in batches.never_trained(given, report.files, values, asked.nproc):
+        path, _, text = problem.partition(": ")
+        findings.add(Path(path), 0, Issue("never-trained", "", text))
+    return report.joined(findings)
+
+
 def _limits(values: Mapping[str, str]) -> dict[str, int]:
     names = {"query": "query_max_len", "pos": "passage_max_len", "neg": "passage_max_len"}
     return {name: int(values[key]) for name, key in names.items() if values.get(key, "").isdigit()}
 
 
-def fix(given: tuple[Path, ...], asked: Asked, *, out: Path, progress: Progress) -> Fixed:
-    """Write a repaired copy, and check it.
+def fix(given: tuple[Path, ...], asked: Asked, *, jobs: int | None, out: Path, progress: Progress) -> Fixed:
+    """Write a repaired copy, and judge it as :func:`check` does.
 
     Raises:
         OutputError: the folder is there and holds something.
+        DataError: see :func:`launcher.data.fixing.fix`.
     """
-    wanted_rules, _ = rules(asked)
-    done = fixing.fix(given, wanted_rules, out, progress=progress)
-    with workers.crew(None, data.size([out])) as work:
+    wanted_rules, values = rules(asked)
+    with crew(jobs, data.size(meant(given))) as work:  # about what the copy will have; before any thread
+        done = fixing.fix(given, wanted_rules, out, progress=progress)
         again = inspect((out,), wanted_rules, Wanted(), work=work, progress=progress)
+    again = _with_unused(again, (out,), values, asked, data.SHOWN)
     return replace(done, remaining=again.count(errors=True))
 
 
@@ -131,8 +148,8 @@ def convert(
     given: tuple[Path, ...], choices: Choices, output: Path, *, progress: Progress
 ) -> tuple[Converted, Report]:
     """Convert files, and check the result."""
-    done = conversion.convert(given, choices, output, progress=progress)
-    with workers.crew(None, output.stat().st_size) as work:
+    with crew(None, data.size(given)) as work:  # about what the result will have; before any thread
+        done = conversion.convert(given, choices, output, progress=progress)
         report = inspect((output,), Rules(format=choices.format), Wanted(), work=work, progress=progress)
     return done, report
 
@@ -150,4 +167,11 @@ def split(
     wrong = [str(each) for group in findings.groups.values() if group.error for each in group.shown]
     if wrong or not files:
         raise DataError("these cannot be split", wrong)
+    if tables := [path for path in files if kind_of(path) == "table"]:
+        raise DataError(
+            f"{tables[0]}: a set in BEIR's layout cannot be split",
+            [],
+            why="its passages, queries and judgements refer to each other: a part of them is no set",
+            hint="launch data convert FOLDER --format retrieval makes rows of it, which can be split",
+        )
     return splitting.split(files, out, share=share, seed=seed, format_=format_, progress=progress)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import launcher
-from launcher import data, host, manifest, paths, recipe, workers
+from launcher import data, host, manifest, paths, recipe
 from launcher import plan as plans
 from launcher.app import accelerators, batches, models, place
 from launcher.app.accelerators import Asked
+from launcher.app.crews import crew
 from launcher.app.rules import rules_of
 from launcher.data import DataFile
 from launcher.engines.base import Engine
@@ -279,13 +280,12 @@ def _check_data(
             raise UsageError(f"{found.name} needs --data PATH", why=found.data.help.en)
         notes.append(f"no --data given; {found.name} needs {found.data.help.en}")
         return ()
+    rules = rules_of(found.data.format, values, launch=found.launch)
     if not request.preflight:
-        return data.identify(request.data, rules_of(found.data.format, values), progress=progress)
-    with workers.crew(None, data.size(request.data)) as work:
+        return data.identify(request.data, rules, progress=progress)
+    with crew(None, data.size(request.data)) as work:
         shown = progress if work is not map else Silent()  # a second needs no bar
-        return data.check(
-            request.data, rules_of(found.data.format, values), notes=notes, work=work, progress=shown
-        )
+        return data.check(request.data, rules, notes=notes, work=work, progress=shown)
 
 
 #: A size as Docker reads it, and as the settings' schema has it.

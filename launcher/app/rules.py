@@ -6,11 +6,12 @@ from launcher.data import Rules
 from launcher.recipe.refusals import says
 
 
-def rules_of(format_: str, values: Mapping[str, str]) -> Rules:
+def rules_of(format_: str, values: Mapping[str, str], *, launch: str) -> Rules:
     """The rules of a data format, as a run with these values needs them.
 
     Args:
         values: of the recipe's parameters; those that it does not have are off.
+        launch: of the recipe; what ``torchrun`` starts are trainers, which load rows otherwise than tools.
     """
     group = values.get("train_group_size", "")
     return Rules(
@@ -21,4 +22,5 @@ def rules_of(format_: str, values: Mapping[str, str]) -> Rules:
             says(True, values.get(name, "")) for name in ("same_dataset_within_batch", "length_bucketing")
         ),
         group_size=int(group) if group.isdigit() else 0,
+        trained=launch == "torchrun",
     )

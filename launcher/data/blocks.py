@@ -6,6 +6,9 @@ from typing import BinaryIO
 #: A line may be this long; beyond it one row would take gigabytes in every process.
 LONGEST = 64 << 20
 
+#: What is said of a longer one.
+TOO_LONG = f"a line of more than {LONGEST >> 20} MiB"
+
 #: Small enough for the processor's cache: a block is decoded right after it was read.
 BLOCK = 1 << 17
 
@@ -24,7 +27,7 @@ def blocks(stream: BinaryIO, start: int, end: int) -> Iterator[bytes | None]:
         start += _skip(stream) - 1
     rest, size = b"", BLOCK
     while start < end:
-        piece = stream.read(size)
+        piece = stream.read(min(size, LONGEST + 1 - len(rest)))  # so that no line in it is too long
         block = rest + piece
         if not piece:
             if block:

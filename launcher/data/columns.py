@@ -36,12 +36,17 @@ _CAST |= {("bool", "int"), ("bool", "float")}
 
 
 class FileColumns:
-    """Which kinds the columns of one file have, and on which line each came first."""
+    """Which kinds the columns of one file have, and on which line each came first.
+
+    Attributes:
+        unread: a line of the beginning was too long to be read, so that nothing follows from the others.
+    """
 
     def __init__(self) -> None:
         self.head: dict[tuple[str, str], int] = {}
         self.late: dict[tuple[str, str], int] = {}
         self.first: dict[str, str] = {}
+        self.unread = False
 
     def add(self, found: Mapping[tuple[str, str], int], lines: int, *, late: bool) -> None:
         """Columns of a part, which begins after ``lines`` lines."""

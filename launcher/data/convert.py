@@ -1,17 +1,19 @@
 """Other people's files as training rows: shapes found by their columns, joined and grouped on the disk."""
 
+import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from launcher.data.files import PACKED, judgements_of
 from launcher.data.fixing import packed
 from launcher.data.records import ENDINGS, ending, records
-from launcher.data.shapes import Shape, as_record, detect, row_of
+from launcher.data.shapes import Shape, as_record, as_row, detect, fields_of, missing
 from launcher.data.write import new_file
 from launcher.errors import DataError, UsageError
 from launcher.progress import Progress
@@ -20,6 +22,11 @@ from launcher.progress import Progress
 _LOOK = 50
 
 _SHOWN = 20
+
+#: What a query's row takes from its first pair.
+_CARRIED = ("prompt", "type", "batch_size", "query_prompt", "passage_prompt")
+
+_JUDGEMENT = ("query-id", "corpus-id", "score")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,7 +115,10 @@ def _file(path: Path, choices: Choices, result: Converted) -> Iterator[dict[str,
     shape = _shape(path, choices)
     result.why += [f"{path.name}: {line}" for line in shape.why]
     rows = _rows(path, shape, choices, result)
-    yield from _grouped(rows, choices.threshold) if shape.labelled else (row for _, row in rows)
+    if shape.labelled:
+        yield from _grouped(rows, path, choices.threshold, result)
+    else:
+        yield from (row for _, row in rows)
 
 
 def _shape(path: Path, choices: Choices) -> Shape:
@@ -124,47 +134,79 @@ def _rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, value in records(path):
         record = as_record(value)
-        row = row_of(record, shape, choices.format) if record is not None else {}
-        missing = [name for name, _ in shape.sources[:2] if not row.get(name) and name != "input"]
-        if record is None or missing:
-            what = f"no {' and no '.join(missing)}" if record is not None else "broken, or no object"
-            result.skip(f"{path}:{number}: {what}")
-            continue
-        if shape.labelled and _as_number(row.get("label")) is None:
-            result.skip(f"{path}:{number}: label: a number, not {row.get('label')!r:.30}")
-            continue
-        yield number, row
+        fields = fields_of(record, shape) if record is not None else {}
+        if problem := "broken, or no object" if record is None else _problem(fields, shape):
+            result.skip(f"{path}:{number}: {problem}")
+        else:
+            yield number, as_row(fields, choices.format)
 
 
-def _grouped(rows: Iterator[tuple[int, dict[str, Any]]], threshold: float) -> Iterator[dict[str, Any]]:
-    """Pairs with a label as rows: all texts of a query, those with a high label as positives."""
+def _problem(fields: dict[str, Any], shape: Shape) -> str:
+    """Why no row can be made of a record; empty: one can."""
+    if lacking := missing(fields, shape):
+        return f"no {' and no '.join(lacking)}"
+    if shape.labelled:
+        if _as_number(fields.get("label")) is None:
+            return f"label: a finite number, not {fields.get('label')!r:.30}"
+        for field in ("query", "pos"):
+            if not all(map(_is_text, fields[field] if field == "pos" else [fields[field]])):
+                return f"{field}: not only text, or half a surrogate pair"
+    return ""
+
+
+def _grouped(
+    rows: Iterator[tuple[int, dict[str, Any]]], path: Path, threshold: float, result: Converted
+) -> Iterator[dict[str, Any]]:
+    """Pairs with a label as rows: all texts of a query, those with a high label as positives.
+
+    What else the first pair of a query has, a prompt for example, is the row's.
+    """
     with _database() as database:
-        database.execute("CREATE TABLE pair (query TEXT, number INTEGER, text TEXT, positive INTEGER)")
+        database.execute("CREATE TABLE pair (query TEXT, number INTEGER, text TEXT, positive INTEGER, more)")
         database.executemany(
-            "INSERT INTO pair VALUES (?, ?, ?, ?)",
+            "INSERT INTO pair VALUES (?, ?, ?, ?, ?)",
             (
-                (row["query"], number, text, (_as_number(row["label"]) or 0) >= threshold)
+                (row["query"], number, text, (_as_number(row["label"]) or 0) >= threshold, _more(row))
                 for number, row in rows
                 for text in row["pos"]
-                if isinstance(text, str)
             ),
         )
         database.execute("CREATE INDEX by_query ON pair (query)")
-        order = "SELECT query, min(number) AS first FROM pair GROUP BY query ORDER BY first"
-        for query, _ in database.execute(order):
+        # SQLite takes a bare column beside min() from the row that has the minimum.
+        order = "SELECT query, min(number) AS first, more FROM pair GROUP BY query ORDER BY first"
+        for query, first, more in database.execute(order):
             texts: dict[bool, list[str]] = {True: [], False: []}
             wanted = "SELECT text, positive FROM pair WHERE query = ? ORDER BY number"
             for text, positive in database.execute(wanted, (query,)):
                 texts[bool(positive)].append(text)
             if texts[True]:
-                yield {"query": query, "pos": texts[True], "neg": texts[False]}
+                yield {"query": query, "pos": texts[True], "neg": texts[False], **json.loads(more)}
+            else:
+                result.skip(f"{path}:{first}: no text of this query has a label of {threshold:g} or more")
+
+
+def _more(row: Mapping[str, Any]) -> bytes:
+    return packed({name: value for name, value in row.items() if name in _CARRIED})
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether a value is a text that can be written as UTF-8."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_number(value: Any) -> float | None:
+    """A finite number; None for anything else."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return number if isfinite(number) else None
 
 
 def _is_beir(path: Path) -> bool:
@@ -189,22 +231,24 @@ def _beir(folder: Path, choices: Choices, result: Converted) -> Iterator[dict[st
     with _database() as database:
         database.execute("CREATE TABLE passage (id TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
         database.execute("CREATE TABLE judged (query TEXT, passage TEXT, score REAL)")
-        database.executemany("INSERT OR REPLACE INTO passage VALUES (?, ?)", _passages(corpus))
+        database.executemany("INSERT OR REPLACE INTO passage VALUES (?, ?)", _passages(corpus, result))
         database.executemany("INSERT INTO judged VALUES (?, ?, ?)", _scores(judgements, result))
         database.execute("CREATE INDEX by_query ON judged (query)")
         wanted = "SELECT passage, text, score FROM judged LEFT JOIN passage ON passage = id WHERE query = ?"
         for number, value in records(queries):
-            if not isinstance(value, dict) or "text" not in value:
-                result.skip(f"{queries}:{number}: no text")
+            if not isinstance(value, dict) or not _is_text(value.get("text")) or not _is_id(value.get("_id")):
+                result.skip(f"{queries}:{number}: no text, or no _id")
                 continue
             row: dict[str, Any] = {"query": value["text"], "pos": [], "neg": []}
-            for passage, text, score in database.execute(wanted, (str(value.get("_id")),)):
+            for passage, text, score in database.execute(wanted, (str(value["_id"]),)):
                 if text is None:
                     result.skip(f"{judgements}: passage {passage} is not in {corpus.name}")
                 else:
                     row["pos" if score > 0 else "neg"].append(text)
             if row["pos"]:
                 yield row
+            elif row["neg"]:
+                result.skip(f"{queries}:{number}: no passage was judged right")
 
 
 def _judgements(folder: Path, split: str) -> tuple[Path, str]:
@@ -217,21 +261,36 @@ def _judgements(folder: Path, split: str) -> tuple[Path, str]:
     return found[name], name
 
 
-def _passages(corpus: Path) -> Iterator[tuple[str, str]]:
-    for _, value in records(corpus):
-        if isinstance(value, dict) and isinstance(value.get("text"), str):
+def _passages(corpus: Path, result: Converted) -> Iterator[tuple[str, str]]:
+    for number, value in records(corpus):
+        if not isinstance(value, dict) or not _is_text(value.get("text")) or not _is_id(value.get("_id")):
+            result.skip(f"{corpus}:{number}: no text, or no _id")
+        else:
             title = value.get("title")
-            text = f"{title} {value['text']}" if isinstance(title, str) and title.strip() else value["text"]
-            yield str(value.get("_id")), text.strip()
+            text = f"{title} {value['text']}" if _is_text(title) and title.strip() else value["text"]
+            yield str(value["_id"]), text.strip()
 
 
 def _scores(judgements: Path, result: Converted) -> Iterator[tuple[str, str, float]]:
     for number, value in records(judgements):
-        score = _as_number(value.get("score")) if isinstance(value, dict) else None
-        if score is None:
-            result.skip(f"{judgements}:{number}: query-id, corpus-id and score are needed")
+        if isinstance(value, dict) and not value.keys() >= set(_JUDGEMENT):
+            raise DataError(
+                f"{judgements} has no columns {', '.join(_JUDGEMENT)}",
+                [f"columns: {', '.join(map(str, value))}"],
+                why="BEIR's judgements have these names in their first line, separated by tabs",
+            )
+        query, passage, score = (
+            (value[name] for name in _JUDGEMENT) if isinstance(value, dict) else [None] * 3
+        )
+        score = _as_number(score)
+        if not _is_id(query) or not _is_id(passage) or score is None:
+            result.skip(f"{judgements}:{number}: query-id, corpus-id and a finite score are needed")
         else:
-            yield str(value["query-id"]), str(value["corpus-id"]), score
+            yield str(query), str(passage), score
+
+
+def _is_id(value: Any) -> bool:
+    return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
 
 
 class _database:  # noqa: N801 - used like a function

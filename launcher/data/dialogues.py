@@ -13,14 +13,14 @@ ANSWERING = frozenset({"assistant", "gpt", "model", "bing", "chatgpt"})
 OTHERS = frozenset({"system", "developer", "tool", "function", "observation", "function_call"})
 
 #: The layouts of a row: key of the dialogue, of a message's role and of its text.
-LAYOUTS = (("messages", "role", "content"), ("conversations", "from", "value"))
+_PLAIN = ("role", "content")
+LAYOUTS = (("messages", *_PLAIN), ("conversations", "from", "value"))
 
 
 def judge_dialogue(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
     """A row of any of the layouts."""
     for key, role, content in LAYOUTS:
         if key in row:
-            # Files with ShareGPT's key and OpenAI's messages are common, and templates read them.
             yield from _messages(row[key], key, role, content)
             return
     if "instruction" in row or "output" in row:
@@ -31,6 +31,36 @@ def judge_dialogue(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
         yield Issue(
             "row-unknown", "", "neither messages nor instruction and output nor prompt and completion"
         )
+
+
+def asked(row: dict[str, Any]) -> str | None:
+    """What a row asks first, of any layout that :func:`judge_dialogue` takes; None when it asks nothing."""
+    for key, role, content in (*LAYOUTS, ("prompt", *_PLAIN)):
+        messages = row.get(key)
+        for message in messages if isinstance(messages, list) else ():
+            if isinstance(message, dict):
+                own_role, own_content = _keys(message, role, content)
+                if message.get(own_role) in ASKING:
+                    text = _text(message.get(own_content))
+                    return text if isinstance(text, str) and text.strip() else None
+    texts = [row[key] for key in ("instruction", "prompt", "input") if isinstance(row.get(key), str)]
+    return "\n".join(texts) if any(text.strip() for text in texts) else None
+
+
+def _keys(message: dict[str, Any], role: str, content: str) -> tuple[str, str]:
+    """Where a message has its role and its text.
+
+    Files with ShareGPT's key and OpenAI's messages are common, and templates read them.
+    """
+    return (role, content) if role in message else _PLAIN
+
+
+def _text(content: object) -> object:
+    """A message's text; of parts, as multimodal templates have them, their texts in a row."""
+    if not isinstance(content, list):
+        return content
+    parts = [part.get("text", "") for part in content if isinstance(part, dict)]
+    return "".join(part for part in parts if isinstance(part, str)) if parts else None
 
 
 def _messages(messages: object, key: str, role: str, content: str) -> Iterator[Issue]:
@@ -46,7 +76,7 @@ def _messages(messages: object, key: str, role: str, content: str) -> Iterator[I
         if not isinstance(message, dict):
             yield Issue("messages-type", where, f"an object with {role} and {content}, not {kind(message)}")
             return
-        own_role, own_content = (role, content) if role in message else ("role", "content")
+        own_role, own_content = _keys(message, role, content)
         found = message.get(own_role)
         if not isinstance(found, str) or found not in ASKING | ANSWERING | OTHERS:
             text = f"{found!r:.30}" if isinstance(found, str) else kind(found)
@@ -58,11 +88,8 @@ def _messages(messages: object, key: str, role: str, content: str) -> Iterator[I
 
 
 def _content(message: dict[str, Any], where: str, key: str, role: str) -> Iterator[Issue]:
-    content = message.get(key)
+    content = _text(message.get(key))
     called = role in ("assistant", "function_call") and message.get("tool_calls")
-    if isinstance(content, list):  # parts, as multimodal templates have them
-        parts = [part.get("text", "") for part in content if isinstance(part, dict)]
-        content = "".join(part for part in parts if isinstance(part, str)) if parts else None
     if content is None and called:
         return
     if not isinstance(content, str):
@@ -111,6 +138,6 @@ def _prompt(row: dict[str, Any]) -> Iterator[Issue]:
     """Prompt and completion: two texts, or two lists of messages."""
     prompt, completion = row.get("prompt"), row.get("completion")
     if isinstance(prompt, list) and isinstance(completion, list):
-        yield from _messages([*prompt, *completion], "messages", "role", "content")
+        yield from _messages([*prompt, *completion], "messages", *_PLAIN)
     else:
         yield from _exchange(row, "prompt", "completion")

@@ -1,7 +1,7 @@
 """From what people name to files: folders, patterns, kinds of files; what cannot be data is a finding."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def expand(given: tuple[Path, ...], rules: Rules, findings: Findings, *, for_run
         for_run: only what a trainer reads; otherwise also what the check can look into.
     """
     files: list[Path] = []
-    for path in given:
+    for path in given if for_run else meant(given):
         if ":" in str(path.absolute()):  # the recipe gets the whole path, the working folder's included
             _say(findings, path, "path-colon", "a colon separates paths, rename the file or folder")
         elif path.is_dir():
@@ -43,16 +43,22 @@ def expand(given: tuple[Path, ...], rules: Rules, findings: Findings, *, for_run
             if _readable(path, rules, findings, for_run=for_run):
                 files.append(path)
                 findings.place(path)
-        elif not for_run and (matches := matches_of(path)):
-            files += expand(tuple(matches), rules, findings, for_run=for_run)
         else:
-            _say(findings, path, "path-missing", "does not exist")
+            _say_absent(findings, path)
     return list(dict.fromkeys(files))
 
 
-def matches_of(pattern: Path) -> list[Path]:
-    """What a pattern means that no shell has expanded; nothing for a name without ``*``, ``?`` or ``[``."""
-    return sorted(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207 - absolute ones too
+def meant(given: Iterable[Path]) -> tuple[Path, ...]:
+    """The paths, patterns that no shell has expanded replaced by what they match, if they match anything.
+
+    What a pattern matches is taken as it is: it may be a link to nothing, and its name may have a ``*`` too.
+    """
+    found: list[Path] = []
+    for path in given:
+        pattern = glob.has_magic(str(path)) and not path.exists()
+        matches = glob.glob(str(path), recursive=True) if pattern else []  # noqa: PTH207 - absolute ones too
+        found += sorted(map(Path, matches)) or [path]
+    return tuple(found)
 
 
 def judgements_of(folder: Path) -> list[Path]:
@@ -63,8 +69,12 @@ def judgements_of(folder: Path) -> list[Path]:
 
 def _of_folder(folder: Path, rules: Rules, findings: Findings, *, for_run: bool) -> list[Path]:
     kinds = ("lines",) if for_run else ("lines", "packed", "parquet")
-    inside = sorted(item for item in folder.iterdir() if kind_of(item) in kinds and item.is_file())
-    if not inside:
+    named = sorted(item for item in folder.iterdir() if kind_of(item) in kinds and not item.is_dir())
+    inside = [item for item in named if item.is_file()]
+    for item in named:
+        if not item.is_file():
+            _say_absent(findings, item)
+    if not named:
         _say(findings, folder, "path-missing", f"no .jsonl or .json file in this folder{_others(folder)}")
     if rules.format == "retrieval":
         inside += judgements_of(folder)
@@ -72,7 +82,7 @@ def _of_folder(folder: Path, rules: Rules, findings: Findings, *, for_run: bool)
         findings.place(item)
         if folder.resolve() not in item.resolve().parents:
             text = "a link out of the folder, which no container can follow; name the file"
-            _say(findings, item, "path-link", text)
+            _say(findings, item, "path-link" if for_run else "link-outside", text)
         if kind_of(item) in ("packed", "parquet"):
             _say(findings, item, "convert-first", conversion(item, rules))
     return inside
@@ -104,6 +114,18 @@ def conversion(path: Path, rules: Rules) -> str:
     """The command that makes of a file what a trainer reads."""
     name = path.name.removesuffix(".gz").removesuffix(".zst")
     return f"launch data convert {path} --format {rules.format} --output {Path(name).stem}.jsonl"
+
+
+def _say_absent(findings: Findings, path: Path) -> None:
+    """Something that is no file where one is needed: pipes have no size, and are read only once."""
+    if path.is_symlink() and not path.exists():
+        _say(findings, path, "path-missing", "a link to nothing")
+    elif path.exists():
+        _say(
+            findings, path, "file-unreadable", "no regular file: write what comes out of it to a .jsonl file"
+        )
+    else:
+        _say(findings, path, "path-missing", "does not exist")
 
 
 def _say(findings: Findings, path: Path, rule: str, text: str) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from launcher.data import files as names
 from launcher.data import streams
+from launcher.data.blocks import TOO_LONG
 from launcher.data.model import Findings, Rules
 from launcher.data.quick import content
 from launcher.data.repair import repair
@@ -55,13 +56,13 @@ def fix(given: tuple[Path, ...], rules: Rules, out: Path, *, progress: Progress)
 
     Raises:
         OutputError: it holds something.
-        DataError: there is nothing to repair, or a file is damaged.
+        DataError: a path that is not there or is no data, or a file that cannot be read to its end.
     """
     findings = Findings(20)
     paths = names.expand(given, rules, findings, for_run=False)
-    if not paths:
-        problems = [str(each) for group in findings.groups.values() for each in group.shown]
-        raise DataError("there is nothing to repair", problems)
+    wrong = [str(each) for group in findings.groups.values() if group.error for each in group.shown]
+    if wrong or not paths:  # a copy without them would look as if it were whole
+        raise DataError("these cannot be repaired", wrong or ["there is no file"])
     counts = {"kept": 0, "changed": 0, "left_out": 0}
     progress.start("repairing", total=sum(path.stat().st_size for path in paths), unit="bytes")
     with new_folder(out) as folder, (folder / LOG).open("w", encoding="utf-8") as log, Seen() as seen:
@@ -95,10 +96,16 @@ def targets(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
-    """The lines of any file that the check reads; of arrays and parquet one line per record."""
-    for share in streams.shares(path):
-        yield from share.removesuffix(b"\n").split(b"\n")
+def lines_of(path: Path) -> Iterator[bytes | None]:
+    """The lines of any file that the check reads, None for one that is too long; of arrays and parquet
+    one line per record.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with streams.reading(path):
+        for share in streams.shares(path):
+            yield from [None] if share is None else share.removesuffix(b"\n").split(b"\n")
 
 
 def packed(row: Any) -> bytes:
@@ -115,6 +122,10 @@ def _fixed(
     """Each line as it is to be written, None when it is left out, with what the log says about it."""
     for number, line in enumerate(lines_of(path), start=1):
         said: list[str] = []
+        if line is None:
+            counts["left_out"] += 1
+            yield None, [f"{number}: line-long: {TOO_LONG}", f"{number}: left out"]
+            continue
         if number == 1 and line.startswith(codecs.BOM_UTF8):
             line = line.removeprefix(codecs.BOM_UTF8)
             said.append("1: bom: removed")

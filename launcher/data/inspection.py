@@ -246,6 +246,8 @@ class _Checker:
                 self._findings.add(path, lines + line, issue, count=1 + extra)
             if not shown:
                 self._findings.add(path, 0, Issue(rule, "", "not shown"), count=count)
+        if part.start < HEAD and "line-long" in found.issues:
+            self._columns[path].unread = True
         self._columns[path].first |= found.first
         self._columns[path].add(found.columns, lines, late=part.start >= HEAD)
         room = max(0, 2 * self._wanted.sample - len(self.sample))
@@ -259,7 +261,8 @@ class _Checker:
         if self._started:
             self._progress.finish("checking")
         texts = column_rules.TEXTS.get(self._rules.format, ())
-        loaded = self._columns if self._rules.format in LOADED else {}
+        as_columns = self._rules.trained and self._rules.format in LOADED
+        loaded = {path: each for path, each in self._columns.items() if as_columns and not each.unread}
         speaking = self._rules.format == "embedder" and self._rules.same_dataset
         scores = self._rules.scores
         for path, issue, line in column_rules.judge(loaded, texts, scores=scores, speaking=speaking):
@@ -291,7 +294,8 @@ class _Checker:
                 yield lines, Look(part=part, rules=self._rules, rows=tuple(mine))
 
     def _judge_scores(self, path: Path, scored: dict[bool, tuple[int, int]]) -> None:
-        if len(scored) == 2 and not self._rules.scores and self._rules.format in ("embedder", "reranker"):
+        pairs = self._rules.trained and self._rules.format in ("embedder", "reranker")
+        if len(scored) == 2 and pairs and not self._rules.scores:
             (with_, first_with), (without, first_without) = scored[True], scored[False]
             line, what = (first_with, "with") if with_ <= without else (first_without, "without")
             text = f"{with_} rows with teacher scores, {without} without; the first {what} them is here"
@@ -319,8 +323,11 @@ def _spans(path: Path, size: int, *, table: bool) -> Iterator[Part]:
 def _shares(path: Path) -> Iterator[Part]:
     start = 0
     for lines in streams.shares(path):
-        yield Part(path=path, start=start, end=start + len(lines), lines=lines)
-        start += len(lines)
+        if lines is None:
+            yield Part(path=path, start=start, end=start, lines=b"", unread=True)
+        else:
+            yield Part(path=path, start=start, end=start + len(lines), lines=lines)
+            start += len(lines)
 
 
 def _feed(sha256: "hashlib._Hash", path: Path, part: Part) -> None:

@@ -22,7 +22,8 @@ from launcher.data.values import odd
 _TEXT = Annotated[str, Meta(min_length=1)]
 _TEXTS = Annotated[list[_TEXT], Meta(min_length=1)]
 _FLOAT = Annotated[float, Meta(gt=-LARGEST, lt=LARGEST)]
-_SCALARS: dict[str, Any] = {"text": str, "bool": bool, "int": int, "float": int | float, "null": None}
+_INT = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # no other bounds can be given
+_SCALARS: dict[str, Any] = {"text": str, "bool": bool, "int": _INT, "float": _INT | float, "null": None}
 _QUERY, _POS, _NEG = (attrgetter(name) for name in ("query", "pos", "neg"))
 _POS_SCORES, _NEG_SCORES = attrgetter("pos_scores"), attrgetter("neg_scores")
 _FIRST, _HEAD = itemgetter(0), itemgetter(slice(24))

@@ -33,7 +33,11 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
         DataError: the file cannot be read, or its ending is none of :data:`ENDINGS`.
         UsageError: a library is missing.
     """
-    kind = ending(path)
+    with streams.reading(path):
+        yield from _records(path, ending(path))
+
+
+def _records(path: Path, kind: str) -> Iterator[tuple[int, Any]]:
     if kind in TABLES:
         yield from _of_table(path, TABLES[kind])
     elif kind == PARQUET:
@@ -41,14 +45,29 @@ def records(path: Path) -> Iterator[tuple[int, Any]]:
     elif kind in LINES:
         number = 0
         for share in streams.shares(path):
-            for line in share.removesuffix(b"\n").split(b"\n"):
+            for line in [None] if share is None else share.removesuffix(b"\n").split(b"\n"):
                 number += 1
-                if line.removeprefix(b"\xef\xbb\xbf").strip(BLANK):
+                if line is None:
+                    yield number, None
+                elif line.removeprefix(b"\xef\xbb\xbf").strip(BLANK):
                     yield number, _value(line)
     else:
         raise DataError(
             f"{path} cannot be converted", [f"endings: {', '.join(ENDINGS)}, also with .gz, .zst"]
         )
+
+
+def first(path: Path) -> dict[str, Any]:
+    """The first record of a file; empty when there is none that can be read, or it is no object."""
+    try:
+        for piece in streams.pieces(path):
+            for line in (b"null",) if piece is None else piece.split(b"\n"):
+                if line.removeprefix(b"\xef\xbb\xbf").strip(BLANK):
+                    value = _value(line)
+                    return value if isinstance(value, dict) else {}
+    except (OSError, DataError):  # the check has said so
+        pass
+    return {}
 
 
 def _value(line: bytes) -> Any:
@@ -80,6 +99,6 @@ def _value_of(text: str | None) -> Any:
     if text and text[0] == "[" and text[-1] == "]":
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     return text

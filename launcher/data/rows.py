@@ -38,7 +38,7 @@ def parsed(line: bytes) -> tuple[Any, list[Issue]]:
 
     try:
         value = json.loads(line.decode(), object_pairs_hook=keep)
-        infinite = b"Infinity" not in line and _has_infinity(value)
+        beyond = _beyond(value, infinity=b"Infinity" in line)
         half = b"\\ud" in line.lower() and _has_half_character(value)
     except UnicodeDecodeError as error:
         return None, [Issue("not-utf8", "", f"not UTF-8: {error.reason}{_other_encoding(line)}")]
@@ -54,8 +54,8 @@ def parsed(line: bytes) -> tuple[Any, list[Issue]]:
         return None, [Issue("not-object", "", f"a row is an object, not {kind(value)}")]
     if repeated:
         issues.append(Issue("key-repeated", repeated[0], "twice in one object"))
-    if infinite:
-        issues.append(Issue("number-range", "", "a number beyond 1e308"))
+    if beyond:
+        issues.append(Issue("number-range", "", beyond))
     return value, issues
 
 
@@ -92,6 +92,12 @@ def _pairs(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
     negatives = row.get("neg")
     if isinstance(negatives, list) and 0 < len(negatives) < rules.group_size - 1:
         yield Issue("neg-few", "neg", f"{len(negatives)}, and a group takes {rules.group_size - 1}")
+    if rules.trained:
+        yield from _trained(row, rules)
+
+
+def _trained(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
+    """What only a trainer reads: teacher scores, prompts, a file's batch size."""
     for field in ("pos", "neg"):
         yield from _scores(row, field, required=rules.scores)
     for key in ("prompt", "query_prompt", "passage_prompt"):
@@ -227,13 +233,24 @@ def _has_half_character(row: object) -> bool:
     return False
 
 
-def _has_infinity(value: object) -> bool:
-    """True for a number that a float cannot hold; the nesting is one that the reader has walked already."""
+def _beyond(value: object, *, infinity: bool) -> str:
+    """What is said of a number that the trainer's reader cannot hold; empty: there is none.
+
+    The nesting is one that the JSON reader has walked already.
+
+    Args:
+        infinity: the line has the word, so that one may be meant.
+    """
     if isinstance(value, float):
-        return value in (float("inf"), float("-inf"))
-    if isinstance(value, dict):
-        return any(map(_has_infinity, value.values()))
-    return isinstance(value, list) and any(map(_has_infinity, value))
+        beyond = not infinity and value in (float("inf"), float("-inf"))
+        return "a number beyond 1e308" if beyond else ""
+    if isinstance(value, int):
+        return "" if -(2**63) <= value < 2**64 else "a whole number beyond 64 bits"
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in items:
+        if type(item) is not str and (found := _beyond(item, infinity=infinity)):  # most of them are texts
+            return found
+    return ""
 
 
 def _other_encoding(line: bytes) -> str:

@@ -26,7 +26,7 @@ _PAIRS = ("embedder", "reranker")
 _WITH_PAIRS = (*_PAIRS, "retrieval")
 _ALL = tuple(FORMATS)
 
-#: What trainers load with datasets, which makes columns of rows; the tools read the others line by line.
+#: What trainers load with datasets, which makes columns of rows; tools read any format line by line.
 LOADED = (*_PAIRS, "sft", "plain")
 
 
@@ -62,6 +62,13 @@ _FILES = (
     _error("path-missing", _ALL, "the trainer stops when it opens the file", "correct the path"),
     _error("path-colon", _ALL, "recipes separate paths by colons", "rename the file or folder"),
     _error("path-link", _ALL, "no container can follow a link out of the folder", "name the file itself"),
+    _warning(
+        "link-outside",
+        _ALL,
+        "no container can follow it; a run refuses it",
+        "name the file itself",
+        "copied",
+    ),
     _error(
         "file-kind",
         _ALL,
@@ -138,7 +145,7 @@ _LINES = (
         "number-range",
         _ALL,
         "measured: DatasetGenerationError; in a file of one row lists of one text become texts",
-        "a number below 1e308",
+        "a number below 1e308; a whole one within 64 bits, or as text",
         "left out",
     ),
     _warning(

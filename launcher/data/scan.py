@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from launcher.data.blocks import LONGEST, blocks
+from launcher.data.blocks import TOO_LONG, blocks
 from launcher.data.model import Issue, Rules
 from launcher.data.quick import Columns, Quick, content, key, quick
 from launcher.data.rows import BLANK, judge_judgement, judge_row, parsed
@@ -32,6 +32,7 @@ class Part:
     Attributes:
         start, end: bytes; a line belongs to the part in which it begins.
         lines: the lines, of files that have to be decompressed or taken apart; None: read the file.
+        unread: instead of lines there is one that is too long.
         table: BEIR's judgements, not JSON.
     """
 
@@ -40,6 +41,7 @@ class Part:
     end: int
     lines: bytes | None = None
     table: bool = False
+    unread: bool = False
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
@@ -52,6 +54,8 @@ class Part:
 
     def blocks(self, stream: BinaryIO) -> Iterator[bytes | None]:
         """See :func:`launcher.data.blocks.blocks`."""
+        if self.unread:
+            return iter([None])
         if self.lines is None:
             return blocks(stream, self.start, self.end)
         return blocks(stream, 0, len(self.lines))
@@ -133,7 +137,7 @@ class _Scanner:
             found.lines += 1
             found.rows += 1
             found.keys.append(0)
-            self._say(Issue("line-long", "", f"a line of more than {LONGEST >> 20} MiB"))
+            self._say(Issue("line-long", "", TOO_LONG))
             return
         if not self._pass(block):
             first = self._job.part.start == 0 and not found.lines

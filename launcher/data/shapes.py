@@ -24,12 +24,17 @@ _PAIR_NAMES = {
     "neg_scores": ("neg_scores",),
     "prompt": ("prompt",),
     "type": ("type",),
+    "batch_size": ("batch_size",),
+    "query_prompt": ("query_prompt",),
+    "passage_prompt": ("passage_prompt",),
 }
 _DIALOGUE_NAMES = {
     "messages": ("messages", "conversations", "conversation", "dialogue"),
     "instruction": ("instruction", "question", "query", "prompt"),
     "input": ("input", "context"),
     "output": ("output", "answer", "response", "completion", "answers"),
+    "system": ("system", "system_prompt"),
+    "history": ("history",),
 }
 _TEXT_NAMES = {"text": ("text", "content", "passage", "document", "body", "sentence")}
 
@@ -52,10 +57,12 @@ class Shape:
 
     Attributes:
         sources: (field, columns): several columns are put together into one list.
+        needed: fields of which a row needs all of one line.
         why: a line for each field, for people.
     """
 
     sources: tuple[tuple[str, tuple[str, ...]], ...]
+    needed: tuple[tuple[str, ...], ...]
     why: tuple[str, ...]
 
     @property
@@ -105,14 +112,27 @@ def detect(columns: Sequence[str], format_: str, given: Mapping[str, Sequence[st
     if "neg" in sources:  # with negatives of its own, a score is no label
         dropped = sources.pop("label", None)
         why = [line for line in why if not (dropped and line.startswith("label "))]
-    if not any(all(field in sources for field in fields) for fields in needed):
+    if unused := [name for name in columns if not any(name in wanted for wanted in sources.values())]:
+        why.append(f"not used: {_list(unused)}")
+    there = tuple(fields for fields in needed if all(field in sources for field in fields))
+    if not there:
         raise DataError(
             f"no {' or '.join(' and '.join(fields) for fields in needed)} among the columns",
             [f"columns: {_list(columns)}"],
             why="none of them has a name that is usual for these fields",
             hint=f"say where they are: --map {needed[-1][0]}=COLUMN",
         )
-    return Shape(sources=tuple(sources.items()), why=tuple(why))
+    return Shape(sources=tuple(sources.items()), needed=there, why=tuple(why))
+
+
+def missing(row: Mapping[str, Any], shape: Shape) -> tuple[str, ...]:
+    """The needed fields that a row lacks, or has without a text; of several ways the one that lacks least."""
+
+    def empty(value: Any) -> bool:
+        return not value.strip() if isinstance(value, str) else not value
+
+    lacking = [tuple(field for field in fields if empty(row.get(field))) for fields in shape.needed]
+    return min(lacking, key=len)
 
 
 def as_record(value: Any) -> dict[str, Any] | None:
@@ -128,8 +148,8 @@ def as_record(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def row_of(record: Mapping[str, Any], shape: Shape, format_: str) -> dict[str, Any]:
-    """A record as a row of the format; fields whose values cannot be one stay as they are, for the check."""
+def fields_of(record: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    """A record's fields of the format; those whose values cannot be one stay as they are, for the check."""
     row: dict[str, Any] = {}
     for field, columns in shape.sources:
         values = [record[column] for column in columns if record.get(column) is not None]
@@ -139,13 +159,37 @@ def row_of(record: Mapping[str, Any], shape: Shape, format_: str) -> dict[str, A
             row[field] = [text for value in values for text in _texts(value)]
         elif field == "messages":
             row["messages"] = _messages(values[0])
-        elif field in ("query", "text", "instruction", "input", "output"):
+        elif field in ("query", "text", "instruction", "input", "output", "system"):
             row[field] = _one(values[0])
         else:
             row[field] = values[0]
-    if format_ == "sft" and "messages" in row:
-        return {"messages": row["messages"]}
     return row
+
+
+def as_row(fields: dict[str, Any], format_: str) -> dict[str, Any]:
+    """Fields, of which none is missing, as a row; of dialogues messages, where other keys would not say all.
+
+    History and system are those of Alpaca's layout as LLaMA-Factory documents it (data/README.md): pairs of
+    a question and its answer, and a text before all; the input follows the instruction on a new line.
+    """
+    if format_ != "sft":
+        return fields
+    row = dict(fields)
+    messages, system, history = (row.pop(name, None) for name in ("messages", "system", "history"))
+    before = [{"role": "system", "content": system}] if system else []
+    if messages:
+        first = messages[0] if isinstance(messages, list) else None
+        if not isinstance(messages, list) or (isinstance(first, dict) and first.get("role") == "system"):
+            return {"messages": messages}
+        return {"messages": before + messages}
+    asked = [row[field] for field in ("instruction", "input") if row.get(field)]
+    if not (system or history) or not all(isinstance(text, str) for text in asked):
+        return row
+    turns = history if isinstance(history, list) else [history] if history else []
+    pairs = [turn if isinstance(turn, list) and len(turn) == 2 else [turn, None] for turn in turns]
+    for pair in [*pairs, ["\n".join(asked), row["output"]]]:
+        before += [{"role": role, "content": text} for role, text in zip(_TURNS, pair, strict=True)]
+    return {"messages": before}
 
 
 def _texts(value: Any) -> list[Any]:
@@ -165,6 +209,7 @@ def _one(value: Any) -> Any:
     return value
 
 
+_TURNS = ("user", "assistant")
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
 

@@ -13,9 +13,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from launcher.data.dialogues import LAYOUTS
+from launcher.data.blocks import TOO_LONG
+from launcher.data.dialogues import asked
 from launcher.data.fixing import lines_of, targets
 from launcher.data.rows import BLANK, parsed
+from launcher.data.scan import digest
 from launcher.data.seen import Seen
 from launcher.data.write import new_folder
 from launcher.errors import DataError
@@ -23,6 +25,11 @@ from launcher.progress import Progress
 
 #: Steps in which the share of dev is found.
 _STEPS = 1 << 16
+
+#: Formats whose every row has a text that others may share.
+_PAIRS = ("embedder", "reranker")
+
+_HINT = "launch data check finds all, --fix repairs them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +160,9 @@ def _joined(files: Sequence[Path], format_: str) -> _Groups:
         for path in files:
             for number, _, row in _rows(path):
                 marks = [_digest(text) for text in _texts(row, format_)]
-                if not marks:
-                    raise DataError(f"{path}:{number}: no text that rows could share", [_needed(format_)])
+                if not marks and format_ in _PAIRS:
+                    raise DataError(f"{path}:{number}: no text that rows could share", ["query or pos"])
+                marks = marks or [digest(row)]  # of other formats a row may share nothing but itself
                 mine = groups.add(min(int.from_bytes(mark[:8], "big") for mark in marks))
                 for mark in marks:
                     before = seen.number(mark, mine)
@@ -165,43 +173,27 @@ def _joined(files: Sequence[Path], format_: str) -> _Groups:
 
 def _rows(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
     for number, line in enumerate(lines_of(path), start=1):
+        if line is None:
+            raise DataError(f"{path}:{number}: {TOO_LONG}", [], hint=_HINT)
         line = line.removeprefix(b"\xef\xbb\xbf").strip(BLANK)
         if not line:
             continue
         row, issues = parsed(line)
         if row is None:
-            raise DataError(
-                f"{path}:{number}: {issues[0]}", [], hint="launch data check finds all, --fix repairs them"
-            )
+            raise DataError(f"{path}:{number}: {issues[0]}", [], hint=_HINT)
         yield number, line, row
 
 
 def _texts(row: dict[str, Any], format_: str) -> Iterator[str]:
     """What must not be on both sides: queries and right answers; of dialogues what is asked; whole texts."""
     if format_ == "sft":
-        yield from _asked(row)
-        return
-    for value in (row.get("query"), row.get("pos"), row.get("text")):
-        yield from (text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str))
-
-
-def _asked(row: dict[str, Any]) -> Iterator[str]:
-    for key, role, content in LAYOUTS:
-        messages = row.get(key)
-        for message in messages if isinstance(messages, list) else ():
-            if isinstance(message, dict) and message.get(role) in ("user", "human"):
-                if isinstance(message.get(content), str):
-                    yield message[content]
-                return
-    asked = [row[key] for key in ("instruction", "prompt", "input") if isinstance(row.get(key), str)]
-    if asked:
-        yield "\n".join(asked)
+        found: list[Any] = [asked(row)]
+    else:
+        values = (row.get("query"), row.get("pos"), row.get("text"))
+        found = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    yield from (text for text in found if isinstance(text, str) and text.strip())
 
 
 def _digest(text: str) -> bytes:
     """Of a text without regard to case and spaces, by which copies differ most often."""
     return blake2b(" ".join(text.casefold().split()).encode(errors="replace"), digest_size=16).digest()
-
-
-def _needed(format_: str) -> str:
-    return "a message of the user, or an instruction" if format_ == "sft" else "query, pos or text"

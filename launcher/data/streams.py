@@ -53,27 +53,49 @@ def damaged(path: Path, error: BaseException) -> DataError:
     return DataError(f"{path} cannot be read to its end", [str(error) or "it ends too early"])
 
 
-def shares(path: Path) -> Iterator[bytes]:
-    """The lines of a file, :data:`SHARE` bytes or a little more at a time.
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """An OSError in here is about reading this file, and not about what is written meanwhile.
+
+    Raises:
+        DataError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read", [error.strerror or str(error)]) from None
+
+
+def shares(path: Path) -> Iterator[bytes | None]:
+    """The lines of a file, :data:`SHARE` bytes or a little more at a time; None for a line that is too long.
 
     Parquet and arrays have one record per line.
     """
+    held: list[bytes] = []
+    size = 0
+    for lines in pieces(path):
+        if lines is not None:
+            held.append(lines)
+            size += len(lines)
+        if held and (lines is None or size >= SHARE):
+            yield b"".join(held)
+            held, size = [], 0
+        if lines is None:
+            yield None
+    if held:
+        yield b"".join(held)
+
+
+def pieces(path: Path) -> Iterator[bytes | None]:
+    """The lines of a file as they come, one or some at a time; see :func:`shares`."""
     if path.suffix == PARQUET:
-        yield from _joined(msgspec.json.encode(row) + b"\n" for row in records_of_parquet(path))
+        yield from (msgspec.json.encode(row) + b"\n" for row in records_of_parquet(path))
         return
     with opened(path) as stream:
         if is_array(path):
-            yield from _joined(elements(stream, path))
+            yield from elements(stream, path)
         else:
-            yield from _joined(_whole(path, stream))
-
-
-def _whole(path: Path, stream: BinaryIO) -> Iterator[bytes]:
-    """Blocks of whole lines of a stream that has no known end."""
-    for block in blocks(stream, 0, 1 << 62):
-        if block is None:
-            raise damaged(path, ValueError(f"a line of more than {LONGEST >> 20} MiB"))
-        yield block
+            yield from blocks(stream, 0, 1 << 62)  # it has no known end
 
 
 def is_array(path: Path) -> bool:
@@ -107,6 +129,7 @@ def elements(stream: BinaryIO, path: Path) -> Iterator[bytes]:
     while True:
         at = _after_space(held, at)
         if held[at : at + 1] == "]":
+            _refuse_more(path, held[at + 1 :], text)
             text.detach()
             return
         try:
@@ -126,6 +149,14 @@ def elements(stream: BinaryIO, path: Path) -> Iterator[bytes]:
         at, want = following + (held[following] == ","), _PIECE
 
 
+def _refuse_more(path: Path, held: str, text: io.TextIOWrapper) -> None:
+    """What stands behind an array would be lost without a word."""
+    while held:
+        if held.strip():
+            raise damaged(path, ValueError(f"something follows the array: {held.strip()[:30]!r}"))
+        held = text.read(_PIECE)
+
+
 def records_of_parquet(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a parquet file, a batch at a time.
 
@@ -143,19 +174,6 @@ def records_of_parquet(path: Path) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except (ArrowException, OSError) as error:
         raise damaged(path, error) from None
-
-
-def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
-    held: list[bytes] = []
-    size = 0
-    for line in lines:
-        held.append(line)
-        size += len(line)
-        if size >= SHARE:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
 
 
 def _after_space(text: str, at: int) -> int:

@@ -3,6 +3,10 @@
 import gzip
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +90,47 @@ def test_what_is_refused_would_not_have_trained(environment: Path, tmp_path: Pat
         name: [name.removesuffix(".jsonl")] for name in failed
     }
     assert len(failed) == 4
+
+
+WORKING = """
+import itertools, os, time
+from launcher import workers
+
+def slow(number):
+    print(os.getpid(), flush=True)
+    time.sleep(0.5)
+
+with workers.crew(2, workers.WORTH_IT) as work:
+    for _ in work(slow, itertools.count()):
+        pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_started_them(number: signal.Signals) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", WORKING], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    found: set[int] = set()
+    while len(found) < 2:
+        found.add(int(parent.stdout.readline()))
+    assert all(map(runs, found))
+    parent.send_signal(number)
+    assert parent.wait(20) == (143 if number == signal.SIGTERM else -number)
+    until = time.monotonic() + 5
+    while any(map(runs, found)) and time.monotonic() < until:
+        time.sleep(0.05)
+    left = [pid for pid in found if runs(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not only its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def load(environment: Path, folder: Path, home: Path) -> tuple[int, dict[str, str]]:

@@ -1,5 +1,6 @@
 """launcher.app.batches: which rows upstream's batches leave out, compared with upstream's own steps."""
 
+import gzip
 import json
 import math
 import re
@@ -231,6 +232,30 @@ def test_the_first_row_decides(tmp_path: Path) -> None:
     assert refused((written(tmp_path / "a.jsonl", 3, batch_size=3),), ON) is None
     assert refused((written(tmp_path / "b.jsonl", 3, type="symmetric_sts"),), ON) is None
     assert refused((written(tmp_path / "c.jsonl", 5, batch_size=6),), ON) is not None
+
+
+def test_the_first_row_of_any_file(tmp_path: Path) -> None:
+    row = {"query": "q", "pos": ["p"], "neg": ["n"], "batch_size": 1}
+    (tmp_path / "a.json").write_text(json.dumps([row, {**row, "batch_size": 9}]))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf\n" + json.dumps(row).encode()))
+    for name in ("a.json", "b.jsonl.gz"):
+        file = data.DataFile(path=tmp_path / name, sha256="", size=9, rows=2)
+        assert batches.never_trained([file.path], [file], ON, 2) == []
+        assert batches.never_trained([file.path], [file], ON, 3) != []
+
+
+@pytest.mark.parametrize("content", [b'{"x": ' + b"[" * 100_000, b"\xff", None])
+def test_a_first_row_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    """The check has said so, and its report is printed."""
+    path = tmp_path / "a.jsonl"
+    if content is None:
+        path.symlink_to("/proc/self/mem")
+    else:
+        path.write_bytes(content)
+    report = data.inspect((path,), data.Rules(format="embedder"), data.Wanted())
+    assert report.count(errors=True)
+    problems = batches.never_trained([path], report.files, ON, 1)
+    assert problems == ([] if content is None else [f"{path}: 1 row, fewer than one batch of 4"])
 
 
 def test_many_files_are_counted(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher import cli
+from launcher import cli, data
+from launcher.app import crews
 from launcher.app.rules import rules_of
+from launcher.cli import ui
 from launcher.data import RULES, Rules
+from launcher.diagnosis.facts import Cpu
 from launcher.errors import DataError, LaunchError, OutputError, UsageError
 
 Launch = Callable[..., Result]
@@ -95,10 +99,87 @@ def test_a_recipe_decides_what_is_asked(launch: Launch) -> None:
 
 def test_rules_of_parameters() -> None:
     values = {"knowledge_distillation": "true", "unified_finetuning": "true", "train_group_size": "8"}
-    assert rules_of("embedder", values) == Rules(
+    assert rules_of("embedder", values, launch="torchrun") == Rules(
         format="embedder", scores=True, unified=True, same_dataset=False, group_size=8
     )
-    assert rules_of("texts", {"length_bucketing": "true"}).same_dataset
+    tool = rules_of("texts", {"length_bucketing": "true"}, launch="python")
+    assert tool.same_dataset
+    assert not tool.trained
+
+
+def test_tools_read_lines_and_not_columns(launch: Launch) -> None:
+    """What stops a trainer's reader, or is about scores, stops no tool that reads line by line."""
+    stale = {**GOOD, "pos_scores": [1, 2], "neg_scores": "old", "batch_size": 0}
+    one = write("one.jsonl", {**GOOD, "query": "2020-01-01", "x": 1}, stale)
+    other = write("other.jsonl", {**GOOD, "query": "r", "x": "a"})
+    for recipe in ("score-with-teacher", "split-by-length"):
+        assert launch("data", "check", one, other, "--recipe", recipe).exit_code == 0
+    with pytest.raises(DataError) as caught:
+        launch("data", "check", one, other, "--format", "embedder")
+    for rule in ("column-files", "scores-length", "scores-type", "batch-size"):
+        assert f"error {rule}" in printed(caught)
+
+
+def test_what_only_a_recipe_has(launch: Launch) -> None:
+    name = write("rows.jsonl", GOOD)
+    for given in (("--set", "train_group_size=3"), ("--target", "cpu"), ("--nproc", "2")):
+        with pytest.raises(UsageError, match="go with --recipe"):
+            launch("data", "check", name, "--format", "embedder", *given)
+
+
+def test_what_is_never_trained_is_found_behind_a_pattern(launch: Launch) -> None:
+    write("one.jsonl", GOOD)
+    asked = ("--recipe", "bge-m3-unified", "--nproc", "2")
+    with pytest.raises(DataError) as caught:
+        launch("data", "check", "on[e].jsonl", *asked)
+    assert "one.jsonl: 1 row, fewer than one batch of" in printed(caught)
+
+
+def test_a_repaired_copy_is_judged_like_any_data(launch: Launch) -> None:
+    name = write("rows.jsonl", GOOD, {**GOOD, "query": 1})
+    asked = ("data", "check", name, "--recipe", "bge-m3-unified", "--nproc", "2", "--fix", "out")
+    with pytest.raises(DataError, match="1 error remains"):
+        launch(*asked)
+    with pytest.raises(DataError, match="cannot be repaired") as caught:
+        launch("data", "check", name, "nowhere.jsonl", "--format", "embedder", "--fix", "more")
+    assert caught.value.problems == ("nowhere.jsonl: does not exist",)
+    assert not Path("more").exists()
+
+
+def test_processes_are_forked_before_anything_is_drawn(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawing takes a thread, and a fork beside a thread may never end."""
+    drawn: list[ui.TerminalProgress] = []
+    forked = []
+
+    def crew(size: int, work: int) -> AbstractContextManager[Any]:
+        forked.append(size)
+        assert not drawn
+        return nullcontext(map)
+
+    def start(self: ui.TerminalProgress, task: str, **more: Any) -> None:
+        drawn.append(self)
+
+    def leave(self: ui.TerminalProgress, *about: object) -> None:
+        drawn.clear()
+
+    monkeypatch.setattr("launcher.workers.crew", crew)
+    monkeypatch.setattr(ui.TerminalProgress, "start", start)
+    monkeypatch.setattr(ui.TerminalProgress, "__exit__", leave)
+    for name in ("advance", "finish"):
+        monkeypatch.setattr(ui.TerminalProgress, name, lambda *about: None)
+    name = write("rows.jsonl", GOOD)
+    launch("data", "check", name, "--format", "embedder", "--fix", "out", "--jobs", "3")
+    launch("data", "convert", name, "--format", "embedder", "--output", "more.jsonl")
+    assert forked == [3, 3, crews.cores()]
+
+
+def test_processes_for_the_time_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, quota, wanted in ((8, None, 8), (8, 1.5, 2), (8, 0.1, 1), (2, 6.0, 2)):
+        found = Cpu(name="", flags=frozenset(), cores=cores, quota=quota)
+        monkeypatch.setattr("launcher.host.cpu.facts", lambda found=found: found)
+        assert crews.cores() == wanted
 
 
 def test_token_lengths_against_the_recipe(launch: Launch) -> None:
@@ -166,3 +247,31 @@ def test_split(launch: Launch) -> None:
     assert (found["train"], found["dev"]) == (45, 5)
     with pytest.raises(DataError, match="these cannot be split"):
         launch("data", "split", "nowhere.jsonl", "--output", "never")
+
+
+def test_split_of_a_folder_of_links(launch: Launch) -> None:
+    """As the caches of model hubs have them: no container could follow them, and no container has to."""
+    blob = Path(
+        write("blob.jsonl", *({"messages": [{"role": "user", "content": f"u{n}"}]} for n in range(9)))
+    )
+    folder = Path("snapshot")
+    folder.mkdir()
+    (folder / "rows.jsonl").symlink_to(blob.absolute())
+    asked = ("data", "split", str(folder), "--output", "out", "--dev", "0.3", "--format", "sft")
+    assert launch(*asked).exit_code == 0
+    out = launch("data", "check", str(folder), "--format", "texts").stdout
+    assert "warning link-outside" in out
+    with pytest.raises(DataError, match="cannot be trained on"):
+        data.check((folder,), Rules(format="texts"))
+
+
+def test_no_split_of_a_set_in_beirs_layout(launch: Launch) -> None:
+    folder = Path("set")
+    folder.mkdir()
+    write("set/corpus.jsonl", {"_id": "1", "text": "p"})
+    write("set/queries.jsonl", {"_id": "a", "text": "q"})
+    (folder / "qrels.test.tsv").write_text("query-id\tcorpus-id\tscore\na\t1\t1\n")
+    with pytest.raises(DataError, match="BEIR's layout cannot be split") as caught:
+        launch("data", "split", "set", "--output", "out", "--format", "retrieval")
+    assert caught.value.hint is not None
+    assert "launch data convert" in caught.value.hint

@@ -118,7 +118,15 @@ CASES: dict[str, tuple[bytes, Rules, str]] = {
 }
 #: Rules that no single row or file shows: paths, several files, large files, runs; tested one by one.
 ELSEWHERE = {
-    *("path-missing", "path-colon", "path-link", "file-kind", "convert-first", "file-unreadable"),
+    *(
+        "path-missing",
+        "path-colon",
+        "path-link",
+        "link-outside",
+        "file-kind",
+        "convert-first",
+        "file-unreadable",
+    ),
     *("file-damaged", "file-changed", "no-in-batch-unified", "never-trained", "line-long", "column-late"),
     *("column-files", "too-long", "judgement"),
 }
@@ -179,6 +187,20 @@ def test_the_quick_judge_leaves_it_to_the_careful_one(tmp_path: Path, rule: str)
         careful.keys,
         careful.scored,
     )
+
+
+@pytest.mark.parametrize("start", [1, 1.5])
+def test_whole_numbers_beyond_64_bits(tmp_path: Path, start: float) -> None:
+    """datasets 5.0 stops at one beside a column of several kinds; elsewhere it makes another number of it."""
+    rows = [{**GOOD, "query": f"q{n}", "x": start} for n in range(20)]
+    numbers = (2**63, 2**64 - 1, -(2**63), 2**64, -(2**63) - 1)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(lines(*rows, *({**GOOD, "query": f"r{n}", "x": n} for n in numbers)))
+    text = "a whole number beyond 64 bits"
+    assert found_in(path)["number-range"] == [f"24: {text}", f"25: {text}"]
+    part = Part(path=path, start=len(lines(*rows)), end=path.stat().st_size)
+    known = inspection._peek(Part(path=path, start=0, end=part.start))
+    assert scan(Job(part=part, rules=EMBEDDER, known=known)).issues["number-range"][0] == 2
 
 
 @given(
@@ -257,6 +279,33 @@ def test_a_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found["query-type"] == ["3: query: a text, not a number"]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_the_limit_of_a_line_is_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, packed: bool
+) -> None:
+    monkeypatch.setattr("launcher.data.blocks.LONGEST", 1000)
+    monkeypatch.setattr("launcher.data.blocks.BLOCK", 300)
+    filled = [{**GOOD, "query": "x" * (size - len(line({**GOOD, "query": ""})))} for size in (1000, 1001)]
+    first = [{**GOOD, "query": f"q{n}"} for n in range(before)]
+    content = lines(*first, *filled)[:-1]
+    path = tmp_path / ("rows.jsonl.gz" if packed else "rows.jsonl")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    found = found_in(path)
+    assert [each.partition(":")[0] for each in found["line-long"]] == [f"{before + 2}"]
+    assert not {"column-late", "file-damaged"} & set(found)
+
+
+def test_nothing_follows_from_a_beginning_that_was_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "HEAD", 2000)
+    monkeypatch.setattr("launcher.data.blocks.LONGEST", 1500)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(lines({**GOOD, "query": "x" * 3000}, *({**GOOD, "query": f"q{n}"} for n in range(40))))
+    assert list(found_in(path)) == ["line-long"]
+
+
 def test_columns_that_change_after_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What datasets decides by the first 10 MiB: here by 2,000 bytes."""
     monkeypatch.setattr(inspection, "HEAD", 2000)
@@ -299,6 +348,25 @@ def test_paths_for_a_run_and_for_a_check(tmp_path: Path) -> None:
     assert "launch data convert" in str(for_run.groups[1].shown[0])
     pattern = inspect((tmp_path / "*.gz",), EMBEDDER, Wanted())
     assert [group.rule for group in pattern.groups] == ["file-damaged", "convert-first"]
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """Links to nothing and pipes, by name, behind a pattern and in a folder."""
+    import os
+
+    (tmp_path / "*.jsonl").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "rows.jsonl").write_bytes(lines(GOOD))
+    for given_ in (tmp_path, tmp_path / "*.jsonl", tmp_path / "**" / "*.jsonl"):
+        report = inspect((given_,), EMBEDDER, Wanted())
+        assert {group.rule: str(group.shown[0]) for group in report.groups} == {
+            "path-missing": f"{tmp_path}/*.jsonl: a link to nothing",
+            "file-unreadable": f"{tmp_path}/pipe.jsonl: no regular file: "
+            "write what comes out of it to a .jsonl file",
+        }
+        assert report.rows == 1
+    for name in ("*.jsonl", "pipe.jsonl"):
+        assert inspect((tmp_path / name,), EMBEDDER, Wanted(for_run=True)).count(errors=True) == 1
 
 
 def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from launcher.progress import Silent
 
 GOOD: dict[str, Any] = {"query": "q", "pos": ["p"], "neg": ["n1", "n2"]}
 EMBEDDER = Rules(format="embedder")
+SYSTEM = {"role": "system", "content": "s"}
+ANSWER = {"role": "assistant", "content": "a"}
+ASKED = [{"role": "user", "content": "u"}, ANSWER]
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -132,6 +135,39 @@ def test_a_repaired_copy_with_its_log(tmp_path: Path) -> None:
         fixing.fix((folder,), EMBEDDER, tmp_path / "out", progress=Silent())
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_that_is_too_long_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    monkeypatch.setattr("launcher.data.blocks.LONGEST", 1000)
+    content = b"".join(
+        json.dumps(row).encode() + b"\n"
+        for row in (GOOD, {**GOOD, "query": "x" * 1000}, {**GOOD, "query": "r"})
+    )
+    path = tmp_path / ("a.jsonl.gz" if packed else "a.jsonl")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    done = fixing.fix((path,), EMBEDDER, tmp_path / "out", progress=Silent())
+    assert (done.kept, done.left_out) == (2, 1)
+    assert [row["query"] for row in read(tmp_path / "out" / "a.jsonl")] == ["q", "r"]
+    assert f"{path}:2: line-long" in (tmp_path / "out" / "fix.log").read_text()
+    with pytest.raises(DataError, match=r":2: a line of more than"):
+        divided([path], tmp_path / "divided")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Not an error of the output, as other errors of the system are."""
+    path = tmp_path / "a.jsonl"
+    path.symlink_to("/proc/self/mem")
+    for use in (
+        lambda: fixing.fix((path,), EMBEDDER, tmp_path / "out", progress=Silent()),
+        lambda: converted(tmp_path, path),
+        lambda: divided([path], tmp_path / "divided"),
+    ):
+        with pytest.raises(DataError, match=r"a\.jsonl cannot be read"):
+            use()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.jsonl"]
+
+
 def test_names_of_copies() -> None:
     paths = [
         Path(name) for name in ("a/x.jsonl", "b/x.json", "c/x.jsonl.gz", "c/x.parquet", "d/qrels/test.tsv")
@@ -163,11 +199,13 @@ def test_elements_of_an_array(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("launcher.data.streams.is_array", lambda path: True)
         patch.setattr("launcher.data.streams._PIECE", piece)
-        lines = b"".join(shares(path)).splitlines()
+        lines = b"".join(share for share in shares(path) if share is not None).splitlines()
     assert [json.loads(line) for line in lines] == elements
 
 
-@pytest.mark.parametrize("content", ['[{}, {"a": 2', "[{} {}]", '[{"a": }]', "[{},,{}]"])
+@pytest.mark.parametrize(
+    "content", ['[\n{}\n]\n{"a": 1}', "[{}]]", '[{}, {"a": 2', "[{} {}]", '[{"a": }]', "[{},,{}]"]
+)
 def test_a_broken_array(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     assert inspect((tmp_path / "a.json",), EMBEDDER, Wanted()).groups[0].rule == "file-damaged"
@@ -271,6 +309,129 @@ def test_a_folder_of_beir(tmp_path: Path) -> None:
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("records", "rows_"),
+    [
+        # messages beside an empty question
+        (
+            [{"messages": ASKED, "question": None}, {"messages": ASKED, "prompt": ""}],
+            [{"messages": ASKED}] * 2,
+        ),
+        ([{"messages": [], "instruction": "u", "output": "a"}], [{"instruction": "u", "output": "a"}]),
+        # what comes before the question
+        (
+            [
+                {
+                    "system": "s",
+                    "conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}],
+                }
+            ],
+            [{"messages": [SYSTEM, *ASKED]}],
+        ),
+        ([{"system": "other", "messages": [SYSTEM, *ASKED]}], [{"messages": [SYSTEM, *ASKED]}]),
+        ([{"system": "", "instruction": "u", "output": "a"}], [{"instruction": "u", "output": "a"}]),
+        (
+            [{"instruction": "u", "input": "i", "output": "a", "system": "s", "history": [["u", "a"]]}],
+            [{"messages": [SYSTEM, *ASKED, {"role": "user", "content": "u\ni"}, ANSWER]}],
+        ),
+    ],
+)
+def test_dialogues_keep_all_that_is_said(tmp_path: Path, records: list[Any], rows_: list[Any]) -> None:
+    assert converted(tmp_path, write(tmp_path / "in.jsonl", *records), format="sft") == rows_
+
+
+def test_an_answer_of_nothing_is_no_row(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "in.jsonl",
+        *({"instruction": "u", "input": "i", "output": each} for each in ("", " ", "a")),
+    )
+    assert converted(tmp_path, path, format="sft") == [{"instruction": "u", "input": "i", "output": "a"}]
+
+
+def test_keys_that_a_trainer_reads_are_kept(tmp_path: Path) -> None:
+    own = {"prompt": "p", "type": "normal", "batch_size": 4, "query_prompt": "a", "passage_prompt": "b"}
+    path = write(tmp_path / "in.jsonl", {**GOOD, **own, "source": "x"})
+    assert converted(tmp_path, path) == [{**GOOD, **own}]
+    labelled = write(
+        tmp_path / "pairs.jsonl",
+        {"text1": "q", "text2": "p", "label": 1, **own},
+        {"text1": "q", "text2": "n", "label": 0, "prompt": "another"},
+    )
+    out = tmp_path / "out.jsonl"
+    done = conversion.convert([labelled, path], Choices(format="embedder"), out, progress=Silent())
+    assert read(out)[0] == {"query": "q", "pos": ["p"], "neg": ["n"], **own}
+    assert "in.jsonl: not used: source" in done.why
+
+
+def outcome(tmp_path: Path, given_: Path) -> conversion.Converted:
+    out = tmp_path / "out.jsonl"
+    return conversion.convert([given_], Choices(format="embedder"), out, progress=Silent())
+
+
+def test_labels_and_texts_that_are_none(tmp_path: Path) -> None:
+    good = {"text1": "q", "text2": "p", "label": 1}
+    bad = [
+        {"text1": {"x": 1}},
+        {"text1": "\ud800"},
+        {"text2": ["p", 1]},
+        {"label": 10**400},
+        {"label": "nan"},
+    ]
+    path = write(
+        tmp_path / "in.jsonl", good, *({**good, **each} for each in bad), {**good, "text1": "r", "label": 0}
+    )
+    done = outcome(tmp_path, path)
+    assert (done.rows, done.skipped) == (1, 6)
+    assert [problem.removeprefix(f"{path}:").partition(",")[0] for problem in done.problems] == [
+        "2: query: not only text",
+        "3: query: not only text",
+        "4: pos: not only text",
+        "5: label: a finite number",
+        "6: label: a finite number",
+        "7: no text of this query has a label of 0.5 or more",
+    ]
+
+
+def test_a_cell_of_endless_brackets(tmp_path: Path) -> None:
+    deep = "[" * 100_000 + "]"
+    (tmp_path / "a.csv").write_text(f"query,positive\n{deep},p\n")
+    assert converted(tmp_path, tmp_path / "a.csv") == [{"query": deep, "pos": ["p"]}]
+
+
+def test_judgements_that_are_none(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder / "corpus.jsonl", {"_id": "1", "text": "p"}, {"_id": "2", "text": "\ud800"}, {"text": "n"})
+    write(
+        folder / "queries.jsonl",
+        *({"_id": name, "text": name} for name in "abc"),
+        {"_id": "d", "text": ["q"]},
+    )
+    judgements = folder / "qrels.test.tsv"
+    judgements.write_text("query-id\tcorpus-id\tscore\na\t1\t1\na\t1\tnan\nb\t1\t0\n")
+    done = outcome(tmp_path, folder)
+    assert [row["query"] for row in read(done.output)] == ["a"]
+    assert sorted(problem.rpartition("/")[2] for problem in done.problems) == [
+        "corpus.jsonl:2: no text, or no _id",
+        "corpus.jsonl:3: no text, or no _id",
+        "qrels.test.tsv:3: query-id, corpus-id and a finite score are needed",
+        "queries.jsonl:2: no passage was judged right",
+        "queries.jsonl:4: no text, or no _id",
+    ]
+    done.output.unlink()
+    judgements.write_text("query_id\tcorpus_id\tscore\na\t1\t1\n")
+    with pytest.raises(DataError, match="no columns query-id, corpus-id, score"):
+        outcome(tmp_path, folder)
+
+
+def test_what_stands_behind_an_array_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(f"[\n{json.dumps(GOOD)}\n]\n{json.dumps(GOOD)}\n")
+    with pytest.raises(DataError, match="cannot be read to its end") as caught:
+        converted(tmp_path, path)
+    assert "something follows the array" in caught.value.problems[0]
+
+
 def test_what_cannot_be_converted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no query and pos among the columns") as caught:
         converted(tmp_path, write(tmp_path / "a.jsonl", {"x": "1", "y": "2"}))
@@ -344,6 +505,25 @@ def test_dialogues_are_divided_by_what_is_asked(tmp_path: Path) -> None:
 
     path = write(tmp_path / "a.jsonl", *(told(f"u{n % 30}", f"a{n}") for n in range(90)))
     assert divided([path], tmp_path / "out", format_="sft").groups == 30
+
+
+@pytest.mark.parametrize(
+    ("format_", "row"),
+    [
+        ("sft", lambda asked: {"conversations": [{"role": "user", "content": asked}, ANSWER]}),
+        ("sft", lambda asked: {"messages": [{"role": "user", "content": [{"text": asked}]}, ANSWER]}),
+        ("sft", lambda asked: {"prompt": [{"role": "user", "content": asked}], "completion": [ANSWER]}),
+        ("sft", lambda asked: {"messages": [{"role": "assistant", "content": asked}]}),
+        ("texts", lambda asked: {"title": asked, "body": "b"}),
+        ("retrieval", lambda asked: {"_id": asked, "title": asked, "text": ""}),
+    ],
+)
+def test_what_passes_the_check_can_be_divided(
+    tmp_path: Path, format_: str, row: Callable[[str], dict[str, Any]]
+) -> None:
+    path = write(tmp_path / "a.jsonl", *(row(f"u{n % 30}") for n in range(90)))
+    assert not inspect((path,), Rules(format=format_), Wanted()).count(errors=True)
+    assert divided([path], tmp_path / "out", format_=format_).groups == 30
 
 
 # ------------------------------------------------------------------------------------------ profiles

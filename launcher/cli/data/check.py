@@ -74,7 +74,12 @@ def command(
     )
     with ui.TerminalProgress() as progress:
         judged = data.check(paths, asked, jobs=jobs, limit=limit, progress=progress)
-        fixed = data.fix(paths, asked, out=fix, progress=progress) if fix is not None else None
+    fixed = None
+    if fix is not None:
+        with (
+            ui.TerminalProgress() as progress
+        ):  # the other one's thread has ended before processes are forked
+            fixed = data.fix(paths, asked, jobs=jobs, out=fix, progress=progress)
     if as_json:
         ui.print_json(_as_json(judged, fixed))
     else:
@@ -90,11 +95,15 @@ def command(
             hint=f"launch data check {fixed.folder} says what they are",
         )
     if fixed is None and (count := judged.report.count(errors=True)):
+        whole = any(
+            group.error and group.rule.startswith(("path-", "file-")) for group in judged.report.groups
+        )
+        first = "first correct the paths and files; then " if whole else ""
         raise DataError(
             f"{count} error{'s' if count > 1 else ''} in the data",
             [],
             why="the trainer would stop at these rows in the middle of the run, or learn from wrong text",
-            hint="--fix OUT writes a repaired copy; what each rule is about: docs/data.md",
+            hint=f"{first}--fix OUT writes a repaired copy; what each rule is about: docs/data.md",
         )
 
 
