@@ -57,6 +57,7 @@ def _rows(given: tuple[Path, ...], data_format: str, values: Mapping[str, str]) 
     # Imported here: without data an estimate needs none of it.
     import msgspec
 
+    from launcher.data.blocks import TOO_LONG
     from launcher.data.files import expand
     from launcher.data.fixing import lines_of
     from launcher.data.model import Findings
@@ -64,26 +65,25 @@ def _rows(given: tuple[Path, ...], data_format: str, values: Mapping[str, str]) 
 
     unread = "--data cannot be read"
     findings = Findings(20)
-    files = expand(given, rules_of(data_format, values), findings, for_run=True)
+    files = expand(given, rules_of(data_format, values, launch="torchrun"), findings, for_run=True)
     if problems := [str(finding) for group in findings.groups.values() for finding in group.shown]:
         raise DataError(unread, problems)
     for file in files:
-        try:
-            for number, line in enumerate(lines_of(file), start=1):
-                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if not line.strip():
-                    continue
-                try:
-                    row = msgspec.json.decode(line)
-                except (ValueError, RecursionError):  # no JSON, or what msgspec alone refuses, such as NaN
-                    row = None
-                if not isinstance(row, dict):
-                    row, issues = parsed(line)
-                    if row is None:
-                        raise DataError(unread, [f"{file}:{number}: {issues[0].text}"])
-                yield row
-        except OSError as error:
-            raise DataError(unread, [f"{file}: {error.strerror or error}"]) from None
+        for number, line in enumerate(lines_of(file), start=1):
+            if line is None:
+                raise DataError(unread, [f"{file}:{number}: {TOO_LONG}"])
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if not line.strip():
+                continue
+            try:
+                row = msgspec.json.decode(line)
+            except (ValueError, RecursionError):  # no JSON, or what msgspec alone refuses, such as NaN
+                row = None
+            if not isinstance(row, dict):
+                row, issues = parsed(line)
+                if row is None:
+                    raise DataError(unread, [f"{file}:{number}: {issues[0].text}"])
+            yield row
 
 
 def _bytes(value: object) -> int:

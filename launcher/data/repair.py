@@ -1,10 +1,11 @@
 """Rows made right where that needs no judgement; everything else is left out, and both are logged."""
 
 from collections.abc import Callable
+from itertools import dropwhile
 from typing import Any, NamedTuple
 
 from launcher.data.model import Issue, Rules
-from launcher.data.rows import judge_row
+from launcher.data.rows import NULL_JUDGED, judge_row
 from launcher.data.rules import RULES
 
 #: Repairs may follow from each other: a text becomes a list, loses its NUL, and is empty without it.
@@ -74,6 +75,17 @@ def _without(character: str) -> Callable[[dict[str, Any], Issue, dict[str, set[i
     return mend
 
 
+def _without_leading_nulls(row: dict[str, Any], issue: Issue, dropped: dict[str, set[int]]) -> None:
+    def clean(value: Any) -> Any:
+        if isinstance(value, list):
+            return [clean(item) for item in dropwhile(lambda item: item is None, value)]
+        return {key: clean(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    for name, value in row.items():
+        own = name in NULL_JUDGED and isinstance(value, list)
+        row[name] = [clean(item) for item in value] if own else clean(value)
+
+
 _REPAIRS: dict[str, Callable[[dict[str, Any], Issue, dict[str, set[int]]], None]] = {
     "pos-string": _into_list,
     "neg-string": _into_list,
@@ -83,5 +95,6 @@ _REPAIRS: dict[str, Callable[[dict[str, Any], Issue, dict[str, set[int]]], None]
     "pos-in-neg": _drop_text,
     "text-repeated": _drop_text,
     "nul": _without("\0"),
+    "list-null-first": _without_leading_nulls,
     "bom-inside": _without("\ufeff"),
 }

@@ -10,13 +10,17 @@ from typing import Any
 
 from launcher.data.dialogues import judge_dialogue
 from launcher.data.model import Issue, Rules
-from launcher.data.values import kind, text_issues
+from launcher.data.rules import LOADED
+from launcher.data.values import kind, leading_null, text_issues
 
 #: No teacher's score is beyond this; NaN and infinity are not below it either.
 LARGEST = 1e300
 
 #: Spaces by JSON's own grammar. Others, e.g. a form feed, are no blank line to a trainer, but a broken one.
 BLANK = b" \t\r\n"
+
+#: Lists in which null has a rule of its own.
+NULL_JUDGED = frozenset("pos neg pos_scores neg_scores messages conversations".split())
 
 _JUDGEMENT = [b"query-id", b"corpus-id", b"score"]
 
@@ -62,6 +66,8 @@ def parsed(line: bytes) -> tuple[Any, list[Issue]]:
 def judge_row(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
     """Everything that the format's rules say about a row."""
     yield from _JUDGES[rules.format](row, rules)
+    if rules.trained and rules.format in LOADED and (where := leading_null(row, NULL_JUDGED)):
+        yield Issue("list-null-first", where, "begins with null")
 
 
 def judge_judgement(line: bytes, *, header: bool) -> Iterator[Issue]:

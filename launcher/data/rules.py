@@ -185,6 +185,14 @@ _COLUMNS = (
         "measured: a column of nothing but dates becomes dates, and no text is left",
         "any text that is no date in one of the rows, or words around the dates",
     ),
+    _error(
+        "list-null-first",
+        LOADED,
+        "measured: UnicodeDecodeError, ArrowInvalid, or other values, by where a block of the file begins "
+        "(apache/arrow#51305)",
+        "the list without null, or with another item before it",
+        "null is dropped",
+    ),
     _warning(
         "column-mixed",
         LOADED,

@@ -1,7 +1,7 @@
 """What kind a value has, as people and as the trainer's reader see it; what is odd about a text."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from launcher.data.model import Issue
@@ -63,6 +63,24 @@ def _mojibake(text: str) -> re.Match[str] | None:
     if "Ã" in text or "â€" in text or "Â" in text:
         return _MOJIBAKE.search(text)
     return None
+
+
+def leading_null(row: dict[str, Any], exempt: Collection[str]) -> str:
+    """Where a list begins with null, e.g. ``meta.tags``; empty: nowhere.
+
+    Args:
+        exempt: columns whose own items are judged by other rules; what is inside them is not.
+    """
+    left: list[tuple[str, object]] = [*row.items()]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, dict):
+            left += ((f"{name}.{key}", item) for key, item in value.items())
+        elif isinstance(value, list) and value:
+            if value[0] is None and name not in exempt:
+                return name
+            left += ((f"{name}[]", item) for item in value if isinstance(item, list | dict))
+    return ""
 
 
 def columns(row: dict[str, Any]) -> Iterator[tuple[str, str]]:

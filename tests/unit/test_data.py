@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from launcher import data
 from launcher.data import Rules
+from launcher.data.values import leading_null
 from launcher.errors import DataError
 
 GOOD: dict[str, Any] = {"query": "q", "pos": ["p"], "neg": ["n1", "n2"]}
@@ -360,15 +361,15 @@ def test_fingerprint_of_nothing(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------ properties
-def json_of(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+def json_of(texts: st.SearchStrategy[str], integers: st.SearchStrategy[int]) -> st.SearchStrategy[Any]:
     return st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | texts,
+        st.none() | st.booleans() | integers | st.floats() | texts,
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
         max_leaves=8,
     )
 
 
-json_values = json_of(st.text(max_size=5))
+json_values = json_of(st.text(max_size=5), st.integers())
 fields = ("query", "pos", "neg", "pos_scores", "neg_scores", "prompt", "text")
 rows_of_anything = st.dictionaries(st.sampled_from(fields) | st.text(max_size=5), json_values, max_size=7)
 all_rules = st.builds(
@@ -407,8 +408,10 @@ def _check_or_data_error(path: Path, rules: Rules) -> None:
 characters = st.characters(exclude_categories=["Cs"])  # halves of surrogate pairs are refused
 words = st.text(characters, min_size=1, max_size=8).filter(str.strip)
 extra_columns = st.dictionaries(
-    st.text(string.ascii_uppercase, min_size=1), json_of(st.text(characters, max_size=5)), max_size=2
-)
+    st.text(string.ascii_uppercase, min_size=1),
+    json_of(st.text(characters, max_size=5), st.integers(-(2**63), 2**63 - 1)),
+    max_size=2,
+).filter(lambda row: not leading_null(row, ()))
 scores = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
 
 

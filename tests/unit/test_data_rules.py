@@ -64,6 +64,11 @@ CASES: dict[str, tuple[bytes, Rules, str]] = {
         "3: the same row as line 1",
     ),
     "text-as-time": (lines({**GOOD, "query": "2020-01-01"}), EMBEDDER, " query: only dates"),
+    "list-null-first": (
+        lines(GOOD, {**GOOD, "query": "r", "x": {"y": [None, "a"]}}),
+        EMBEDDER,
+        "2: x.y: begins with null",
+    ),
     "column-mixed": (lines({**GOOD, "x": 1}, {**GOOD, "query": "r", "x": "a"}), EMBEDDER, "2: x: "),
     "query-missing": (lines({"pos": ["p"], "neg": ["n"]}), EMBEDDER, "1: query: missing"),
     "query-type": (lines({**GOOD, "query": 1}), EMBEDDER, "1: query: a text, not a number"),

@@ -78,6 +78,10 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path) -> None
         ({**GOOD, "neg": "\ufeff"}, None),
         ({**GOOD, "query": 1}, None),
         ({**GOOD, "neg": [None]}, None),
+        (
+            {**GOOD, "pos_scores": None, "a.b": [None, {"x": [None, None]}, None], "c": [[None, 1]]},
+            {**GOOD, "pos_scores": None, "a.b": [{"x": []}, None], "c": [[1]]},
+        ),
     ],
 )
 def test_repairs(row: dict[str, Any], repaired: dict[str, Any] | None) -> None:
