@@ -217,7 +217,7 @@ class _Checker:
             if self._wanted.hashes:
                 _feed(sha256, path, part)
             self._progress.advance("checking", 0 if streamed else part.end - part.start)
-            kept[number] = Part(path=part.path, start=part.start, end=part.end)  # its lines may go
+            kept[number] = _light(part)
         if streamed:
             self._progress.advance("checking", before.st_size)
         if not streamed and _identity(path.stat()) != _identity(before):
@@ -253,7 +253,7 @@ class _Checker:
         room = max(0, 2 * self._wanted.sample - len(self.sample))
         self.sample += found.sample[:room]
         if self._wanted.repeated:
-            self._parts.append((self._keys.rows, lines, part))
+            self._parts.append((self._keys.rows, lines, _light(part)))
             self._keys.add(found.keys)
 
     def finish(self) -> None:
@@ -272,10 +272,17 @@ class _Checker:
 
     def _repeated(self, rows: Sequence[int]) -> None:
         first: dict[bytes, tuple[Path, int]] = {}
-        looks = list(self._looks(rows))
-        for (lines, job), found in zip(looks, self._work(look, [job for _, job in looks]), strict=True):
+        places: list[tuple[Path, int]] = []  # of the looks: file, and lines before the part
+
+        def looks() -> Iterator[Look]:
+            for lines, each in self._looks(rows):
+                places.append((each.part.path, lines))
+                yield each
+
+        for number, found in enumerate(self._work(look, looks())):
+            path, lines = places[number]
             for _, line, digest in found:
-                here = (job.part.path, lines + line)
+                here = (path, lines + line)
                 before = first.setdefault(digest, here)
                 if before != here:
                     where = f"line {before[1]}" if before[0] == here[0] else f"{before[0]}:{before[1]}"
@@ -285,7 +292,10 @@ class _Checker:
         wanted = iter(rows)
         row = next(wanted, None)
         ends = [first for first, _, _ in self._parts[1:]] + [self._keys.rows]
+        again: dict[Path, Iterator[Part]] = {}
         for (first, lines, part), end in zip(self._parts, ends, strict=True):
+            if part.lines is not None:  # decompressed once more: nobody could keep all of it
+                part = next(again.setdefault(part.path, _shares(part.path)), part)
             mine = array("q")
             while row is not None and row < end:
                 mine.append(row - first)
@@ -328,6 +338,11 @@ def _shares(path: Path) -> Iterator[Part]:
         else:
             yield Part(path=path, start=start, end=start + len(lines), lines=lines)
             start += len(lines)
+
+
+def _light(part: Part) -> Part:
+    """A part without its lines, so that a whole file's are never held."""
+    return part if part.lines is None else replace(part, lines=b"")
 
 
 def _feed(sha256: "hashlib._Hash", path: Path, part: Part) -> None:

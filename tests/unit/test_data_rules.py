@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import data
-from launcher.data import RULES, Report, Rules, Wanted, inspection, rules
+from launcher.data import RULES, Report, Rules, Wanted, inspection, rules, streams
 from launcher.data.blocks import blocks
 from launcher.data.columns import TEXTS
 from launcher.data.duplicates import Keys
@@ -435,3 +436,20 @@ def test_any_input_has_an_outcome(
     report: Report = inspect((path,), rules_, Wanted(sample=5))
     assert {group.rule for group in report.groups} <= set(RULES)
     assert all(group.count >= len(group.shown) > 0 for group in report.groups)
+
+
+def test_of_a_packed_file_little_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "SHARE", 1 << 20)
+    path, filler = tmp_path / "rows.jsonl.gz", "x" * 10_000
+    rows = [*range(2_000), 1_234]
+    with gzip.open(path, "wb", compresslevel=1) as packed:
+        for number in rows:
+            packed.write(lines({**GOOD, "query": f"{number} {filler}"}))
+    tracemalloc.start()
+    report = inspect((path,), EMBEDDER, Wanted(repeated=True))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [
+        str(finding) for group in report.groups for finding in group.shown if "same row" in str(finding)
+    ] == [f"{path}:2001: the same row as line 1235"]
+    assert most < len(filler) * len(rows) / 2
