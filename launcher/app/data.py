@@ -88,7 +88,7 @@ def check(
     """Check data sets, and describe them.
 
     Args:
-        jobs: processes; None: one for each core.
+        jobs: processes; None: as many as cores may be used.
         limit: findings of a rule that are shown.
     """
     wanted_rules, values = rules(asked)

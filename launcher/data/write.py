@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from launcher.errors import OutputError
+from launcher.paths import sync_folder
 
 
 def refuse_existing(path: Path) -> None:
@@ -48,7 +49,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             raise
     finally:
         Path(name).unlink(missing_ok=True)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -72,13 +73,4 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make a name durable (it is data of its folder)."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)

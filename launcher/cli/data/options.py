@@ -14,7 +14,7 @@ Command = Callable[..., Any]
 paths = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 format_ = click.option("--format", "format_", type=click.Choice([*FORMATS]), help="The rows' format.")
 jobs = click.option(
-    "--jobs", type=click.IntRange(1, 256), help="Processes; one for each core when not given."
+    "--jobs", type=click.IntRange(1, 256), help="Processes; as many as cores may be used when not given."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
