@@ -76,9 +76,8 @@ def command(
         judged = data.check(paths, asked, jobs=jobs, limit=limit, progress=progress)
     fixed = None
     if fix is not None:
-        with (
-            ui.TerminalProgress() as progress
-        ):  # the other one's thread has ended before processes are forked
+        # Another progress: the thread of the first one has to end before processes are forked.
+        with ui.TerminalProgress() as progress:
             fixed = data.fix(paths, asked, jobs=jobs, out=fix, progress=progress)
     if as_json:
         ui.print_json(_as_json(judged, fixed))
