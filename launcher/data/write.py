@@ -43,13 +43,28 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         Path(name).chmod(0o644)
         try:
-            os.link(name, path)  # unlike a rename it does not replace
+            _place(name, path)
         except FileExistsError:
             refuse_existing(path)
             raise
     finally:
         Path(name).unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _place(name: str, path: Path) -> None:
+    """Give a finished file its name, which nothing has.
+
+    Raises:
+        FileExistsError: something has it by now.
+    """
+    try:
+        os.link(name, path)  # unlike a rename it does not replace
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: exFAT, some network shares
+        path.touch(exist_ok=False)
+        Path(name).replace(path)
 
 
 @contextmanager

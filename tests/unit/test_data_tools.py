@@ -1,7 +1,9 @@
 """launcher.data: repairs, conversions, divisions, profiles; what is written is new, whole, and checked."""
 
+import errno
 import gzip
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,15 @@ def read(path: Path) -> list[Any]:
 
 
 # ------------------------------------------------------------------------------------------ new files
-def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_nothing_is_overwritten_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as exFAT says it
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
     path = tmp_path / "deep" / "a.jsonl"
     with new_file(path) as stream:
         stream.write(b"first")
@@ -53,6 +63,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path) -> None
     with pytest.raises(OutputError), new_file(tmp_path / "late"):
         (tmp_path / "late").write_text("somebody was faster")
     assert (tmp_path / "late").read_text() == "somebody was faster"
+    assert path.read_text() == "first"
     (tmp_path / "empty").mkdir()
     with new_folder(tmp_path / "empty") as folder:
         (folder / "x").write_text("x")
