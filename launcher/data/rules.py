@@ -188,8 +188,8 @@ _COLUMNS = (
     _error(
         "list-null-first",
         LOADED,
-        "measured: UnicodeDecodeError, ArrowInvalid, or other values, by where a block of the file begins "
-        "(apache/arrow#51305)",
+        "measured: where a block of the file begins with such a list, pyarrow loses the null: "
+        "UnicodeDecodeError, ArrowInvalid, or other values than the file's (apache/arrow#51305)",
         "the list without null, or with another item before it",
         "null is dropped",
     ),
