@@ -5,9 +5,12 @@ The libraries are changed in this process only, by named patches; which ones are
 run's record before the trainer starts.
 """
 
+import atexit
 import contextlib
+import os
 import runpy
 import sys
+import threading
 from typing import Any
 
 from runtime import options
@@ -34,19 +37,28 @@ def main() -> None:
     metrics.report("runtime", patches=[patch.record() for patch in applied], off=off, options=chosen.record())
     with contextlib.suppress(memory.Probed):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    leave_group()
+    leave()
 
 
-def leave_group() -> None:
-    """End this process's part in the process group, which trainers leave to the interpreter's end.
+def leave() -> None:
+    """End a process that trained in a group, without the interpreter's own end.
 
-    There Gloo's threads may still hold tensors: freeing one takes the interpreter's lock, which is gone by
-    then, and the finished training ends with SIGABRT (https://github.com/pytorch/pytorch/pull/179291). One
-    such end was seen in some hundred runs of two processes; that this was its cause is inferred.
+    Gloo's threads free what Python knows of a tensor under the interpreter's lock. One that waits for it
+    when the interpreter begins to end is ended by it in the middle of C++, and so is the finished training:
+    SIGABRT, "terminate called without an active exception" (https://github.com/pytorch/pytorch/issues/190489).
+    To destroy the group is not enough, as what holds it, DDP for one, holds its threads. So all that the
+    interpreter does before that point is done here, in its order, and then the process ends, as children of
+    multiprocessing do.
     """
     distributed: Any = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return
+    distributed.destroy_process_group()
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

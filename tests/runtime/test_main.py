@@ -1,13 +1,27 @@
 """``python -m runtime``: the trainer is run as if alone, and the record says what was done to it."""
 
+import atexit
 import json
+import os
 import runpy
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from torch import distributed
 from transformers import trainer
+
+
+@pytest.fixture(autouse=True)
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exit codes of processes that are said to end, and go on here."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(threading, "_shutdown", lambda: None)
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: None)
+    return codes
 
 
 @pytest.fixture
@@ -59,11 +73,72 @@ def test_usage(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
         run(monkeypatch, *words)
 
 
-def test_the_process_group_ends_with_the_trainer(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Left to the interpreter's end, a thread of Gloo that still holds a tensor aborts the process."""
+#: Rank 1 ends while a thread of Gloo waits for the interpreter's lock, to free what Python knows of a tensor.
+LEAVING = """
+import atexit, os, sys, time
+import torch
+from torch import distributed
+
+rank = int(os.environ["RANK"])
+distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
+if rank == 0:
+    time.sleep(1)
+    distributed.all_reduce(torch.ones(1))
+    time.sleep(3)
+    os._exit(0)
+
+
+def hold():
+    os.write(1, b"exit functions ran")
+    until = time.monotonic() + 2.5
+    while time.monotonic() < until:
+        pass
+
+
+class Late:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+
+
+sys.modules["late"] = Late()
+group = distributed.group.WORLD
+tensor = torch.ones(1)
+tensor.known_to_python = object()
+distributed.all_reduce(tensor, async_op=True)
+del tensor
+sys.setswitchinterval(1000)  # seconds: from here on the lock is given away by waiting only
+atexit._clear()  # others might wait after this one
+atexit.register(hold)
+"""
+
+
+def test_a_thread_that_waits_does_not_abort_a_finished_training(module: Path, tmp_path: Path) -> None:
+    module.write_text(LEAVING)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "runtime", "-m", "trainer_of_tests.main", str(tmp_path / "store")],
+            env={**os.environ, "PYTHONPATH": path, "RANK": str(rank), "LAUNCH_RUN_DIR": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [each.communicate(timeout=120)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
+    assert said[1].endswith("exit functions ran")
+
+
+def test_the_group_ends_with_the_trainer_and_the_process_with_the_group(
+    module: Path, monkeypatch: pytest.MonkeyPatch, ended: list[int]
+) -> None:
     assert distributed.is_initialized()
     run(monkeypatch, "-m", "trainer_of_tests.main")
     assert not distributed.is_initialized()
+    assert ended == [0]
+    run(monkeypatch, "-m", "trainer_of_tests.main")
+    assert ended == [0]  # without a group the interpreter ends as it does
 
 
 def test_a_probe_that_is_done_is_a_good_end(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
