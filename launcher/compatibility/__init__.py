@@ -11,7 +11,7 @@ from launcher.compatibility.table import Compatibility, Drivers, Family, Kernels
 
 __all__ = ["Compatibility", "Drivers", "Family", "Kernels", "Pair", "Toolkit", "load", "parse", "shipped"]
 
-_CODE = [Path(__file__).with_name(name) for name in ("schema.py", "table.py")]
+_CODE = [Path(__file__).parent / name for name in ("schema.py", "table.py", "../validation.py")]
 
 
 def load(path: Path) -> Compatibility:

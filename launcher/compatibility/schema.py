@@ -1,15 +1,14 @@
 """What people may write in a compatibility table: validated as a whole, every problem with its key."""
 
-import tomllib
 from typing import Annotated, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from launcher.compatibility.table import Compatibility, Drivers, Family, Kernels, Pair, Toolkit
-from launcher.errors import ManifestError
+from launcher.validation import of_toml
 
 
 def _specifier(text: str) -> str:
@@ -92,15 +91,7 @@ class _Compatibility(_Strict):
 
 def parse(text: str, *, source: str) -> Compatibility:
     """Parse the table's text; see :func:`launcher.compatibility.load`."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ManifestError(f"{source} is not valid TOML", [str(error)]) from None
-    try:
-        model = _Compatibility.model_validate(raw)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise ManifestError(f"{source} is not valid", problems) from None
+    model = of_toml(_Compatibility, text, source=source)
     return Compatibility(
         toolkits=tuple(
             Toolkit(

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.host import cgroup, cpu
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
@@ -26,17 +28,13 @@ class System:
 def facts(root: Path = Path("/")) -> System:
     """Read them; ``root`` is another tree in tests."""
     return System(
-        os=_found(root / "etc/os-release", r'^PRETTY_NAME="?(.*?)"?$'),
+        os=_distribution(root / "etc/os-release"),
         kernel=platform.release(),
         architecture=platform.machine(),
-        cpu=_found(root / "proc/cpuinfo", r"^model name\s*:\s*(.*)$"),
+        cpu=cpu.facts(root).name,
     )
 
 
-def _found(path: Path, pattern: str) -> str:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    match = re.search(pattern, text, re.MULTILINE)
+def _distribution(release: Path) -> str:
+    match = re.search(r'^PRETTY_NAME="?(.*?)"?$', cgroup.read(release), re.MULTILINE)
     return match[1].strip() if match else ""

@@ -34,7 +34,7 @@ __all__ = [
     "shipped",
 ]
 
-_CODE = [Path(__file__).with_name(name) for name in ("schema.py", "target.py")]
+_CODE = [Path(__file__).parent / name for name in ("schema.py", "target.py", "../validation.py")]
 
 
 def load(path: Path) -> Manifest:

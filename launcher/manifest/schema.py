@@ -1,14 +1,14 @@
 """What people may write in a manifest: validated as a whole, every problem with its key, then flattened."""
 
-import tomllib
 from typing import Annotated, Any, Literal, Self
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from launcher.errors import ManifestError
 from launcher.manifest.target import DRIVERS, Base, Devices, Driver, Layer, Manifest, Target, UrlWheel
+from launcher.validation import of_toml
 
 
 def _requirement(text: str) -> str:
@@ -115,14 +115,7 @@ class _Manifest(_Strict):
 
 def parse(text: str, *, source: str = "images/manifest.toml") -> Manifest:
     """Parse the manifest's text; see :func:`load`."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ManifestError(f"{source} is not valid TOML", [str(error)]) from None
-    try:
-        model = _Manifest.model_validate(raw)
-    except ValidationError as error:
-        raise ManifestError(f"{source} is not valid", _problems(error)) from None
+    model = of_toml(_Manifest, text, source=source)
     problems = _reference_problems(model) or _completeness_problems(model)
     if problems:
         raise ManifestError(f"{source} is not valid", problems)
@@ -134,10 +127,6 @@ def parse(text: str, *, source: str = "images/manifest.toml") -> Manifest:
 
 def _bytes(size: str) -> int:
     return round(float(size.removesuffix("GB")) * 1e9)
-
-
-def _problems(error: ValidationError) -> list[str]:
-    return [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
 
 
 def _reference_problems(model: _Manifest) -> list[str]:

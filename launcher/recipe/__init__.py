@@ -40,7 +40,7 @@ __all__ = [
     "runtime_sha256",
 ]
 
-_CODE = [Path(__file__).with_name(name) for name in ("header.py", "model.py")]
+_CODE = [Path(__file__).parent / name for name in ("header.py", "model.py", "../validation.py")]
 
 
 def catalogue(folder: Path) -> list[Path]:

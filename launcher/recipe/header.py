@@ -22,6 +22,7 @@ from launcher.recipe.model import (
     Text,
     Value,
 )
+from launcher.validation import problems as problems_of
 
 #: An id on the hub: owner and name.
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -104,10 +105,7 @@ def parse(text: str, *, path: Path, sha256: str = "") -> Recipe:
     try:
         header = _Header.model_validate(raw)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()
-        ]
-        raise RecipeError(f"the header of {path} is not valid", problems) from None
+        raise RecipeError(f"the header of {path} is not valid", problems_of(error)) from None
     if problems := _problems(header):
         raise RecipeError(f"the header of {path} is not valid", problems)
     return _recipe(header, path, sha256)
