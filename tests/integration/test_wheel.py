@@ -33,7 +33,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(installed: Path, cwd: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program of the wheel, without an engine: what an engine already holds would change answers."""
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    env["DOCKER_HOST"] = f"unix://{cwd}/no-engine.sock"
     return subprocess.run(
         [str(installed / arguments[0]), *arguments[1:]], cwd=cwd, env=env, capture_output=True, text=True
     )
