@@ -10,13 +10,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
-from launcher import model, runs
+from launcher import metrics, model, runs
 from launcher.app.plan import Planned
 from launcher.engines.base import Exit, Handle, Submission
 from launcher.errors import DeviceError, LaunchError, OutOfMemoryError, WorldSizeError
 from launcher.plan import Folders, Model
 from launcher.progress import RunView
-from launcher.runs import MetricsReader, Result
+from launcher.runs import Result
 
 #: What the libraries print when a device, or the allocator, has no memory left. The last one is torchrun's,
 #: of a process that was killed from outside, which is what the kernel does then.
@@ -82,13 +82,13 @@ def execute(begun: Begun, view: RunView, *, grace: float) -> Ended:
         try:
             handle = begun.planned.engine.start(begun.submission, begun.planned.secrets)
             signals.attach(handle)
-            followed = _follow(handle, begun.place, view, record.metrics)
+            followed = _follow(handle, begun.place, view, record.reported)
         except BaseException as broken:
             code = broken.exit_code if isinstance(broken, LaunchError) else LaunchError.exit_code
             message = (
                 broken.message if isinstance(broken, LaunchError) else f"{type(broken).__name__}: {broken}"
             )
-            stage = "train" if record.metrics.events else "start"
+            stage = "train" if record.reported.events else "start"
             record.close(stage=stage, exit_code=code, recipe_exit=None, error=message)
             if stage == "start":
                 runs.unclaim(begun.place)
@@ -98,7 +98,7 @@ def execute(begun: Begun, view: RunView, *, grace: float) -> Ended:
 
 def _conclude(begun: Begun, followed: "_Followed", record: "_Record", received: int) -> Ended:
     """Name how it ended: the launcher's own verdict, a signal, or the recipe's exit code."""
-    error = None if received else _judge(begun, followed, record.metrics.events)
+    error = None if received else _judge(begun, followed, record.reported.events)
     if error is not None:
         code, message = error.exit_code, error.message
     elif received:
@@ -116,7 +116,7 @@ class _Followed:
     tail: deque[str]
 
 
-def _follow(handle: Handle, place: Folders, view: RunView, metrics: MetricsReader) -> _Followed:
+def _follow(handle: Handle, place: Folders, view: RunView, reported: metrics.Reader) -> _Followed:
     """Write the log and show the progress until the run ends; whatever breaks here, the run does not stay."""
     tail: deque[str] = deque(maxlen=40)
     broken: list[BaseException] = []
@@ -137,7 +137,7 @@ def _follow(handle: Handle, place: Folders, view: RunView, metrics: MetricsReade
             reader.start()
             while reader.is_alive():
                 reader.join(0.1)
-                for event in metrics.new():
+                for event in reported.new():
                     view.event(event)
         if broken:  # a full disk, say: without its log the run would end by a broken pipe, unexplained
             raise broken[0]
@@ -146,7 +146,7 @@ def _follow(handle: Handle, place: Folders, view: RunView, metrics: MetricsReade
         handle.wait()
         raise
     end = handle.wait()
-    for event in metrics.new():
+    for event in reported.new():
         view.event(event)
     return _Followed(exit=end, tail=tail)
 
@@ -173,7 +173,7 @@ def _judge(begun: Begun, followed: _Followed, events: list[dict[str, Any]]) -> L
             why="driver too old, no permission for the device, or a device that its libraries do not know",
             hint=f"launch image check {plan.target} --only device; launch doctor --target {plan.target}",
         )
-    problem = runs.world_problem(events, plan.world_size)
+    problem = metrics.world_problem(events, plan.world_size)
     wrong_world = any(
         event.get("event") == "begin" and event.get("world_size") != plan.world_size for event in events
     )
@@ -193,12 +193,12 @@ class _Record:
     begun: Begun
     started: str = field(default_factory=runs.now)
     _clock: float = field(default_factory=time.monotonic)
-    metrics: MetricsReader = field(init=False)
+    reported: metrics.Reader = field(init=False)
     _models: dict[str, dict[str, str]] = field(default_factory=dict)
     _hashing: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        self.metrics = MetricsReader(self.begun.place)
+        self.reported = metrics.Reader(self.begun.place.run / "metrics.jsonl")
         planned = self._planned()
         self._models = {
             name: {"name": item.name, "revision": item.revision} for name, item in planned.items()
@@ -226,7 +226,7 @@ class _Record:
             self._hashing.join(None if exit_code == 0 else 1)
         planned, plan = self.begun.planned, self.begun.planned.plan
         digest, engine_version = planned.engine.describe(plan)
-        events = self.metrics.events
+        events = self.reported.events
         result = Result(
             run=self.begun.run_id,
             recipe=plan.recipe,
@@ -246,10 +246,10 @@ class _Record:
             ended=runs.now(),
             seconds=round(time.monotonic() - self._clock, 3),
             world_size=plan.world_size or None,
-            steps=runs.steps(events) if plan.world_size else None,
-            final=runs.final_numbers(events),
-            runtime=runs.runtime(events),
-            buckets=runs.buckets(events),
+            steps=metrics.steps(events) if plan.world_size else None,
+            final=metrics.final_numbers(events),
+            runtime=metrics.runtime(events),
+            buckets=metrics.buckets(events),
             versions={
                 "launcher": plan.launcher,
                 "python": platform.python_version(),

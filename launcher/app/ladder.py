@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launcher import acceptance, paths, runs
+from launcher import acceptance, metrics, paths, runs
 from launcher.acceptance import Check, Curve, Known, Pairs, Report, Speed, judging, texts
 from launcher.app import execute, machine
 from launcher.app import plan as planning
@@ -238,7 +238,7 @@ class Ladder:
 
 
 def _events(ended: Ended) -> list[dict[str, Any]]:
-    return runs.MetricsReader(ended.place).new()
+    return metrics.read(ended.place.run / "metrics.jsonl")
 
 
 def _parameters(ended: Ended) -> Pairs:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from launcher import paths
+from launcher import metrics, paths
 from launcher.app import execute
 from launcher.app import plan as planning
 from launcher.errors import OutOfMemoryError, RecipeFailedError, UsageError
@@ -18,7 +18,6 @@ from launcher.fit.advice import Question
 from launcher.fit.probes import split
 from launcher.plan import Folders, RunPlan
 from launcher.progress import Progress, RunView
-from launcher.runs import MetricsReader
 from launcher.settings import Settings
 
 #: Gives the view in which the probe is watched.
@@ -128,7 +127,7 @@ def _figures(place: Folders) -> tuple[float, float]:
     """Before and peak of the rank that took the most."""
     events = [
         event
-        for event in MetricsReader(place).new()
+        for event in metrics.read(place.run / "metrics.jsonl")
         if event.get("event") == "memory"
         and all(isinstance(event.get(key), int | float) for key in ("before", "peak"))
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from launcher import runs
+from launcher import metrics
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -58,8 +58,8 @@ class LiveView:
             self._began, self._total = float(event.get("time", 0)), int(event.get("max_steps", 0))
             if self._bar is not None:
                 self._bar.update(0, self._total, "training")
-        elif kind == "buckets" and runs.buckets([event]):
-            self._say(_buckets(runs.buckets([event]) or []))
+        elif kind == "buckets" and metrics.buckets([event]):
+            self._say(_buckets(metrics.buckets([event]) or []))
         elif kind == "step" and "loss" in event:
             self._step(event)
         elif kind == "end" and first_rank and self._bar is not None:

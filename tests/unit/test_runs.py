@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher import runs
+from launcher import metrics, runs
 from launcher.errors import OutputError
 from launcher.plan import Folders
 
@@ -28,12 +28,12 @@ def test_ids_are_unique_and_fit_an_engine() -> None:
 
 
 def test_runtime_and_buckets() -> None:
-    assert runs.runtime([]) is None
-    assert runs.runtime([{"event": "runtime", "rank": 0, "off": ["a"]}]) == {"off": ["a"]}
+    assert metrics.runtime([]) is None
+    assert metrics.runtime([{"event": "runtime", "rank": 0, "off": ["a"]}]) == {"off": ["a"]}
     twice = [{"event": "buckets", "buckets": [1]}, {"event": "buckets", "buckets": [2]}, {"event": "end"}]
-    assert runs.buckets(twice) == [2]
+    assert metrics.buckets(twice) == [2]
     for none in ([], [{"event": "begin"}], [{"event": "buckets"}], [{"event": "buckets", "buckets": "x"}]):
-        assert runs.buckets(none) is None
+        assert metrics.buckets(none) is None
 
 
 def test_folders(bench: Any) -> None:
@@ -66,7 +66,9 @@ def test_two_launchers_never_share_an_output(
     bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plan = bench.plan(target="cpu", output=tmp_path / "out").plan
-    monkeypatch.setattr(runs, "refuse_used_output", lambda _: None)  # both looked at the same moment
+    monkeypatch.setattr(
+        "launcher.runs.folder.refuse_used_output", lambda _: None
+    )  # both looked at the same moment
     runs.prepare(plan, "ONE", "docker run …", runs.folders("ONE", plan))
     with pytest.raises(OutputError, match=r"\.launch-run exists"):
         runs.prepare(plan, "TWO", "docker run …", runs.folders("TWO", plan))
@@ -98,7 +100,7 @@ def test_root_gives_the_folders_to_the_runs_user(place: Folders, monkeypatch: py
 
 
 def test_metrics_come_as_they_are_written(place: Folders) -> None:
-    reader = runs.MetricsReader(place)
+    reader = metrics.Reader(place.run / "metrics.jsonl")
     assert reader.new() == []
     file = place.run / "metrics.jsonl"
     with file.open("ab") as stream:
@@ -123,11 +125,11 @@ def test_numbers() -> None:
         {"event": "end", "rank": 0, "step": 2},
         {"event": "end", "rank": 1, "step": 1},
     ]
-    assert runs.steps(events) == 2
-    assert runs.steps([]) == 0
-    assert runs.final_numbers(events) == {"loss": 1.0, "train_loss": 1.5, "train_runtime": 9.0}
+    assert metrics.steps(events) == 2
+    assert metrics.steps([]) == 0
+    assert metrics.final_numbers(events) == {"loss": 1.0, "train_loss": 1.5, "train_runtime": 9.0}
 
 
 def test_the_planned_world() -> None:
     events = [{"event": "begin", "rank": rank, "world_size": 2} for rank in (1, 0)]
-    assert runs.world_problem([*events, {"event": "end", "step": 1}], 2) == ""
+    assert metrics.world_problem([*events, {"event": "end", "step": 1}], 2) == ""

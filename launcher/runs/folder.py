@@ -1,0 +1,91 @@
+"""A run's folder: its id, what is made before the start, and who may write where."""
+
+import datetime
+import os
+import re
+import secrets
+from pathlib import Path
+
+from launcher import paths
+from launcher import plan as plans
+from launcher.errors import OutputError
+from launcher.plan import Folders, RunPlan
+
+#: Names the run in its output folder. Made exclusively, so that two launchers never share one: between a
+#: start and the first file of a trainer lie many seconds in which the folder looks unused.
+CLAIM = ".launch-run"
+
+
+def new_id(recipe: str) -> str:
+    """A run's id: when, what, and four random hex digits, so that two launchers never share one.
+
+    It is part of the container's name, for which the engine takes these characters only.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", recipe)
+    return f"{now:%Y%m%d-%H%M%S}-{name}-{secrets.token_hex(2)}"
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def folders(run_id: str, plan: RunPlan, parent: Path | None = None) -> Folders:
+    """The folders of a run; nothing is made."""
+    run = (parent or paths.runs()) / run_id
+    return Folders(run=run, output=plan.output or run / "output", home=paths.cache() / "home" / plan.target)
+
+
+def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> None:
+    """Make the folders and write what is known before the start.
+
+    Raises:
+        OutputError: the output folder holds something already.
+    """
+    refuse_used_output(place.output)
+    try:
+        place.run.mkdir(parents=True)
+        for folder in (place.output, place.home, place.run / "scratch"):
+            folder.mkdir(parents=True, exist_ok=True)
+        with (place.output / CLAIM).open("x", encoding="utf-8") as claim:
+            claim.write(run_id + "\n")
+    except FileExistsError as error:
+        raise OutputError(
+            f"{error.filename} exists", why="another launcher was faster", hint="give another --output"
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename} cannot be made",
+            why=error.strerror or "",
+            hint="give --output, LAUNCH_RUNS_DIR or LAUNCH_CACHE_DIR a folder that you may write to",
+        ) from None
+    paths.write_atomic(place.run / "plan.json", plans.to_json(plan))
+    paths.write_atomic(place.run / "command", command + "\n")
+    own(place, plan.uid, plan.gid)
+
+
+def unclaim(place: Folders) -> None:
+    """Give the output folder of a run that never started free again."""
+    (place.output / CLAIM).unlink(missing_ok=True)
+
+
+def refuse_used_output(output: Path) -> None:
+    """Nothing is ever overwritten.
+
+    Raises:
+        OutputError: the folder holds something already, or is a file.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(
+            f"{output} is not empty",
+            why="an earlier run, or other files, would mix with this one's",
+            hint="give another --output, or leave it out: each run then gets a folder of its own",
+        )
+
+
+def own(place: Folders, uid: int, gid: int) -> None:
+    """Give the run's folders to the user that the run has; only root can and needs to."""
+    if os.getuid() == 0 and uid != 0:
+        for folder in (place.run, place.output, place.home, place.run / "scratch"):
+            os.chown(folder, uid, gid)

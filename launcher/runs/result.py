@@ -1,0 +1,64 @@
+"""How a run ended: ``result.json``."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from launcher import paths
+from launcher.plan import Folders
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        stage: where it ended: ``start``, ``train`` (the recipe itself), ``verify`` or ``done``.
+        exit_code: what the launcher exits with: the recipe's own code, or one of the error tree's.
+        recipe_exit: the recipe's own exit code; None when it never started.
+        image, image_digest: reference and digest of the image that ran; None for the venv engine.
+        model: the hub's revision, or the sha256 of a folder's weights.
+        models: the same of each parameter that names a model.
+        started, ended: UTC, ISO 8601; ``seconds`` is the wall time between them.
+        steps: optimiser steps that were done; None for recipes that do not train.
+        runtime: what ran beside the trainer: its patches, those that are off, its options.
+        buckets: the batch size of every length, of runs that group rows by length.
+        versions: of the launcher, Python, the engine.
+        host: facts of the machine.
+    """
+
+    schema: int = SCHEMA
+    run: str
+    recipe: str
+    target: str
+    engine: str
+    stage: str
+    exit_code: int
+    recipe_exit: int | None
+    error: str = ""
+    image: str | None
+    image_digest: str | None
+    lock_digest: str
+    data: list[dict[str, Any]]
+    model: dict[str, str]
+    models: dict[str, dict[str, str]]
+    started: str
+    ended: str
+    seconds: float
+    world_size: int | None
+    steps: int | None
+    final: dict[str, float] = field(default_factory=dict)
+    runtime: dict[str, Any] | None = None
+    buckets: list[Any] | None = None
+    versions: dict[str, str]
+    host: dict[str, Any]
+
+
+def finish(place: Folders, result: Result) -> None:
+    """Write the result, and drop the run's caches."""
+    text = json.dumps(asdict(result), indent=2, ensure_ascii=False)
+    paths.write_atomic(place.run / "result.json", text + "\n")
+    shutil.rmtree(place.run / "scratch", ignore_errors=True)
