@@ -5,6 +5,7 @@ does not know.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,26 @@ class Reader:
 def read(file: Path) -> list[Event]:
     """All events of a run; none when it reported nothing."""
     return Reader(file).new()
+
+
+#: Bytes at a file's beginning and end in which its first and last events are.
+_ENDS = 32 * 1024
+
+
+def latest(file: Path) -> Event:
+    """The newest value of every key that was reported, without reading all of a long file."""
+    if not file.is_file():
+        return {}
+    with file.open("rb") as stream:
+        block = stream.read(_ENDS)
+        end = stream.seek(0, os.SEEK_END)
+        if end > _ENDS:
+            stream.seek(max(_ENDS, end - _ENDS))
+            block += stream.read()
+    found: Event = {}
+    for line in block.splitlines():
+        found |= _event(line) or {}
+    return found
 
 
 def _event(line: bytes) -> Event | None:

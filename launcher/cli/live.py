@@ -76,6 +76,10 @@ class LiveView:
             left = time.strftime("%H:%M:%S", time.gmtime(pace * max(0, self._total - step)))
             click.echo(f"step {step}/{self._total}  {numbers}  left {left}", err=True)
 
+    def notice(self, text: str) -> None:
+        """See launcher.progress.RunView.notice."""
+        self._say(text)
+
     def stopping(self, *, grace: float) -> None:
         """See launcher.progress.RunView.stopping."""
         self._say(f"stopping; killed in {grace:g} s, or at once with another Ctrl-C")
