@@ -116,7 +116,7 @@ class TestDrawing:
         assert ("0:00:34 " in bar) == (width >= 100)
 
     def test_the_phases(self) -> None:
-        assert drawn(80)[0].endswith("starting")
+        assert drawn(80)[0].endswith("running  0:00:00")
         failing = drawn(80, *TRAINING, failed(1, 2.0, "ValueError", "x"))
         assert failing[0].startswith("✗ bge-m3-unified")
         assert "failed" in failing[0]

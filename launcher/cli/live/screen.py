@@ -104,9 +104,8 @@ def _bar(title: str, shown: Shown, width: int, spinner: Any) -> "RenderableType"
         mark = Text(*mark)
     known = shown.total > 0
     bar = ProgressBar(
-        total=shown.total if known else None,
+        total=None if shown.phase == "running" else shown.total or 1,
         completed=shown.step,
-        pulse=not known and shown.phase == "starting",
         complete_style="red" if shown.phase == "failed" else "cyan",
         finished_style="green",
     )

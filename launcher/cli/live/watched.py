@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on: fed with its events, read by whoever shows it; pure."""
+"""What is known of a run while it goes on: fed with its events, for whoever shows it; pure but for the clock."""
 
 import time
 from collections import deque
@@ -31,7 +31,7 @@ class Shown:
     """One moment of a run.
 
     Attributes:
-        phase: starting, training, saving or failed; when nobody watches any longer done or ended.
+        phase: running (nothing was reported yet), training, saving or failed; at the very end done or ended.
         step, total: optimiser steps; a total of 0 is unknown.
         epoch: as text, with how many there are; empty when unknown.
         figures: what is worth showing, in reading order.
@@ -51,8 +51,8 @@ class Watched:
     """Collects what the events say; whatever they hold, it does not raise."""
 
     def __init__(self) -> None:
-        self._begin({})
-        self.phase = "starting"
+        self._begin({"time": time.time()})
+        self.phase = "running"
 
     def _begin(self, event: Event) -> None:
         """Forget the attempt before this one; it continues at its own step."""
