@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on: fed with its events, for whoever shows it; pure but for the clock."""
+"""What is known of a run while it goes on: fed with its events, for whoever shows it; it reads the clock."""
 
 import time
 from collections import deque
