@@ -25,11 +25,12 @@ def main() -> None:
 
         unsloth_loader.attach(module)  # Unsloth wants to be imported before transformers
 
-    from runtime import bucketing, guards, memory, metrics, model_options, patches
+    from runtime import bucketing, guards, memory, metrics, model_options, patches, resume
 
     metrics.attach()
     memory.attach()
     applied, off = patches.apply(module, chosen.patches)
+    resume.attach(module, applied)
     guards.attach(module, applied)
     model_options.attach(module, chosen)
     if chosen.length_bucketing:

@@ -15,7 +15,13 @@ from FlagEmbedding.abc.finetune.reranker import AbsDataset as RerankerDataset
 from FlagEmbedding.abc.finetune.reranker import AbsModeling
 from FlagEmbedding.finetune.embedder.encoder_only import base, m3
 from FlagEmbedding.finetune.reranker.encoder_only import base as reranker
-from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
+from transformers import (
+    Trainer,
+    TrainingArguments,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
+)
 
 #: Every class that a patch or a hook changes.
 PATCHED = (
@@ -31,6 +37,8 @@ PATCHED = (
     base.EncoderOnlyEmbedderTrainer,
     reranker.EncoderOnlyRerankerRunner,
     reranker.EncoderOnlyRerankerTrainer,
+    Trainer,
+    TrainingArguments,
 )
 
 
