@@ -64,6 +64,13 @@ PATCHES = (
         known=_ACCELERATE,
     ),
     Patch(
+        name="numbered-cpu",
+        version=1,
+        modules=(*EMBEDDERS, RERANKER),
+        library="accelerate",
+        known=_ACCELERATE,
+    ),
+    Patch(
         name="loss-sums",
         version=1,
         modules=(*EMBEDDERS, RERANKER),
