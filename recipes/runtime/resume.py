@@ -12,7 +12,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerState, TrainingArguments
+import transformers
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    trainer,
+)
+from transformers.trainer_utils import has_length
 
 from runtime.patches import Patch, choose
 
@@ -37,6 +46,7 @@ def attach(module: str, applied: Iterable[Patch]) -> None:
         raise SystemExit(f"cannot continue from {folder} without the patches {', '.join(sorted(missing))}")
     TrainingArguments.__post_init__ = _told(TrainingArguments.__post_init__, folder)
     Trainer.train = _continued(Trainer.train, folder)
+    trainer.DEFAULT_CALLBACKS.append(_Refusal)
 
 
 def unfit(checkpoint: Path, processes: int) -> str:
@@ -76,6 +86,35 @@ def _continued(original: Any, folder: str) -> Any:
         return original(self, resume_from_checkpoint or folder, *args, **more)
 
     return train
+
+
+class _Refusal(TrainerCallback):
+    """What can be judged when the trainer knows its data.
+
+    Before 4.57 (seen in 4.54.1) transformers counts the batches of a half epoch as if it began there: when
+    accumulation does not divide them, the last update is left out, and its gradients go into the next epoch.
+    """
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **_: Any,
+    ) -> None:
+        """Stop before the first step."""
+        if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 57) or not has_length(
+            train_dataloader
+        ):
+            return
+        batches, each = len(train_dataloader), args.gradient_accumulation_steps
+        if batches % each and position(args, state, batches)[1]:
+            raise SystemExit(
+                f"transformers {transformers.__version__} cannot go on in the middle of an epoch whose"
+                f" {batches} batches gradient_accumulation_steps ({each}) does not divide: take the"
+                " checkpoint of an epoch's end, or train anew"
+            )
 
 
 def position(args: TrainingArguments, state: TrainerState, batches: int) -> tuple[int, int]:

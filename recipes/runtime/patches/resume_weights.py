@@ -57,6 +57,8 @@ def _fill(module: nn.Module, state: dict[str, Any], what: str) -> None:
     tied = set(getattr(module, "_tied_weights_keys", None) or ())
     if wrong := [*sorted(set(result.missing_keys) - tied), *result.unexpected_keys]:
         names = ", ".join(wrong[:5])
-        raise SystemExit(f"the checkpoint's weights do not fit the model: {what}, {len(wrong)} names: {names}")
+        raise SystemExit(
+            f"the checkpoint's weights do not fit the model: {what}, {len(wrong)} names: {names}"
+        )
     if tied:
         module.tie_weights()  # type: ignore[operator]

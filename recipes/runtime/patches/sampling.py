@@ -1,11 +1,11 @@
 """Positives and negatives that follow from seed, epoch and row.
 
 Upstream draws them with Python's global ``random``, whenever the loader reads a row: one batch ahead of the
-training, in another process with workers. Which negatives a row gets then depends on everything drawn before,
-and the random state of a checkpoint is one batch ahead of the batch that a resumed training draws next. Here
-each row (in same-dataset mode each batch of a rank) has a seed of its own, made of the training's seed and the
-epoch; the global state is left as it was. Folders are read in the order of their files' names: upstream takes
-the file system's.
+training, in another process with workers. Which negatives a row gets then depends on everything drawn
+before, and the random state of a checkpoint is one batch ahead of the batch that a resumed training draws
+next. Here each row (in same-dataset mode each batch of a rank) has a seed of its own, made of the training's
+seed and the epoch; the global state is left as it was. Folders are read in the order of their files' names:
+upstream takes the file system's.
 """
 
 import os
@@ -14,8 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from FlagEmbedding.abc.finetune.embedder import AbsDataset as embedder
-from FlagEmbedding.abc.finetune.reranker import AbsDataset as reranker
+from FlagEmbedding.abc.finetune import embedder, reranker
 from FlagEmbedding.finetune.embedder.encoder_only.base.runner import EncoderOnlyEmbedderRunner
 from FlagEmbedding.finetune.embedder.encoder_only.m3.runner import EncoderOnlyEmbedderM3Runner
 from FlagEmbedding.finetune.reranker.encoder_only.base.runner import EncoderOnlyRerankerRunner
@@ -24,14 +23,18 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 def apply() -> None:
     """Wrap what reads a row, and tell it seed and epoch."""
-    for data in (embedder, reranker):
-        data.os = SimpleNamespace(path=os.path, listdir=lambda folder: sorted(os.listdir(folder)))
+    for data in (embedder.AbsDataset, reranker.AbsDataset):
+        data.os = SimpleNamespace(path=os.path, listdir=_by_name)
     for rows in (embedder.AbsEmbedderTrainDataset, reranker.AbsRerankerTrainDataset):
         rows.__getitem__ = _seeded(rows.__getitem__, lambda _, item: (int(item),))
-    batches = embedder.AbsEmbedderSameDatasetTrainDataset
+    batches = embedder.AbsDataset.AbsEmbedderSameDatasetTrainDataset
     batches.__getitem__ = _seeded(batches.__getitem__, lambda data, _: (data.step, data.process_index))
     for runner in (EncoderOnlyEmbedderM3Runner, EncoderOnlyEmbedderRunner, EncoderOnlyRerankerRunner):
         runner.load_trainer = _with_epoch(runner.load_trainer)
+
+
+def _by_name(folder: str) -> list[str]:
+    return sorted(os.listdir(folder))  # noqa: PTH208 - names, as upstream wants them
 
 
 def _seeded(original: Any, place: Any) -> Any:
