@@ -373,9 +373,9 @@ class TestRefused:
 
     def test_folders_that_are_no_checkpoints(self, checkpoint: Path) -> None:
         assert resume.unfit(checkpoint, 1) == ""
-        assert "written by 1 processes, and this training has 2" in resume.unfit(checkpoint, 2)
+        assert "processes is 1, and this training's is 2" in resume.unfit(checkpoint, 2)
         for name, reason in (
-            ("rng_state.pth", "written by 0 processes"),
+            ("rng_state.pth", "processes is 0"),
             ("optimizer.pt", "weights alone"),
             ("trainer_state.json", "no checkpoint"),
         ):
