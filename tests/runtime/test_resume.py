@@ -320,6 +320,25 @@ class TestWithoutThePatch:
         with pytest.raises(RuntimeError, match="don't know how to restore data location"):
             torch.load(tmp_path / "state.pt", map_location="other:1")
 
+    def test_random_state_of_intel_gpus(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With a stand-in for the device."""
+        states = {"xpu:1": torch.arange(16, dtype=torch.uint8)}
+        monkeypatch.setattr(torch.xpu, "get_rng_state", lambda device: states[str(device)])
+        monkeypatch.setattr(
+            torch.xpu, "set_rng_state", lambda state, device: states.update({str(device): state})
+        )
+        kind = SimpleNamespace(
+            device=torch.device("xpu", 1), process_index=1, world_size=2, parallel_mode=None
+        )
+        rank = SimpleNamespace(args=kind)
+        for names, kept in (((), False), (("intel-random-state",), True)):
+            patch(*names)
+            states["xpu:1"] = torch.arange(16, dtype=torch.uint8)
+            trainer.Trainer._save_rng_state(rank, str(tmp_path))
+            states["xpu:1"] = torch.zeros(16, dtype=torch.uint8)
+            trainer.Trainer._load_rng_state(rank, str(tmp_path))
+            assert torch.equal(states["xpu:1"], torch.arange(16, dtype=torch.uint8)) == kept
+
     def test_sums_of_losses(self, model: Path, data: Path, tmp_path: Path) -> None:
         whole, rest = self.rest(DENSE, model, data, tmp_path, "loss-sums", 9, logging_steps=2)
         assert rest[0]["loss"] != whole[0]["loss"]  # one step instead of two
