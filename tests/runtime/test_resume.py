@@ -109,7 +109,7 @@ SETTINGS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "M3, parts of a batch": (M3, (9,), {"unified_finetuning": True, "sub_batch_size": 1}),
     "M3, four and a half steps of two batches": (
         M3,
-        (3, 4, 5),
+        (3, 5),
         {
             "unified_finetuning": True,
             "use_self_distill": True,
@@ -117,7 +117,7 @@ SETTINGS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
             "gradient_accumulation_steps": 2,
         },
     ),
-    "dense, no dropout": (DENSE, POINTS, {"dropout": 0.0, "max_steps": 12, "logging_steps": 2}),
+    "dense, no dropout": (DENSE, (7,), {"dropout": 0.0, "max_steps": 12, "logging_steps": 2}),
     "dense": (DENSE, (9,), {"lr_scheduler_type": "cosine", "warmup_ratio": 0.3, "bf16": True}),
     "dense, distillation": (
         DENSE,
@@ -125,7 +125,7 @@ SETTINGS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
         {"knowledge_distillation": True, "same_dataset_within_batch": True},
     ),
     "dense, workers": (DENSE, (9,), {"dataloader_num_workers": 1}),
-    "reranker": (RERANKER, POINTS, {"knowledge_distillation": True, "dataloader_drop_last": False}),
+    "reranker": (RERANKER, (3, 9), {"knowledge_distillation": True, "dataloader_drop_last": False}),
     "reranker, no dropout": (RERANKER, (9,), {"dropout": 0.0, "max_steps": 10}),
 }
 
@@ -182,9 +182,8 @@ class TestEqual:
         patch(*ALL)
         arguments = {"start": model, "data": data, "unified_finetuning": True}
         whole = curve(M3, output=tmp_path / "whole", **arguments)
-        again = tmp_path / "again"
-        curve(M3, output=again, **arguments)
-        for step in (2, 5, 8):
+        again = shutil.copytree(tmp_path / "whole", tmp_path / "again")
+        for step in (2, 9):
             shutil.rmtree(again / f"checkpoint-{step + 1}")  # the one that was being written
             rest = resumed(M3, again / f"checkpoint-{step}", output=again, save_strategy="steps", **arguments)
             assert rest == after(step, whole)
