@@ -205,8 +205,8 @@ REAL: dict[str, tuple[str, str, str]] = {
         " --self-distill-start-step 0 --report-to none -- --pad_to_multiple_of 8",
     ),
     "loggers: one is an option, what the recipe does not offer is left out": (
-        "torchrun --nproc_per_node 2 -m FlagEmbedding.finetune.embedder.encoder_only.base --train_data t.jsonl"
-        " --output_dir out --report_to WANDB --run_name mine",
+        "torchrun --nproc_per_node 2 -m FlagEmbedding.finetune.embedder.encoder_only.base"
+        " --train_data t.jsonl --output_dir out --report_to WANDB --run_name mine",
         "bge-dense",
         "--data t.jsonl --output out --nproc 2 --report-to wandb",
     ),
