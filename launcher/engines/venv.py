@@ -206,10 +206,9 @@ class VenvEngine:
             for name, value in plans.environment(plan, places, start)
         }
         variables = {**inherited, **wanted, **_gpus(plan), "PATH": path}
-        own = {"VIRTUAL_ENV": str(self._environment), _RUN: start.run}
         return ProcessRequest(
             command=plans.command(plan, places),
-            environment=tuple(sorted({**variables, **own}.items())),
+            environment=tuple(sorted({**variables, "VIRTUAL_ENV": str(self._environment)}.items())),
             secrets=plan.secrets,
             folder=folders.output,
             log=folders.run / "log.txt",
