@@ -192,6 +192,20 @@ def members(session: int) -> list[int]:
     return found
 
 
+def with_variables(wanted: Mapping[str, str]) -> list[int]:
+    """The processes that were started with these variables, as far as this user may see."""
+    lines = {f"{name}={value}".encode() for name, value in wanted.items()}
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                given = (entry / "environ").read_bytes().split(b"\0")
+                state = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+                if lines.issubset(given) and state not in "ZX":
+                    found.append(int(entry.name))
+    return found
+
+
 def failed(argv: Sequence[str], returncode: int, output: str) -> ProgramError:
     """The error of a program that exited with another code than 0; carries its last lines."""
     tail = "\n".join(output.strip().splitlines()[-15:])

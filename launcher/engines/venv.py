@@ -27,6 +27,10 @@ from launcher.plan import Folders, RunPlan, Start
 #: What a run inherits of the caller's environment; everything else is in the plan.
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 
+#: What a supervisor says, and what it adds when the recipe has ended; see launcher.supervisor.
+_SAID: dict[str, type] = {"pid": int, "start": int, "boot": str}
+_ENDED: dict[str, type] = {"code": int, "out_of_memory": bool, "ended": str}
+
 #: Seconds between two looks at a supervisor.
 _PAUSE = 0.05
 
@@ -80,12 +84,22 @@ class ProcessHandle:
         return "code" not in self._read()  # its last word may have come between the two looks
 
     def bury(self) -> None:
-        """End what a killed supervisor has left: the recipe died with it, its children may not have."""
+        """End what a killed supervisor has left: the recipe died with it, its children may not have.
+
+        Those that left its session are known by their variables.
+        """
         found = self._read()
-        if found and found["boot"] == _boot():
-            for pid in process.members(found["pid"]):
+        if not found or found["boot"] != _boot():
+            return
+        start = {"LAUNCH_RUN_ID": self._trace.parent.parent.name}
+        deadline = time.monotonic() + _HELLO
+        while left := {*process.members(found["pid"]), *process.with_variables(start)}:
+            if time.monotonic() > deadline:  # a process in the kernel dies when it comes back
+                return
+            for pid in sorted(left):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            time.sleep(_PAUSE)
 
     def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
         """See base.Handle.lines; the supervisor has given the recipe the log itself."""
@@ -115,6 +129,11 @@ class ProcessHandle:
                 )
             time.sleep(_PAUSE)
         found = self._read()
+        if "code" not in found:
+            raise EngineError(
+                "the recipe was not started: its supervisor never spoke",
+                why="somebody killed it, or the machine has no memory left",
+            )
         return Exit(code=found["code"], out_of_memory=found["out_of_memory"], ended=found["ended"])
 
     def remove(self) -> None:
@@ -136,6 +155,7 @@ class ProcessHandle:
     def kill(self) -> None:
         """See base.Handle.kill."""
         self._signal(signal.SIGUSR1)
+        self._signal(signal.SIGCONT)  # it may have been halted
 
     def _signal(self, number: int) -> None:
         deadline = time.monotonic() + _HELLO
@@ -148,9 +168,12 @@ class ProcessHandle:
     def _read(self) -> dict[str, Any]:
         """What the supervisor wrote last; nothing before its first word."""
         try:
-            return dict(json.loads(self._trace.read_bytes()))
-        except ValueError:
+            said = json.loads(self._trace.read_bytes())
+        except (ValueError, RecursionError):
             return {}
+        wanted = {**_SAID, **(_ENDED if isinstance(said, dict) and "code" in said else {})}
+        whole = isinstance(said, dict) and all(type(said.get(key)) is kind for key, kind in wanted.items())
+        return said if whole else {}
 
 
 class VenvEngine:

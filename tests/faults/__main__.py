@@ -1,6 +1,6 @@
 """``make chaos``: so many faults in real runs, and a table of what came of them.
 
-    python -m tests.faults [FAULTS] [--seed N] [--only KIND] [--keep]
+python -m tests.faults [FAULTS] [--seed N] [--only KIND] [--keep]
 """
 
 import argparse

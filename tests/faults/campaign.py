@@ -1,4 +1,4 @@
-"""Many cases, several at a time; then what ``launch runs list`` says of all of them is held against the disk."""
+"""Many cases, several at a time; then what ``launch runs list`` says of them is held against the disk."""
 
 import json
 import os
@@ -83,7 +83,13 @@ def run(
 
 def _batch(drawn: Sequence[tuple[Kind, int]], place: Path, engine: str, workers: int, report: Report) -> None:
     cases = [
-        Case(folder=place / f"{number}", state_home=place / "state", kind=kind.__name__, seed=seed, engine=engine)
+        Case(
+            folder=place / f"{number}",
+            state_home=place / "state",
+            kind=kind.__name__,
+            seed=seed,
+            engine=engine,
+        )
         for number, (kind, seed) in enumerate(drawn)
     ]
     try:
@@ -121,7 +127,9 @@ def _conclude(case: Case, seen: dict[str, dict[str, Any]], report: Report) -> No
     state = "damaged" if case.unreadable else found["state"] if found else "no record"
     report.faults += case.faults
     report.outcomes[case.kind, state] += 1
-    report.problems += [f"{case.kind} seed={case.seed} {case.moment} {case.folder}: {one}" for one in problems]
+    report.problems += [
+        f"{case.kind} seed={case.seed} {case.moment} {case.folder}: {one}" for one in problems
+    ]
     if not problems and not case.runs.is_mount():
         shutil.rmtree(case.folder)
 

@@ -11,7 +11,15 @@ from tests.faults.world import MOMENTS, Case, send
 Kind = Callable[[Case], None]
 
 _POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_STORM = (*_POLITE, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+_STORM = (
+    *_POLITE,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+)
 
 
 def launcher_killed(case: Case) -> None:
@@ -57,7 +65,9 @@ def supervisor_storm(case: Case) -> None:
     launcher = case.run(steps=8)
     case.until(case.chance.choice(("start", "running")), launcher)
     for _ in range(case.chance.randint(10, 50)):
-        send(case.supervisor(), case.chance.choice((*_POLITE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)))
+        send(
+            case.supervisor(), case.chance.choice((*_POLITE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM))
+        )
         time.sleep(0.02)
 
 
@@ -120,7 +130,9 @@ def one_output(case: Case) -> None:
 def commands(case: Case) -> None:
     """Several commands at once with a run, and with each other."""
     launcher = case.run(steps=case.chance.choice((4, 30)))
-    case.until(case.chance.choice(("record", "attempt", "running", "running", "ending", "concluding")), launcher)
+    case.until(
+        case.chance.choice(("record", "attempt", "running", "running", "ending", "concluding")), launcher
+    )
     if case.chance.random() < 0.5:
         send(launcher.pid, signal.SIGKILL)
     record = case.record

@@ -1,4 +1,4 @@
-"""What must be true after a fault, by the disk, the process table and the engine, not by the launcher's word alone."""
+"""What must be true after a fault: by disk, process table and engine, not by the launcher's word alone."""
 
 import json
 import re
@@ -48,7 +48,14 @@ def _ended_well(case: Case, done: Done) -> Iterator[str]:
         early = "launcher/app" not in done.err and _TOO_EARLY.search(done.err)
         if not early:
             yield f"launch {verb} ended with a traceback: {done.err[-1500:]}"
-    injected = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, -signal.SIGUSR1, -signal.SIGUSR2}
+    injected = {
+        -signal.SIGKILL,
+        -signal.SIGTERM,
+        -signal.SIGINT,
+        -signal.SIGHUP,
+        -signal.SIGUSR1,
+        -signal.SIGUSR2,
+    }
     recipes = {case.code, 137, *(128 + number for number in (1, 2, 10, 12, 14))}
     if done.code not in _DOCUMENTED | recipes | injected | ({1} if case.full else set()):
         yield f"launch {verb} ended with {done.code}: {done.err[-600:]}"
@@ -77,13 +84,8 @@ def containers(case: Case) -> list[str]:
 def _never_was(case: Case) -> Iterator[str]:
     if case.noted("start"):
         yield "a recipe ran without a record"
-    if case.output.is_dir() and any(case.output.iterdir()) and not _claimed_early(case):
+    if case.output.is_dir() and any(case.output.iterdir()):
         yield f"no run, and the output is taken: {[file.name for file in case.output.iterdir()]}"
-
-
-def _claimed_early(case: Case) -> bool:
-    """Killed in the instant between the claim and the plan."""
-    return False
 
 
 def _true_state(case: Case, state: str, why: str) -> Iterator[str]:
@@ -143,7 +145,11 @@ def _nothing_lost(case: Case) -> Iterator[str]:
         part = case.output / f"part-{step}"
         if part.exists() and part.read_text() != f"part {case.mark} {step}\n":
             yield f"{part.name} is not what the recipe wrote"
-        if not part.exists() and not list(case.output.glob("*checkpoint*")) and (case.output / "part-1").exists():
+        if (
+            not part.exists()
+            and not list(case.output.glob("*checkpoint*"))
+            and (case.output / "part-1").exists()
+        ):
             yield f"{part.name} is gone"
         if not case.full and f"line {step}\n" not in log:
             yield f"'line {step}' is not in the log"

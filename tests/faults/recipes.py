@@ -24,13 +24,13 @@ for ((i = 1; i <= STEPS; i++)); do
   sleep "$PACE"
   echo "line $i"
   if [[ ${FILL:-0} == "$i" ]]; then head -c 4000000 /dev/zero >filling; fi
-  printf 'part %s %s\\n' "$FAULT_MARK" "$i" >"part-$i" && sync "part-$i" && note "step $i"
+  echo "part $FAULT_MARK $i" >"part-$i" && sync "part-$i" && note "step $i"
 done
 note "finished $CODE"
 exit "$CODE"
 """
 
-#: A trainer as the launcher sees it: events, checkpoints with complete.json, and it goes on from LAUNCH_RESUME.
+#: A trainer as the launcher sees it: events, checkpoints with complete.json; goes on from LAUNCH_RESUME.
 _TRAINER = """
 exec python -IS - <<'PY'
 import hashlib, json, os, pathlib, signal, time

@@ -11,7 +11,9 @@ from tests.faults.world import Case, send
 
 def _damage(case: Case, folder: Path) -> str:
     """Break a checkpoint in one of the ways in which checkpoints break."""
-    how = case.chance.choice(("truncated", "flipped", "missing", "unmarked", "half a marker", "another version"))
+    how = case.chance.choice(
+        ("truncated", "flipped", "missing", "unmarked", "half a marker", "another version")
+    )
     file, marker = folder / case.chance.choice(("weights.bin", "state.json")), folder / "complete.json"
     data = bytearray(file.read_bytes())
     if how == "truncated":
@@ -85,7 +87,9 @@ def resumed_twice(case: Case) -> None:
     case.run(trainer=True, steps=8, CRASH=5).wait()
     resumed = [case.command("runs", "resume", case.record) for _ in range(case.chance.choice((2, 3)))]
     if case.chance.random() < 0.4:
-        case.wait(lambda: case.noted("resumed"), unless=lambda: all(one.poll() is not None for one in resumed))
+        case.wait(
+            lambda: case.noted("resumed"), unless=lambda: all(one.poll() is not None for one in resumed)
+        )
         send(case.chance.choice(resumed).pid, signal.SIGKILL)
         case.wait(lambda: not case.left())
     for one in resumed:
@@ -101,7 +105,14 @@ def garbage(case: Case) -> None:
     if record is None:
         case.problems.append("no record")
         return
-    names = ("plan.json", "result.json", "attempts/1.json", "attempts/1.process", "metrics.jsonl", "models.json")
+    names = (
+        "plan.json",
+        "result.json",
+        "attempts/1.json",
+        "attempts/1.process",
+        "metrics.jsonl",
+        "models.json",
+    )
     file = record / case.chance.choice(names)
     case.unreadable = True
     _spoil(case, file)
@@ -121,7 +132,9 @@ def _spoil(case: Case, file: Path) -> None:
     elif how == 1:
         file.write_bytes(data[: case.chance.randrange(len(data))])
     elif how == 2:
-        file.write_bytes(case.chance.choice((b"", b"null", b"[]", b'"x"', b"1", b"{}", b'{"schema": 1}', b"[" * 9000)))
+        file.write_bytes(
+            case.chance.choice((b"", b"null", b"[]", b'"x"', b"1", b"{}", b'{"schema": 1}', b"[" * 9000))
+        )
     elif how == 3:
         file.write_bytes(data.replace(b'"schema": 1', b'"schema": 99'))
     else:

@@ -37,7 +37,7 @@ class Case:
     """A run that something happens to.
 
     Attributes:
-        hit: the fault reached recipe, supervisor, container or disk: the recipe may end as it did not want to.
+        hit: the fault reached recipe, supervisor, container or disk: it may end as it did not want to.
         asked: somebody asked for the end: ``stopped`` is a true answer.
         removed: somebody deleted the record.
         unreadable: the record was damaged on purpose: nothing may be said of its end.

@@ -159,6 +159,7 @@ def test_another_process_of_its_number_is_not_its_supervisor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(process, "members", lambda session: [])
+    monkeypatch.setattr(process, "with_variables", lambda wanted: [])
     handle = ProcessHandle(trace(tmp_path, **{**HERE, **other}))
     assert handle.lost()
     with pytest.raises(EngineError, match="its supervisor is gone"):
@@ -170,18 +171,38 @@ def test_a_supervisor_that_never_spoke(tmp_path: Path) -> None:
     assert ProcessHandle(file).phase() is Phase.RUNNING  # it may just be about to
     os.utime(file, (0, 0))
     assert ProcessHandle(file).phase() is Phase.UNSTARTED
+    with pytest.raises(EngineError, match="never spoke"):
+        ProcessHandle(file).wait()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"[1]", b"[" * 9000, b"\xff", b'{"pid": 1}', b'{"code": 0}', json.dumps({**HERE, "code": "0"}).encode()],
+)
+def test_a_damaged_trace_says_nothing(tmp_path: Path, said: bytes) -> None:
+    file = trace(tmp_path)
+    file.write_bytes(said)
+    assert not ProcessHandle(file).lost()
+    assert ProcessHandle(file).phase() is Phase.RUNNING
+    os.utime(file, (0, 0))
+    assert ProcessHandle(file).phase() is Phase.UNSTARTED
 
 
 def test_what_a_killed_supervisor_left_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(process, "members", lambda session: [session + 1, session + 2])
+    own = 2**22 + 1
+    session, others = [own + 1, own + 2], [own + 2, own + 3]  # the last one has left the session
+    monkeypatch.setattr(process, "members", lambda _: [] if killed else session)
+    monkeypatch.setattr(
+        process, "with_variables", lambda wanted: [] if killed or "LAUNCH_RUN_ID" not in wanted else others
+    )
     monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((pid, number)))
     file = trace(tmp_path, **{**HERE, "pid": 2**22 + 1})
     assert ProcessHandle(file).lost()
     ProcessHandle(file).bury()
-    assert killed == [(2**22 + 2, signal.SIGKILL), (2**22 + 3, signal.SIGKILL)]
+    assert killed == [(own + number, signal.SIGKILL) for number in (1, 2, 3)]
     ProcessHandle(trace(tmp_path, **{**HERE, "pid": 2**22 + 1, "boot": "another"})).bury()
-    assert len(killed) == 2  # of another boot: these are other processes
+    assert len(killed) == 3  # of another boot: these are other processes
 
 
 def test_start_gives_secrets_to_the_process_alone(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
