@@ -1,6 +1,6 @@
 """``make chaos``: so many faults in real runs, and a table of what came of them.
 
-python -m tests.faults [FAULTS] [--seed N] [--only KIND] [--keep]
+python -m tests.faults [FAULTS] [--seed N] [--engine docker] [--only KIND]
 """
 
 import argparse
@@ -17,15 +17,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faults", nargs="?", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--engine", choices=("venv", "docker"), default="venv")
     parser.add_argument("--only", help="one kind")
     parser.add_argument("--case", type=int, help="with --only: the seed of one case")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    weights = {k: w for k, w in campaign.kinds().items() if given.only in (None, k.__name__)}
+    weights = {k: w for k, w in campaign.kinds(given.engine).items() if given.only in (None, k.__name__)}
     drawn = campaign.draw(weights, given.faults, given.seed)
     if given.case is not None:
         drawn = [(kind, given.case) for kind, _ in drawn]
-    report = campaign.run(drawn, Path(tempfile.mkdtemp(prefix="launch-faults-")))
+    report = campaign.run(drawn, Path(tempfile.mkdtemp(prefix="launch-faults-")), engine=given.engine)
     print(report.table())
     print(f"{report.faults} faults in {report.seconds:.0f} s, {len(report.problems)} problems")
     for problem in report.problems:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import disks, oracle
-from tests.faults.kinds import PROCESSES, Kind, is_root, one_output
+from tests.faults.containers import CONTAINERS
+from tests.faults.kinds import PROCESSES, Kind, is_root
 from tests.faults.trainings import TRAININGS
 from tests.faults.world import Case
 
@@ -48,8 +49,10 @@ class Report:
         return "\n".join(lines)
 
 
-def kinds() -> dict[Kind, int]:
-    """All kinds of the embedded environment that this user can bring about, with their weights."""
+def kinds(engine: str = "venv") -> dict[Kind, int]:
+    """All kinds that this user can bring about on an engine, with their weights."""
+    if engine == "docker":
+        return CONTAINERS
     return {**PROCESSES, **TRAININGS, **(disks.DISKS if is_root() else {})}
 
 
@@ -111,8 +114,6 @@ def _batch(drawn: Sequence[tuple[Kind, int]], place: Path, engine: str, workers:
 
 def _one(case: Case, kind: Kind) -> None:
     try:
-        if kind is one_output:
-            case.faults = case.chance.choice((2, 5))
         kind(case)
     except Exception as error:  # noqa: BLE001 - of this harness, or a program that hangs: it fails the case
         case.problems.append(f"{type(error).__name__}: {error}")
@@ -125,7 +126,7 @@ def _conclude(case: Case, seen: dict[str, dict[str, Any]], report: Report) -> No
     found = seen.get(str(record)) if record else None
     problems = list(oracle.judge(case, found))
     state = "damaged" if case.unreadable else found["state"] if found else "no record"
-    report.faults += case.faults
+    report.faults += 1
     report.outcomes[case.kind, state] += 1
     report.problems += [
         f"{case.kind} seed={case.seed} {case.moment} {case.folder}: {one}" for one in problems

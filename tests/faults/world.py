@@ -40,8 +40,9 @@ class Case:
         hit: the fault reached recipe, supervisor, container or disk: it may end as it did not want to.
         asked: somebody asked for the end: ``stopped`` is a true answer.
         removed: somebody deleted the record.
+        full: there was no room for the record, or it could not be written.
+        lost_log: the engine's copy of the output was taken away before it was in the log.
         unreadable: the record was damaged on purpose: nothing may be said of its end.
-        faults: how many were injected.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ class Case:
     removed: bool = False
     unreadable: bool = False
     full: bool = False
-    faults: int = 1
+    lost_log: bool = False
     moment: str = ""
     programs: list[tuple[subprocess.Popen[bytes], tuple[str, ...], Path]] = field(default_factory=list)
     commands: list[Done] = field(default_factory=list)
@@ -154,6 +155,17 @@ class Case:
                 return dict(json.loads((record / "attempts" / f"{attempt}.process").read_bytes()))
         return {}
 
+    def container(self) -> str:
+        """Status of the first start's container, as the engine has it; empty: there is none."""
+        if self.engine != "docker" or (record := self.record) is None:
+            return ""
+        command = ["docker", "inspect", "--format", "{{.State.Status}}", f"launch-{record.name}"]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+    def ended(self) -> bool:
+        """Whether the recipe has ended, as whoever keeps its exit code has it."""
+        return self.container() == "exited" if self.engine == "docker" else "code" in self.process()
+
     def supervisor(self) -> int:
         """Process id of the supervisor; 0: none is known."""
         said = self.process()
@@ -190,10 +202,11 @@ class Case:
         waiting: dict[str, Callable[[], object]] = {
             "record": lambda: self.record,
             "attempt": attempted,
-            "start": self.process,
+            "created": self.container,
+            "start": lambda: self.process() or self.container() not in ("", "created"),
             "running": lambda: self.noted("step", step),
             "ending": lambda: self.noted("finished"),
-            "concluding": lambda: "code" in self.process(),
+            "concluding": self.ended,
         }
         if moment == "early":
             time.sleep(self.chance.uniform(0, 1.0))
