@@ -58,7 +58,7 @@ def kinds(engine: str = "venv") -> dict[Kind, int]:
 
 def draw(weights: dict[Kind, int], count: int, seed: int) -> list[tuple[Kind, int]]:
     """So many kinds in the order of their seeds; each comes at least once when there is room for it."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - cases, not secrets
     total = sum(weights.values())
     chosen = [kind for kind, weight in weights.items() for _ in range(max(1, round(weight * count / total)))]
     while len(chosen) < count:

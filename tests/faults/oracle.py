@@ -131,8 +131,10 @@ def _whole_record(case: Case, state: str) -> Iterator[str]:
         yield f"left in the record: {hidden or 'scratch or .reserve'}"
     launcher = next((done for done in case.said() if done.arguments[0] == "run"), None)
     if launcher and len(starts) == 1 and launcher.code >= 0 and "--detach" not in launcher.arguments:
-        # Its own word and the record's are one, unless it could not write or was interrupted beyond its end.
-        if launcher.code != code and not (case.full or case.asked or launcher.code == 77):
+        # Its own word and the record's are one, unless it could not write, was interrupted beyond its end,
+        # came second, or the engine was gone and it could only say that.
+        excused = case.full or case.asked or launcher.code == 77 or "does not answer" in launcher.err
+        if launcher.code != code and not excused:
             yield f"the launcher ended with {launcher.code}, the record says {code}"
 
 

@@ -69,7 +69,7 @@ class Case:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
         self.runs, self.output = self.folder / "runs", self.folder / "out"
-        self.chance = random.Random(self.seed)
+        self.chance = random.Random(self.seed)  # noqa: S311 - a case, not a secret
         self.mark = f"fault-{os.getpid()}-{self.seed:x}"
         self.code = self.chance.choice((0, 0, 0, 7))
 
