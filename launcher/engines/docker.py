@@ -136,12 +136,15 @@ class DockerHandle:
     def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
         """See base.Handle.lines; the engine keeps the output from its beginning."""
         rest = b""
-        with log.open("ab") as file:
+        with log.open(
+            "ab", buffering=0
+        ) as file:  # on a full disk: what is in it is a beginning of the output
             known = max(0, file.tell() - begins)
             for block in self._blocks(follow=follow):
                 fresh, known = block[known:], max(0, known - len(block))
-                file.write(fresh)
-                file.flush()
+                written = 0
+                while written < len(fresh):
+                    written += file.write(fresh[written:])
                 *complete, rest = (rest + fresh).split(b"\n")
                 for line in complete:
                     yield line.decode(errors="replace")
