@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from launcher.plan import Folders, RunPlan
+from launcher.plan import EngineName, Folders, RunPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ RequestT = TypeVar("RequestT", bound=Submission)
 class Engine(Protocol[RequestT]):
     """A place where plans run."""
 
-    name: str
+    name: EngineName
 
     def check(self, plan: RunPlan) -> None:
         """Raise the named error of whatever is missing: engine, image, device, runtime."""

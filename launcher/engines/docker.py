@@ -4,16 +4,19 @@ One request object gives both the SDK's call and the ``docker run`` line that a 
 both and compares the containers.
 """
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from launcher import plan as plans
 from launcher import process
+from launcher.engines import podman
 from launcher.engines.base import Exit
+from launcher.engines.podman import Podman
 from launcher.errors import (
     DeviceError,
     EngineError,
@@ -21,7 +24,7 @@ from launcher.errors import (
     LaunchError,
 )
 from launcher.image import client, refusals
-from launcher.plan import Folders, Mount, RunPlan
+from launcher.plan import EngineName, Folders, Mount, RunPlan
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -52,13 +55,25 @@ class ContainerRequest:
     memory: str
     network: str
     labels: tuple[tuple[str, str], ...]
+    # What Podman has otherwise; see launcher.engines.podman.adapted.
+    program: str = "docker"
+    security: tuple[str, ...] = ("no-new-privileges",)
+    userns: str = ""
+    pids: int = 0
 
     def printed(self) -> str:
-        """The equivalent ``docker run`` line; secrets by name only, the caller's shell has their values."""
-        flags: list[str] = ["docker", "run", "--name", self.name, "--init", "--read-only"]
+        """The equivalent ``docker run`` line, or Podman's; secrets by name only, the shell has the values."""
+        flags: list[str] = [self.program, "run", "--name", self.name, "--init", "--read-only"]
         for path, options in _TMPFS.items():
             flags += ["--tmpfs", f"{path}:{options}"]
-        flags += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", self.network]
+        flags += ["--cap-drop", "ALL"]
+        for option in self.security:
+            flags += ["--security-opt", option]
+        flags += ["--network", self.network]
+        if self.userns:
+            flags += ["--userns", self.userns]
+        if self.pids:
+            flags += ["--pids-limit", str(self.pids)]
         flags += ["--user", self.user, "--workdir", "/output", "--shm-size", self.shm_size]
         if self.memory:  # without swap, as the SDK's request below
             flags += ["--memory", self.memory, "--memory-swap", self.memory]
@@ -85,6 +100,11 @@ class ContainerRequest:
         from docker.types import Mount as SdkMount
 
         which = {"count": -1} if self.gpus == "all" else {"device_ids": self.gpus.split(",")}
+        requests = [DeviceRequest(**which, capabilities=[["gpu"]])] if self.gpus else []
+        nodes = [device for device in self.devices if device.startswith("/")]
+        if len(nodes) < len(self.devices):  # the others have names of CDI's
+            named = [device for device in self.devices if device not in nodes]
+            requests.append(DeviceRequest(driver="cdi", device_ids=named))
         return {
             "image": self.image,
             "command": list(self.command),
@@ -96,8 +116,8 @@ class ContainerRequest:
             ],
             "user": self.user,
             "group_add": list(self.groups),
-            "devices": [f"{device}:{device}:rwm" for device in self.devices],
-            "device_requests": [DeviceRequest(**which, capabilities=[["gpu"]])] if self.gpus else [],
+            "devices": [f"{device}:{device}:rwm" for device in nodes],
+            "device_requests": requests,
             "shm_size": self.shm_size,
             "mem_limit": self.memory or None,
             "memswap_limit": self.memory or None,
@@ -106,7 +126,8 @@ class ContainerRequest:
             "read_only": True,
             "tmpfs": _TMPFS,
             "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
+            "security_opt": list(self.security),
+            "pids_limit": self.pids or None,
             "working_dir": "/output",
             "labels": dict(self.labels),
         }
@@ -177,12 +198,13 @@ class DockerHandle:
 
 
 class DockerEngine:
-    """Containers on the engine that ``docker`` would use."""
+    """Containers on the engine that ``docker`` would use, or on Podman; the first may be Podman, too."""
 
-    name = "docker"
-
-    def __init__(self) -> None:
+    def __init__(self, name: Literal["docker", "podman"] = "docker") -> None:
+        self.name: EngineName = name
         self._client: DockerClient | None = None
+        # Until it has answered: a dry run prints what would be asked of it.
+        self._podman = Podman(rootless=os.getuid() != 0) if name == "podman" else None
 
     def connect(self) -> "DockerClient":
         """The engine's client.
@@ -191,7 +213,8 @@ class DockerEngine:
             EngineError: no engine answers.
         """
         if self._client is None:
-            self._client = client.connect()
+            self._client = client.connect(self.name)
+            self._podman = podman.found(self._client)
             # It has answered; the first container of an image may still have to wait for its unpacking.
             self._client.api.timeout = 600
         return self._client
@@ -228,7 +251,10 @@ class DockerEngine:
                 why="udev makes these links, by which oneAPI tells cards apart",
                 hint="start udev, or make them: by-path/pci-<address>-render -> ../renderD<number>",
             )
-        if plan.access.nvidia and not refusals.gives_gpus(connection.info()):
+        if self._podman is not None:
+            access, given = plan.access, refusals.gives_cdi(connection.info())
+            podman.refuse(self._podman, memory=access.memory, nvidia=access.nvidia, given=given)
+        elif plan.access.nvidia and not refusals.gives_gpus(connection.info()):
             raise refusals.no_runtime()
 
     def describe(self, plan: RunPlan) -> tuple[str | None, str]:
@@ -237,6 +263,7 @@ class DockerEngine:
 
         try:
             version = str(self.connect().version()["Version"])
+            version = f"Podman {version}" if self._podman and self.name != "podman" else version
             return str(self.connect().images.get(plan.image or "").id), version
         # The record is written even when the engine went away; requests' own errors are OSErrors.
         except (DockerException, EngineError, OSError):
@@ -248,7 +275,7 @@ class DockerEngine:
         found = plans.mounts(plan, folders)
         if plans.DRI in plan.access.devices:  # --device leaves the links out
             found = (*found, Mount(source=_BY_PATH, target=PurePosixPath(_BY_PATH), read_only=True))
-        return ContainerRequest(
+        request = ContainerRequest(
             name=f"launch-{run_id}",
             image=plan.image or "",
             command=plans.command(plan, places),
@@ -264,6 +291,7 @@ class DockerEngine:
             network=plan.access.network,
             labels=(("launch.recipe", plan.recipe), ("launch.run", run_id), ("launch.target", plan.target)),
         )
+        return podman.adapted(request, self._podman) if self._podman else request
 
     def start(self, submission: ContainerRequest, secrets: Mapping[str, str]) -> DockerHandle:
         """See base.Engine.start.
@@ -275,7 +303,7 @@ class DockerEngine:
 
         container: Container | None = None
         try:
-            container = self.connect().containers.create(**submission.sdk(secrets))
+            container = self._create(submission, secrets)
             container.start()
         except BaseException as error:
             if container is not None:
@@ -288,6 +316,14 @@ class DockerEngine:
                 raise EngineError("the engine did not start the container", why=str(error)) from None
             raise
         return DockerHandle(container)
+
+    def _create(self, submission: ContainerRequest, secrets: Mapping[str, str]) -> "Container":
+        """The container of a request, which may have been rendered before it was known who answers."""
+        connection = self.connect()
+        if self._podman is None:
+            return connection.containers.create(**submission.sdk(secrets))
+        submission = podman.adapted(submission, self._podman)
+        return podman.create(connection, submission.sdk(secrets), submission.userns)
 
     def _remove(self, name: str) -> None:
         """Remove a container by name, if it was made and the engine answers."""
@@ -311,7 +347,7 @@ def _csv(fields: list[str]) -> str:
 def _named(error: Any) -> LaunchError:
     """The engine's refusal as a named error."""
     text = str(error.explanation or error)
-    if "is already in use by container" in text:
+    if "is already in use by" in text:
         return EngineError(
             "a container of this run's name exists", why=text, hint="docker ps -a --filter label=launch.run"
         )

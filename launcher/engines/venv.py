@@ -12,7 +12,7 @@ from launcher import process
 from launcher.engines.base import Exit
 from launcher.errors import DeviceError
 from launcher.host import nvidia
-from launcher.plan import Folders, RunPlan
+from launcher.plan import EngineName, Folders, RunPlan
 
 #: What a run inherits of the caller's environment; everything else is in the plan.
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
@@ -77,7 +77,7 @@ class VenvEngine:
         environment: the folder of the environment; a dry run may name one that does not exist yet.
     """
 
-    name = "venv"
+    name: EngineName = "venv"
 
     def __init__(self, environment: Path) -> None:
         self._environment = environment

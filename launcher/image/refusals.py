@@ -44,6 +44,12 @@ def gives_gpus(info: Mapping[str, Any]) -> bool:
     )
 
 
+def gives_cdi(info: Mapping[str, Any]) -> bool:
+    """Whether a CDI specification of NVIDIA's is where engines look for one."""
+    folders = info.get("CDISpecDirs") or ("/etc/cdi", "/var/run/cdi")
+    return any("nvidia" in file.name for folder in folders for file in _files(folder))
+
+
 def _files(folder: str) -> list[Path]:
     """The files of a folder of the engine's, if it is there and open to the caller."""
     try:
@@ -73,7 +79,8 @@ def named(text: str) -> LaunchError | None:
     if "error gathering device information" in text:
         found = re.search(r'device information while adding custom device "([^"]+)"', text)
         return no_device(found.group(1) if found else "device")
-    return None
+    absent = re.search(r"stat (/dev/\S+): no such file or directory", text)  # Podman's words
+    return no_device(absent.group(1)) if absent else None
 
 
 def explained(error: Any, message: str) -> LaunchError:
