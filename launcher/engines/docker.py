@@ -165,7 +165,7 @@ class DockerHandle:
         try:
             code = int(self._container.wait()["StatusCode"])
             self._container.reload()
-            killed = bool(self._container.attrs["State"].get("OOMKilled"))
+            killed = podman.ran_out(self._container, code)
             self._container.remove(force=True)
         except (DockerException, OSError) as error:  # requests' own errors are OSErrors
             raise EngineError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.errors import DeviceRuntimeError, EngineError
 from launcher.image.client import is_podman
+from launcher.image.engine import runs_rootless
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -23,6 +24,9 @@ _CDI = (5, 4)
 
 #: Podman's own default, 2048 (containers.conf), is too little for many ranks and loaders; Docker has none.
 _NO_LIMIT = -1
+
+#: What a container ends with whose process was killed: 128 and SIGKILL.
+_KILLED = 137
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,7 @@ def found(connection: "DockerClient") -> Podman | None:
         return None
     info = connection.info()
     options = [str(each) for each in info.get("SecurityOptions") or ()]
-    rootless = bool(info.get("Rootless")) or any("rootless" in each for each in options)
+    rootless = runs_rootless(info)
     # Without root and with cgroups v1 it leaves out limits, and tells only its own log.
     blind = rootless and str(info.get("CgroupVersion", "2")) == "1"
     return Podman(
@@ -123,6 +127,23 @@ def refuse(podman: Podman, *, memory: str, nvidia: str, given: bool) -> None:
             hint="install nvidia-container-toolkit; "
             "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
         )
+
+
+def ran_out(container: "Container", code: int) -> bool:
+    """Whether the kernel ended a container because its memory ran out.
+
+    With cgroups v1, Podman's conmon 2.1.6 misses it: where there is a limit, a SIGKILL says the same.
+
+    Args:
+        container: as it is after its end.
+        code: the exit code that it ended with.
+    """
+    attributes = container.attrs
+    if attributes["State"].get("OOMKilled"):
+        return True
+    limit = attributes.get("HostConfig", {}).get("Memory")
+    connection = container.client
+    return bool(limit) and code == _KILLED and connection is not None and is_podman(connection.version())
 
 
 def create(connection: "DockerClient", arguments: Mapping[str, Any], userns: str) -> "Container":

@@ -2,7 +2,7 @@
 
 Docker's order, first wins, as in the Docker CLI: DOCKER_HOST, DOCKER_CONTEXT, the current context, the
 default socket. The SDK by itself knows only the first and the last. Podman's order: CONTAINER_HOST, as for
-its own remote client, the user's socket, the system's. It speaks Docker's protocol: it may be behind them all.
+its own remote client, the user's socket, the system's. It speaks Docker's protocol: all may be its.
 """
 
 import os
