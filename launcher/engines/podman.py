@@ -141,9 +141,9 @@ def ran_out(container: "Container", code: int) -> bool:
     attributes = container.attrs
     if attributes["State"].get("OOMKilled"):
         return True
-    limit = attributes.get("HostConfig", {}).get("Memory")
-    connection = container.client
-    return bool(limit) and code == _KILLED and connection is not None and is_podman(connection.version())
+    if code != _KILLED or not attributes.get("HostConfig", {}).get("Memory"):
+        return False
+    return container.client is not None and is_podman(container.client.version())
 
 
 def create(connection: "DockerClient", arguments: Mapping[str, Any], userns: str) -> "Container":

@@ -22,6 +22,15 @@ _DRIVER_FAILS = ("nvidia-container-cli:", "nvml error", "failed to initialize NV
 #: How engines say that nothing answers ``--gpus``: by the hook, by CDI, and about NVIDIA's programs.
 _NO_GPUS = ("could not select device driver", "GPU vendor", "unresolvable CDI devices", "nvidia-container")
 
+#: What Podman's OCI runtimes refuse, and the setting of Podman's that ends it.
+_SETTINGS = {
+    "cgroups in hybrid mode": 'runtime = "runc" below [engine] in containers.conf (crun knows no hybrid cgroups)',
+    "rlimit": 'default_ulimits = ["nofile=N:N", "nproc=N:N"] below [containers] in containers.conf, with what '
+    "ulimit -Hn and ulimit -Hu allow",
+    "/dev/net/tun": "a network without root takes a /dev/net/tun that the user may open; or leave it at "
+    "--network none",
+}
+
 
 def gives_gpus(info: Mapping[str, Any]) -> bool:
     """Whether anything says that the engine can give NVIDIA GPUs to containers.
@@ -86,7 +95,8 @@ def named(text: str) -> LaunchError | None:
 def explained(error: Any, message: str) -> LaunchError:
     """The SDK's APIError as a named error, or under this message."""
     text = str(error.explanation or error)
-    return named(text) or EngineError(message, why=text)
+    hint = next((advice for sign, advice in _SETTINGS.items() if sign in text), "")
+    return named(text) or EngineError(message, why=text, hint=hint)
 
 
 def no_device(device: str) -> DeviceError:
