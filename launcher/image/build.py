@@ -210,7 +210,11 @@ def _built(
     file = buildah.dockerfile(inputs.dockerfile, podman, job.folder) if podman else inputs.dockerfile
     argv = [
         # Only this format of Podman's has SHELL. CONTAINER_HOST would send it elsewhere, without contexts.
-        *(("podman", "--remote=false", "build", "--format", "docker") if podman else _buildx(job, unpack=unpack)),
+        *(
+            ("podman", "--remote=false", "build", "--format", "docker")
+            if podman
+            else _buildx(job, unpack=unpack)
+        ),
         *("--file", str(file), "--tag", name, "--platform", inputs.target.platform),
         *("--build-context", f"uv={_uv_folder(job.folder)}"),
         # A context per lock: the engine keeps what it was sent by the context's name, and sends it once.

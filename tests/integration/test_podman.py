@@ -1,4 +1,4 @@
-"""Runs in Podman, as root and without: the same containers as in Docker, the caller's own files, nothing left.
+"""Runs in Podman, as root and without: containers as in Docker, the caller's own files, nothing left behind.
 
 Debian's Podman, behind sockets of its own (tests/support/podman.sh), with a tiny image of this machine's own
 programs, so that neither Docker nor the real image is needed.
@@ -14,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from launcher.app import plan as planning
 from launcher.engines import podman as differences
 from launcher.engines.docker import DockerEngine
 from launcher.errors import DeviceError, DeviceRuntimeError
+from launcher.plan import Folders, RunPlan
 from launcher.progress import Silent
 from launcher.settings import load as load_settings
 from tests.integration.conftest import PROBE, Done, result_of, wait_for_log
@@ -38,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "support" / "podman.sh"
 PROGRAMS = ("bash", "cat", "df", "grep", "head", "id", "ls", "sleep", "tail", "touch", "tr")
 BASE = "podman-test:tiny"
+PATH = "ENV PATH=/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Podman:
     client: Any
     variables: dict[str, str]
     prefix: tuple[str, ...]
+    python: str
     uid: int
     gid: int
     rootless: bool
@@ -57,7 +60,7 @@ class Podman:
 
     def launch(self, *words: object) -> Done:
         done = subprocess.run(
-            self.command(sys.executable, "-m", "launcher", *words),
+            self.command(self.python, "-m", "launcher", *words),
             cwd=self.folder,
             env={**os.environ, **self.variables},
             capture_output=True,
@@ -69,7 +72,7 @@ class Podman:
 
     def begin(self, *words: object) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            self.command(sys.executable, "-m", "launcher", *words),
+            self.command(self.python, "-m", "launcher", *words),
             cwd=self.folder,
             env={**os.environ, **self.variables},
             stdin=subprocess.DEVNULL,
@@ -110,6 +113,17 @@ def _programs() -> bytes:
     return packed.getvalue()
 
 
+def _interpreter(prefix: tuple[str, ...]) -> str:
+    """This Python, or the system's of the same version where another user may not reach into root's home."""
+    version = "{}.{}".format(*sys.version_info)
+    for python in (sys.executable, f"/usr/bin/python{version}"):
+        asked = subprocess.run([*prefix, "env", python, "-c", "import ssl"], capture_output=True)
+        if asked.returncode == 0:
+            return python
+    _missing(f"the user of the rootless Podman can start no Python {version}")
+    raise AssertionError
+
+
 @pytest.fixture(scope="session", params=["root", "rootless"])
 def served(request: pytest.FixtureRequest) -> Iterator[Podman]:
     """A Podman with the tiny image under the name that the launcher looks for."""
@@ -129,12 +143,13 @@ def served(request: pytest.FixtureRequest) -> Iterator[Podman]:
         [*prefix, "bash", "-c", "id -u; id -g"], capture_output=True, text=True, check=True
     )
     uid, gid = map(int, owner.stdout.split())
+    python = _interpreter(prefix)
+    variables["PYTHONPATH"] = ":".join([str(ROOT), *(path for path in sys.path if "site-packages" in path)])
     what = images.sources("cpu", BASE, ())
     labels = {"launch.lock-digest": f"sha256:{what.lock.digest}", "launch.target": "cpu"}
     changes = [part for item in labels.items() for part in ("--change", "LABEL {}={}".format(*item))]
     subprocess.run(
-        [*prefix, "podman", "import", "--quiet", *changes, "--change", "ENV PATH=/usr/bin:/bin"]
-        + ["-", what.reference],
+        [*prefix, "podman", "import", "--quiet", *changes, "--change", PATH, "-", what.reference],
         input=_programs(),
         env={**os.environ, **variables},
         capture_output=True,
@@ -142,7 +157,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Podman]:
     )
     client = docker.DockerClient(base_url=variables["DOCKER_HOST"], version="auto", timeout=60)
     folder = Path(tempfile.mkdtemp(prefix="podman-"))  # pytest's own folders are closed to other users
-    yield Podman(client, variables, prefix, uid, gid, rootless, folder)
+    yield Podman(client, variables, prefix, python, uid, gid, rootless, folder)
     shutil.rmtree(folder)
     client.images.remove(what.reference, force=True)
     client.close()
@@ -157,6 +172,8 @@ def podman(served: Podman, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman]:
     folder = Path(tempfile.mkdtemp(dir=served.folder))
     served.folder.chmod(0o755)
     os.chown(folder, served.uid, served.gid)
+    # Before a run is prepared by this process, whoever it is: the containers' HOME must be the user's.
+    monkeypatch.setenv("LAUNCH_CACHE_DIR", str(folder / "cache"))
     yield replace(served, folder=folder)
     assert served.client.containers.list(all=True, filters={"label": "launch.run"}) == []
 
@@ -272,13 +289,23 @@ def test_detached_runs_go_on_without_the_launcher(podman: Podman) -> None:
 
 def test_the_doctor_tells_it_from_docker(podman: Podman) -> None:
     done = podman.launch("doctor", "--target", "cpu", "--json")
-    lines = {line["name"]: line for line in json.loads(done.out)["checks"]}
+    lines = {line["name"]: line for line in json.loads(done.out)["lines"]}
     found = lines["engine"]["found"]
     assert found.startswith("Podman ")
     assert found.endswith(" without root") == podman.rootless
     assert ("without root" in lines["engine.rootless"]["found"]) == podman.rootless
     assert "own builder" in lines["engine.builder"]["found"]
     assert lines["image"]["status"] == "ok"
+
+
+def _prepared(podman: Podman, plan: RunPlan) -> tuple[str, Folders]:
+    """A run's folders, as its own user would have made them."""
+    run_id = runs.new_id("probe")
+    place = runs.folders(run_id, plan, parent=podman.folder)
+    runs.prepare(plan, run_id, "", place)
+    for path in (podman.folder, *podman.folder.rglob("*")):
+        os.chown(path, podman.uid, podman.gid)
+    return run_id, place
 
 
 def _planned(podman: Podman, probe: Path) -> planning.Planned:
@@ -293,9 +320,7 @@ def test_what_is_missing_is_named_and_leaves_nothing(podman: Podman) -> None:
     engine = DockerEngine()
     with pytest.raises(DeviceRuntimeError, match="Podman"):
         engine.check(replace(plan, access=replace(plan.access, gpus="all")))
-    run_id = runs.new_id("probe")
-    place = runs.folders(run_id, without, parent=podman.folder)
-    runs.prepare(without, run_id, "", place)
+    run_id, place = _prepared(podman, without)
     with pytest.raises(DeviceError, match="/dev/no-such-device"):  # when only the engine notices
         engine.start(engine.render(without, place, run_id), {})
 
@@ -307,14 +332,11 @@ def test_the_printed_line_and_the_request_give_the_same_container(podman: Podman
     plan = replace(plan, inputs=(data,), secrets=("TOKEN",))
     if not podman.rootless:
         plan = replace(plan, access=replace(plan.access, memory="512m", groups=(44,)))
-    run_id = runs.new_id("probe")
-    place = runs.folders(run_id, plan, parent=podman.folder)
-    runs.prepare(plan, run_id, "", place)
-    engine: Callable[[], DockerEngine] = DockerEngine
-    ready = engine()
-    ready.check(plan)
-    request = ready.render(plan, place, run_id)
-    made = ready._create(request, {"TOKEN": "t"})
+    run_id, place = _prepared(podman, plan)
+    engine = DockerEngine()
+    engine.check(plan)
+    request = engine.render(plan, place, run_id)
+    made = engine._create(request, {"TOKEN": "t"})
     try:
         ours = _normal(_facts(made))
     finally:
