@@ -109,6 +109,10 @@ class EngineError(LaunchError):
     title = "engine"
 
 
+class EngineGoneError(EngineError):
+    """The engine stopped answering: what runs on it may go on, and nothing is said of its end."""
+
+
 class ImageMissingError(LaunchError):
     """The image of the target is not on this engine."""
 

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from platformdirs import user_cache_path, user_config_path
+from platformdirs import user_cache_path, user_config_path, user_state_path
 
 from launcher.errors import SettingsError
 
@@ -51,6 +51,11 @@ def cache() -> Path:
             hint="set HOME or LAUNCH_CACHE_DIR",
         )
     return found
+
+
+def known_runs() -> Path:
+    """Links to the records of all runs of this user, wherever they lie."""
+    return user_state_path(_APP) / "runs"
 
 
 def config_file() -> Path:

@@ -228,6 +228,21 @@ class Folders:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One start of a plan.
+
+    Attributes:
+        run: the run's id.
+        attempt: 1 is the first start; a run that is resumed or restarted has more.
+        checkpoint: the folder in the output that the training goes on from; empty: from the beginning.
+    """
+
+    run: str
+    attempt: int = 1
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
     """A folder or file of this machine, seen by the container under another name."""
 
@@ -318,8 +333,12 @@ def mounts(plan: RunPlan, folders: Folders) -> tuple[Mount, ...]:
     return tuple(found)
 
 
-def environment(plan: RunPlan, places: Places) -> tuple[tuple[str, str], ...]:
-    """Every variable of the run but the secrets: a recipe is driven by its environment alone."""
+def environment(plan: RunPlan, places: Places, start: Start | None = None) -> tuple[tuple[str, str], ...]:
+    """Every variable of the run but the secrets: a recipe is driven by its environment alone.
+
+    Args:
+        start: of a run; None: it is not about one.
+    """
     variables = {
         # A container's uid has no passwd entry: getpass and torch ask these two instead.
         "HOME": places.home,
@@ -339,6 +358,10 @@ def environment(plan: RunPlan, places: Places) -> tuple[tuple[str, str], ...]:
     }
     if plan.world_size:
         variables |= {"LAUNCH_WORLD_SIZE": str(plan.world_size), "LAUNCH_DEVICE": plan.device}
+    if start is not None and start.attempt > 1:
+        variables["LAUNCH_ATTEMPT"] = str(start.attempt)
+    if start is not None and start.checkpoint:
+        variables["LAUNCH_RESUME"] = f"{places.output}/{start.checkpoint}"
     if places.data:
         variables["DATA"] = ":".join(places.data)
     if places.model:

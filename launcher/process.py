@@ -145,14 +145,51 @@ def started(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Ite
             child.wait()
 
 
-def detach(argv: Sequence[str], *, log: Path) -> int:
-    """Start a program that outlives the launcher; its output goes to a file. Returns its process id."""
+def detach(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    keep: Sequence[int] = (),
+) -> int:
+    """Start a program that outlives the launcher, in a session of its own.
+
+    Args:
+        argv: program and arguments.
+        log: its output is appended to this file.
+        env: exactly these variables; None: the launcher's own.
+        cwd: working folder.
+        keep: descriptors of this process that it gets too.
+
+    Returns:
+        Its process id.
+    """
     _announce(argv)
     with log.open("ab") as stream:
         child = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            list(argv),
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            pass_fds=tuple(keep),
         )
     return child.pid
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session; its number is not given to another process while there is one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if int(fields[3]) == session and fields[0] not in "ZX":
+                    found.append(int(entry.name))
+    return found
 
 
 def failed(argv: Sequence[str], returncode: int, output: str) -> ProgramError:

@@ -44,6 +44,9 @@ class RunView(Protocol):
     def event(self, event: dict[str, Any]) -> None:
         """One event of metrics.jsonl: begin, step or end."""
 
+    def notice(self, text: str) -> None:
+        """One line that the launcher itself has to say meanwhile."""
+
     def stopping(self, *, grace: float) -> None:
         """A signal arrived: the run was asked to end, and is killed after ``grace`` seconds."""
 
@@ -55,6 +58,9 @@ class SilentView:
         """Nothing."""
 
     def event(self, event: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def notice(self, text: str) -> None:
         """Nothing."""
 
     def stopping(self, *, grace: float) -> None:

@@ -38,15 +38,17 @@ _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size
 def facts(planned: Planned) -> dict[str, Any]:
     """Machine, cards of both vendors, engine, target; every field is known, none names a person or a host."""
     found, plan = host.facts(), planned.plan
-    digest, version = planned.engine.describe(plan)
+    engine = planned.engine.describe(plan)
     return {
         "launcher": launcher.version(),
         "target": plan.target,
         "lock_digest": plan.lock_digest,
         "left_out": list(plan.without),
         "engine": plan.engine,
-        "engine_version" if plan.image else "python_of_environment": version,
-        "image": {"reference": plan.image, "digest": digest} if plan.image else "none, embedded environment",
+        "engine_version" if plan.image else "python_of_environment": engine.version,
+        "image": {"reference": plan.image, "digest": engine.image_digest}
+        if plan.image
+        else "none, embedded environment",
         "gpus_used": _used(plan),
         "system": {**asdict(system.facts()), "cores": found.cpus, "ram_bytes": found.memory},
         "python_of_launcher": platform.python_version(),

@@ -132,6 +132,16 @@ def of(plan: RunPlan, progress: Progress) -> Engine[Any]:
     return VenvEngine(_environment(target, lock_of(plan), progress, dry_run=False))
 
 
+def known(plan: RunPlan) -> Engine[Any]:
+    """The engine of a run that was started before; an environment that is gone is not made again."""
+    # Imported here: a container needs none of it.
+    from launcher.image import environment
+
+    if plan.engine != "venv":
+        return DockerEngine(plan.engine)
+    return VenvEngine(environment.folder(lock_of(plan)))
+
+
 def lock_of(plan: RunPlan) -> TargetLock:
     """What the locks say now that a plan's image or environment holds."""
     found = lock.load(paths.images(), manifest.shipped().target(plan.target)).without(plan.without)

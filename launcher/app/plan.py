@@ -141,7 +141,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
 def read(
     text: str, source: str, secrets: Mapping[str, str], *, output: Path | None = None, progress: Progress
 ) -> Planned:
-    """A plan that was written before, on this machine.
+    """A plan that was written before, on this machine, for a new run.
 
     Args:
         output: where this time's result goes; None: into the run's own folder, never where the first one is.
@@ -150,7 +150,20 @@ def read(
         RecordError: not a plan, or recipe, lock or data are not what they were.
         DeviceError: the machine is not what it was.
     """
-    plan = plans.from_json(text, source=source)
+    found = again(plans.from_json(text, source=source), source, secrets, progress=progress)
+    uid, gid = _caller(found.engine)
+    plan = plans.with_output(found.plan, output.absolute() if output else None)
+    return replace(found, plan=replace(plan, uid=uid, gid=gid))  # whoever repeats a plan owns the result
+
+
+def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: Progress) -> Planned:
+    """A plan as it is, if what it names is what it was.
+
+    Raises:
+        RecordError: recipe, lock, model or data are not what they were.
+        UsageError: a secret is missing.
+        DeviceError: the machine is not what it was.
+    """
     differences = _differences(plan)
     missing = [name for name in plan.secrets if name not in secrets]
     if missing:
@@ -169,9 +182,6 @@ def read(
     machine = accelerators.look(host.facts(), target)
     accelerators.check_again(plan, target, machine, notes=notes)
     engine = place.of(plan, progress)
-    uid, gid = _caller(engine)
-    plan = plans.with_output(plan, output.absolute() if output else None)
-    plan = replace(plan, uid=uid, gid=gid)  # whoever repeats a plan owns the result
     return Planned(plan=plan, engine=engine, host=machine, secrets=secrets, notes=tuple(notes))
 
 
@@ -192,6 +202,11 @@ def reread(run: Path, environment_variables: Mapping[str, str]) -> Planned:
     secrets = {name: environment_variables[name] for name in plan.secrets}
     machine = accelerators.look(host.facts(), manifest.shipped().target(plan.target))
     return Planned(plan=plan, engine=place.of(plan, Silent()), host=machine, secrets=secrets, notes=())
+
+
+def known(plan: RunPlan) -> Planned:
+    """The plan of a run that was started before, to look at it and to conclude it; nothing is made for it."""
+    return Planned(plan=plan, engine=place.known(plan), host=host.facts(), secrets={}, notes=())
 
 
 def _differences(plan: RunPlan) -> list[str]:

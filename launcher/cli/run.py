@@ -1,10 +1,8 @@
 """``launch run RECIPE``: the launcher's options, then the recipe's own, typed, from its header."""
 
 import json
-import os
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +10,11 @@ from typing import Any
 import rich_click as click
 
 from launcher import paths, recipe, settings
-from launcher.cli import ui
+from launcher.cli import ui, variables, watching
 from launcher.errors import UsageError
 from launcher.recipe import Parameter, Recipe
 
 _LAUNCHER = "Launcher options"
-
-#: `--env NAME=VALUE` with such a name is treated as a secret: its value is not recorded.
-_SECRET = re.compile(r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|(^|_|API)KEY$|CREDENTIAL", re.IGNORECASE)
-
-#: So is a value that carries a user's name and password, such as a proxy's address.
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _launcher_options() -> list[click.Parameter]:
@@ -69,6 +59,12 @@ def _launcher_options() -> list[click.Parameter]:
             type=click.Choice(["none", "bridge"]),
             default="none",
             help="Network of the container.",
+        ),
+        option(
+            "--max-restarts",
+            type=click.IntRange(0),
+            default=0,
+            help="How often to start again, from the last complete checkpoint, after a crash.",
         ),
         option("--detach", is_flag=True, help="Start it in the background, and print its folder."),
         option(
@@ -172,6 +168,9 @@ def _help(found: Recipe, language: str) -> str:
 @click.option(
     "--begun", hidden=True, type=click.Path(path_type=Path), help="Folder of a run that was detached."
 )
+@click.option("--attempt", hidden=True, type=int, default=1, help="With --begun: which start this is.")
+@click.option("--checkpoint", hidden=True, default="", help="With --begun: what it goes on from.")
+@click.option("--max-restarts", hidden=True, type=int, default=0, help="With --begun: as for a recipe.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -181,6 +180,9 @@ def command(
     env_file: tuple[Path, ...],
     as_json: bool,
     begun: Path | None,
+    attempt: int,
+    checkpoint: str,
+    max_restarts: int,
 ) -> None:
     """Run a recipe in the environment that matches the accelerator.
 
@@ -193,31 +195,31 @@ def command(
             raise UsageError("a recipe's options follow its name", hint="launch run RECIPE --output DIR …")
         return
     if begun is not None:
-        sys.exit(_continue_detached(begun))
+        sys.exit(watching.go_on(begun, attempt=attempt, checkpoint=checkpoint, restarts=max_restarts))
     if plan is None:
         click.echo(context.get_help())
         return
+    from launcher.app import execute, preflight
     from launcher.app import plan as planning
-    from launcher.app import preflight
 
-    variables = _variables(env, env_file)
+    given = variables.read(env, env_file)
     try:
         text = plan.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--plan {plan} cannot be read", why=str(error)) from None
     with ui.TerminalProgress() as progress:
-        planned = planning.read(text, str(plan), variables.secrets, output=output, progress=progress)
+        planned = planning.read(text, str(plan), given.secrets, output=output, progress=progress)
     for note in (*planned.notes, *preflight.ready(planned, dry_run=False)):
         ui.note(note)
-    sys.exit(_execute(planned, as_json=as_json, show_output=False))
+    sys.exit(watching.watch(execute.begin(planned), as_json=as_json, show_output=False))
 
 
 def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> None:
     """Plan, then print or run."""
+    from launcher.app import execute, preflight
     from launcher.app import plan as planning
-    from launcher.app import preflight
 
-    variables = _variables(options["env"], options["env_file"])
+    given = variables.read(options["env"], options["env_file"])
     request = planning.Request(
         recipe=str(found.path),
         target=options["target"],
@@ -232,8 +234,8 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
         network=options["network"],
         parameters={p.name: options[p.name] for p in found.parameters if options[p.name] is not None},
         arguments=arguments,
-        env=variables.plain,
-        secrets=variables.secrets,
+        env=given.plain,
+        secrets=given.secrets,
         preflight=not options["no_preflight"],
         language=ui.language(),
     )
@@ -245,56 +247,13 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
         ui.note(note)
     if options["dry_run"]:
         _print_dry_run(planned, as_json=options["as_json"])
-    elif options["detach"]:
-        _detach(planned)
+        return
+    begun, restarts = execute.begin(planned), options["max_restarts"]
+    if options["detach"]:
+        watching.detach(begun, restarts=restarts)
     else:
         output = options["show_output"] or found.launch == "python"
-        sys.exit(_execute(planned, as_json=options["as_json"], show_output=output))
-
-
-class _Variables:
-    """Variables of the command line, parted into what is recorded and what is not."""
-
-    def __init__(self) -> None:
-        self.plain: dict[str, str] = {}
-        self.secrets: dict[str, str] = {}
-
-
-def _variables(given: tuple[str, ...], files: tuple[Path, ...]) -> _Variables:
-    found = _Variables()
-    for file in files:
-        found.secrets |= _read_env_file(file)
-    for item in given:
-        name, separator, value = item.partition("=")
-        if not _NAME.fullmatch(name):
-            raise UsageError(f"--env {item}: {name!r} is not a variable's name", hint="--env NAME=VALUE")
-        if not separator and name not in os.environ:
-            raise UsageError(f"--env {name}: it is not set in this shell", hint=f"--env {name}=VALUE")
-        if separator and not _SECRET.search(name) and not _CREDENTIALS.search(value):
-            found.plain[name] = value
-        else:
-            found.secrets[name] = value if separator else os.environ[name]
-    return found
-
-
-def _read_env_file(file: Path) -> Mapping[str, str]:
-    """NAME=VALUE lines, as ``docker run --env-file`` reads them."""
-    found: dict[str, str] = {}
-    problems = []
-    try:
-        lines = re.split(r"\r?\n", file.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--env-file {file} cannot be read", why=str(error)) from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        name, separator, value = line.partition("=")
-        if not separator or not _NAME.fullmatch(name.strip()):
-            problems.append(f"line {number}")
-        found[name.strip()] = value
-    if problems:
-        raise UsageError(f"--env-file {file}: not NAME=VALUE in {', '.join(problems)}")
-    return found
+        sys.exit(watching.watch(begun, as_json=options["as_json"], show_output=output, restarts=restarts))
 
 
 def parse_nproc(text: str | None) -> int | None:
@@ -312,7 +271,7 @@ def _print_dry_run(planned: Any, *, as_json: bool) -> None:
 
     run_id = "RUN_ID"
     place = runs.folders(run_id, planned.plan)
-    line = planned.engine.render(planned.plan, place, run_id).printed()
+    line = planned.engine.render(planned.plan, place, plans.Start(run=run_id)).printed()
     folders = process.printed(["mkdir", "-p", *map(str, (place.run / "scratch", place.output, place.home))])
     text = plans.to_json(planned.plan)
     if as_json:
@@ -330,57 +289,3 @@ def _print_dry_run(planned: Any, *, as_json: bool) -> None:
         f"# the request; RUN_ID stands for the run's own name\n{folders}\n{line}\n\n# the plan\n{text}",
         nl=False,
     )
-
-
-def _execute(planned: Any, *, as_json: bool, show_output: bool) -> int:
-    """Run it, say how it ended, and return the exit code."""
-    from launcher.app import execute
-
-    return _watch(execute.begin(planned), as_json=as_json, show_output=show_output)
-
-
-def _watch(begun: Any, *, as_json: bool, show_output: bool) -> int:
-    from dataclasses import asdict
-
-    from launcher.app import execute
-    from launcher.cli.live import LiveView
-
-    plan = begun.planned.plan
-    ui.note(f"{plan.recipe} on {plan.target} ({ui.where(plan.image)}), record in {begun.place.run}")
-    with LiveView(plan.recipe, output=show_output) as view:
-        ended = execute.execute(begun, view, grace=settings.load().stop_grace.value)
-    if as_json:
-        ui.print_json(asdict(ended.result))
-    if ended.result.exit_code and not show_output:
-        for line in ended.tail:
-            ui.err.print(line, markup=False, soft_wrap=True)
-    if ended.error is not None:
-        ui.print_error(ended.error)
-    elif ended.result.exit_code:
-        ui.err.print(f"[bold red]{ended.result.stage}[/] ended with code {ended.result.exit_code}; "
-                     f"log: {begun.place.run / 'log.txt'}", soft_wrap=True)  # fmt: skip
-    else:
-        ui.note(f"done: {begun.place.output}")
-    return ended.result.exit_code
-
-
-def _detach(planned: Any) -> None:
-    """A launcher of its own follows the run in the background; it survives this terminal."""
-    from launcher import process
-    from launcher.app import execute
-
-    begun = execute.begin(planned)
-    os.environ.update(begun.planned.secrets)  # inherited by the child: in no argument list, in no file
-    process.detach(  # -P: a docker.py in the working folder is not for the launcher
-        [sys.executable, "-P", "-m", "launcher", "run", "--begun", str(begun.place.run)],
-        log=execute.detached_log(begun.place),
-    )
-    click.echo(begun.place.run)
-
-
-def _continue_detached(run: Path) -> int:
-    from launcher.app import execute
-    from launcher.app import plan as planning
-
-    planned = planning.reread(run, os.environ)
-    return _watch(execute.resume(planned, run), as_json=False, show_output=True)

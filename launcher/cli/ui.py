@@ -61,6 +61,15 @@ def where(image: str | None) -> str:
     return f"image {image}" if image else "embedded environment"
 
 
+def duration(seconds: float) -> str:
+    """A time span as people read it: ``41 s``, ``12:05``, ``3:04:59``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
 def print_json(value: object) -> None:
     """A result for programs, on standard output."""
     click.echo(json.dumps(value, default=str, indent=2, ensure_ascii=False))

@@ -7,7 +7,7 @@ both and compares the containers.
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from launcher import plan as plans
 from launcher import process
 from launcher.engines import podman
-from launcher.engines.base import Exit
+from launcher.engines.base import Description, Exit, Phase
 from launcher.engines.podman import Podman
 from launcher.errors import (
     DeviceError,
     EngineError,
+    EngineGoneError,
     ImageMissingError,
     LaunchError,
 )
 from launcher.image import client, refusals
-from launcher.plan import EngineName, Folders, Mount, RunPlan
+from launcher.plan import EngineName, Folders, Mount, RunPlan, Start
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -134,7 +135,7 @@ class ContainerRequest:
 
 
 class DockerHandle:
-    """A started container; removed when it has ended and its end was read."""
+    """A container of a run; it stays until its end is on the record."""
 
     def __init__(self, container: "Container") -> None:
         self._container = container
@@ -144,36 +145,54 @@ class DockerHandle:
         """The container's id."""
         return str(self._container.id)
 
-    def lines(self) -> Iterator[str]:
-        """See base.Handle.lines."""
+    def phase(self) -> Phase:
+        """See base.Handle.phase."""
+        with _answering("it may still run"):
+            self._container.reload()
+        status = str(self._container.attrs["State"]["Status"])
+        return {"created": Phase.UNSTARTED, "exited": Phase.ENDED, "dead": Phase.ENDED}.get(
+            status, Phase.RUNNING
+        )
+
+    def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
+        """See base.Handle.lines; the engine keeps the output from its beginning."""
         rest = b""
-        for block in self._container.logs(stream=True, follow=True):
-            *complete, rest = (rest + block).split(b"\n")
-            for line in complete:
-                yield line.decode(errors="replace")
+        with log.open("ab") as file:
+            known = max(0, file.tell() - begins)
+            for block in self._blocks(follow=follow):
+                fresh, known = block[known:], max(0, known - len(block))
+                file.write(fresh)
+                file.flush()
+                *complete, rest = (rest + fresh).split(b"\n")
+                for line in complete:
+                    yield line.decode(errors="replace")
         if rest:
             yield rest.decode(errors="replace")
 
+    def _blocks(self, *, follow: bool) -> Iterator[bytes]:
+        with _answering("it may still run"):
+            yield from self._container.logs(stream=True, follow=follow)
+
     def wait(self) -> Exit:
-        """See base.Handle.wait.
-
-        Raises:
-            EngineError: the engine went away, or somebody else removed the container.
-        """
-        from docker.errors import DockerException
-
-        try:
+        """See base.Handle.wait."""
+        with _answering("it may still run"):
             code = int(self._container.wait()["StatusCode"])
             self._container.reload()
             killed = podman.ran_out(self._container, code)
-            self._container.remove(force=True)
-        except (DockerException, OSError) as error:  # requests' own errors are OSErrors
-            raise EngineError(
-                "the container was lost while it ran",
-                why=str(error),
-                hint=f"docker ps -a --filter id={self.id} says whether it is still there",
-            ) from None
-        return Exit(code=code, out_of_memory=killed)
+        ended = str(self._container.attrs["State"].get("FinishedAt", ""))
+        ended = ended[:23].removesuffix("Z")  # of the nanoseconds Python takes three digits
+        return Exit(code=code, out_of_memory=killed, ended=f"{ended}+00:00" if ended else "")
+
+    def remove(self) -> None:
+        """See base.Handle.remove."""
+        from docker.errors import APIError
+
+        with _answering("its container is still there"):
+            try:
+                self._container.remove(force=True)
+            except APIError as error:
+                if error.status_code not in (404, 409):  # gone, or going
+                    raise
 
     def stop(self, grace: float) -> None:
         """See base.Handle.stop."""
@@ -188,13 +207,50 @@ class DockerHandle:
         from docker.errors import APIError
 
         def act() -> None:
-            try:
-                action()
-            except APIError as error:
-                if error.status_code not in (404, 409):  # ended meanwhile: that was the aim
-                    raise
+            with suppress(EngineGoneError):  # whoever waits for the end says so
+                try:
+                    action()
+                except APIError as error:
+                    if error.status_code not in (404, 409):  # ended meanwhile: that was the aim
+                        raise
+                except OSError as error:
+                    raise _gone(error, "it may still run") from None
 
         threading.Thread(target=act, daemon=True).start()
+
+
+@contextmanager
+def _answering(meanwhile: str) -> Iterator[None]:
+    """Tell an engine that does not answer from one that does not know the container any more.
+
+    Raises:
+        EngineGoneError, EngineError.
+    """
+    from docker.errors import APIError, DockerException, NotFound
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except EngineError as error:  # of the connection
+        raise _gone(error, meanwhile) from None
+    except NotFound:
+        raise EngineError(
+            "the run was lost: its container is gone",
+            why="somebody removed it",
+            hint="launch runs resume goes on from the last checkpoint",
+        ) from None
+    except APIError as error:
+        raise EngineError("the engine refused to tell about a container", why=str(error)) from None
+    except (DockerException, HTTPError, OSError) as error:  # requests' own errors are OSErrors
+        raise _gone(error, meanwhile) from None
+
+
+def _gone(error: Exception, meanwhile: str) -> EngineGoneError:
+    return EngineGoneError(
+        f"the engine does not answer any more; {meanwhile}",
+        why=str(error),
+        hint="when it answers again: launch runs list",
+    )
 
 
 class DockerEngine:
@@ -257,29 +313,32 @@ class DockerEngine:
         elif plan.access.nvidia and not refusals.gives_gpus(connection.info()):
             raise refusals.no_runtime()
 
-    def describe(self, plan: RunPlan) -> tuple[str | None, str]:
+    def describe(self, plan: RunPlan) -> Description:
         """See base.Engine.describe."""
-        from docker.errors import DockerException
+        with _answering("nothing is known of the run"):
+            found = self.connect().info()
+            image = self.connect().images.get(plan.image or "")
+        version = str(found["ServerVersion"])
+        if self._podman is not None and self.name != "podman":  # behind Docker's address
+            version = f"Podman {version}"
+        return Description(image_digest=str(image.id), version=version, where=_where(found))
 
-        try:
-            version = str(self.connect().version()["Version"])
-            version = f"Podman {version}" if self._podman and self.name != "podman" else version
-            return str(self.connect().images.get(plan.image or "").id), version
-        # The record is written even when the engine went away; requests' own errors are OSErrors.
-        except (DockerException, EngineError, OSError):
-            return None, "unknown"
+    def where(self) -> str:
+        """See base.Engine.where."""
+        with _answering("nothing is known of its runs"):
+            return _where(self.connect().info())
 
-    def render(self, plan: RunPlan, folders: Folders, run_id: str) -> ContainerRequest:
+    def render(self, plan: RunPlan, folders: Folders, start: Start) -> ContainerRequest:
         """See base.Engine.render."""
         places = plans.in_container(plan)
         found = plans.mounts(plan, folders)
         if plans.DRI in plan.access.devices:  # --device leaves the links out
             found = (*found, Mount(source=_BY_PATH, target=PurePosixPath(_BY_PATH), read_only=True))
         request = ContainerRequest(
-            name=f"launch-{run_id}",
+            name=_name(start),
             image=plan.image or "",
             command=plans.command(plan, places),
-            environment=plans.environment(plan, places),
+            environment=plans.environment(plan, places, start),
             secrets=plan.secrets,
             mounts=found,
             user=f"{plan.uid}:{plan.gid}",
@@ -289,7 +348,11 @@ class DockerEngine:
             shm_size=plan.access.shm_size,
             memory=plan.access.memory,
             network=plan.access.network,
-            labels=(("launch.recipe", plan.recipe), ("launch.run", run_id), ("launch.target", plan.target)),
+            labels=(
+                ("launch.recipe", plan.recipe),
+                ("launch.run", start.run),
+                ("launch.target", plan.target),
+            ),
         )
         return podman.adapted(request, self._podman) if self._podman else request
 
@@ -325,12 +388,40 @@ class DockerEngine:
         submission = podman.adapted(submission, self._podman)
         return podman.create(connection, submission.sdk(secrets), submission.userns)
 
+    def find(self, folders: Folders, start: Start) -> DockerHandle | None:
+        """See base.Engine.find."""
+        from docker.errors import NotFound
+
+        with _answering("it may still run"):
+            try:
+                return DockerHandle(self.connect().containers.get(_name(start)))
+            except NotFound:
+                return None
+
+    def every(self) -> Iterator[tuple[str, DockerHandle]]:
+        """All containers of runs, whatever their state, with the runs' ids."""
+        with _answering("they are still there"):
+            for container in self.connect().containers.list(
+                all=True, filters={"label": "launch.run"}, ignore_removed=True
+            ):
+                yield container.labels["launch.run"], DockerHandle(container)
+
     def _remove(self, name: str) -> None:
         """Remove a container by name, if it was made and the engine answers."""
         from docker.errors import DockerException
 
         with suppress(DockerException, EngineError, OSError):
             self.connect().containers.get(name).remove(force=True)
+
+
+def _name(start: Start) -> str:
+    """The container of one start."""
+    return f"launch-{start.run}" + (f"-{start.attempt}" if start.attempt > 1 else "")
+
+
+def _where(info: dict[str, Any]) -> str:
+    """Which engine it is: the machine's name for it, and where it keeps what it has."""
+    return f"{info.get('Name', '')}:{info.get('DockerRootDir', '')}"
 
 
 def _build_command(plan: RunPlan) -> str:

@@ -1,21 +1,37 @@
-"""Runs without containers: the same lock in an environment of the user's cache, the same recipe."""
+"""Runs without containers: the same lock in an environment of the user's cache, the same recipe.
 
+A supervisor (:mod:`launcher.supervisor`) is the recipe's parent and writes its log and its end, so that a run
+is found again, and its end is known, whatever becomes of the launcher.
+"""
+
+import json
 import os
+import platform
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher import plan as plans
-from launcher import process
-from launcher.engines.base import Exit
-from launcher.errors import DeviceError
+from launcher import process, supervisor
+from launcher.engines.base import Description, Exit, Phase
+from launcher.errors import DeviceError, EngineError
 from launcher.host import nvidia
-from launcher.plan import EngineName, Folders, RunPlan
+from launcher.plan import EngineName, Folders, RunPlan, Start
 
 #: What a run inherits of the caller's environment; everything else is in the plan.
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
+
+#: Seconds between two looks at a supervisor.
+_PAUSE = 0.05
+
+#: Seconds in which a supervisor says who it is; it takes some hundredths.
+_HELLO = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +42,8 @@ class ProcessRequest:
     environment: tuple[tuple[str, str], ...]
     secrets: tuple[str, ...]
     folder: Path
+    log: Path
+    trace: Path
 
     def printed(self) -> str:
         """The equivalent ``env`` line; secrets are left to the caller's shell."""
@@ -35,39 +53,104 @@ class ProcessRequest:
 
 
 class ProcessHandle:
-    """A started process group."""
+    """A recipe and its supervisor.
 
-    def __init__(self, child: process.Child) -> None:
-        self._child = child
+    Args:
+        trace: the supervisor's file.
+    """
 
-    def lines(self) -> Iterator[str]:
-        """See base.Handle.lines; a program that the recipe leaves behind does not hold them open."""
-        threading.Thread(target=self._end_with_the_recipe, daemon=True).start()
-        return self._child.lines()
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
 
-    def _end_with_the_recipe(self) -> None:
-        self._child.wait()
-        self._child.signal_group(signal.SIGKILL)
+    def phase(self) -> Phase:
+        """See base.Handle.phase."""
+        found = self._read()
+        if "code" in found:
+            return Phase.ENDED
+        if found:
+            return Phase.RUNNING
+        begun = time.time() - self._trace.stat().st_mtime < _HELLO
+        return Phase.RUNNING if begun else Phase.UNSTARTED
+
+    def lost(self) -> bool:
+        """True when the supervisor is gone without a word about the recipe's end."""
+        found = self._read()
+        if not found or "code" in found or supervisor.identity(found["pid"]) == found:
+            return False
+        return "code" not in self._read()  # its last word may have come between the two looks
+
+    def bury(self) -> None:
+        """End what a killed supervisor has left: the recipe died with it, its children may not have."""
+        found = self._read()
+        if found and found["boot"] == _boot():
+            for pid in process.members(found["pid"]):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
+        """See base.Handle.lines; the supervisor has given the recipe the log itself."""
+        rest = b""
+        with log.open("rb") as stream:
+            stream.seek(shown)
+            while True:
+                over = not follow or self.phase() is not Phase.RUNNING or self.lost()
+                *complete, rest = (rest + stream.read()).split(b"\n")
+                for line in complete:
+                    yield line.decode(errors="replace")
+                if over:
+                    break
+                time.sleep(_PAUSE)
+        if rest:
+            yield rest.decode(errors="replace")
 
     def wait(self) -> Exit:
-        """See base.Handle.wait; a SIGKILL that nobody here sent is the kernel's out-of-memory killer."""
-        code = self._child.wait() or 0
-        self._child.signal_group(signal.SIGKILL)  # what the recipe may have left behind
-        return Exit(code=128 - code if code < 0 else code, out_of_memory=code in (-signal.SIGKILL, 137))
+        """See base.Handle.wait."""
+        while self.phase() is Phase.RUNNING:
+            if self.lost():
+                self.bury()
+                raise EngineError(
+                    "the run was lost: its supervisor is gone",
+                    why="somebody killed it, or the machine was restarted",
+                    hint="launch runs resume goes on from the last checkpoint",
+                )
+            time.sleep(_PAUSE)
+        found = self._read()
+        return Exit(code=found["code"], out_of_memory=found["out_of_memory"], ended=found["ended"])
+
+    def remove(self) -> None:
+        """See base.Handle.remove: nothing is kept but the trace."""
 
     def stop(self, grace: float) -> None:
         """See base.Handle.stop."""
 
         def act() -> None:
-            self._child.signal_group(signal.SIGTERM)
-            if self._child.wait(grace) is None:
-                self._child.signal_group(signal.SIGKILL)
+            self._signal(signal.SIGTERM)
+            deadline = time.monotonic() + grace
+            while self.phase() is Phase.RUNNING and not self.lost():
+                if time.monotonic() > deadline:
+                    self.kill()
+                time.sleep(_PAUSE)
 
         threading.Thread(target=act, daemon=True).start()
 
     def kill(self) -> None:
         """See base.Handle.kill."""
-        self._child.signal_group(signal.SIGKILL)
+        self._signal(signal.SIGUSR1)
+
+    def _signal(self, number: int) -> None:
+        deadline = time.monotonic() + _HELLO
+        while not (found := self._read()) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+        if found and "code" not in found and supervisor.identity(found["pid"]) == found:
+            with suppress(ProcessLookupError):
+                os.kill(found["pid"], number)
+
+    def _read(self) -> dict[str, Any]:
+        """What the supervisor wrote last; nothing before its first word."""
+        try:
+            return dict(json.loads(self._trace.read_bytes()))
+        except ValueError:
+            return {}
 
 
 class VenvEngine:
@@ -94,14 +177,18 @@ class VenvEngine:
             if not Path(device).exists():
                 raise DeviceError(f"{device} is not on this machine", hint="choose another --target")
 
-    def describe(self, plan: RunPlan) -> tuple[str | None, str]:
+    def describe(self, plan: RunPlan) -> Description:
         """See base.Engine.describe; the version is that of the environment's Python."""
         home = self._environment / "pyvenv.cfg"
         lines = home.read_text().splitlines() if home.is_file() else []
         found = [line.split("=", 1)[1].strip() for line in lines if line.startswith("version")]
-        return None, found[0] if found else "unknown"
+        return Description(image_digest=None, version=found[0] if found else "unknown", where=self.where())
 
-    def render(self, plan: RunPlan, folders: Folders, run_id: str) -> ProcessRequest:
+    def where(self) -> str:
+        """See base.Engine.where."""
+        return platform.node()
+
+    def render(self, plan: RunPlan, folders: Folders, start: Start) -> ProcessRequest:
         """See base.Engine.render."""
         places = plans.on_host(plan, folders)
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -109,22 +196,51 @@ class VenvEngine:
         # What the target says of its environment's folder is of this one here.
         wanted = {
             name: value.replace(plans.ENVIRONMENT, str(self._environment))
-            for name, value in plans.environment(plan, places)
+            for name, value in plans.environment(plan, places, start)
         }
         variables = {**inherited, **wanted, **_gpus(plan), "PATH": path}
+        own = {"VIRTUAL_ENV": str(self._environment), "LAUNCH_RUN_ID": start.run}
         return ProcessRequest(
             command=plans.command(plan, places),
-            environment=tuple(
-                sorted({**variables, "VIRTUAL_ENV": str(self._environment), "LAUNCH_RUN_ID": run_id}.items())
-            ),
+            environment=tuple(sorted({**variables, **own}.items())),
             secrets=plan.secrets,
             folder=folders.output,
+            log=folders.run / "log.txt",
+            trace=_trace(folders, start),
         )
 
     def start(self, submission: ProcessRequest, secrets: Mapping[str, str]) -> ProcessHandle:
         """See base.Engine.start."""
+        trace, log = submission.trace, submission.log
+        trace.parent.mkdir(exist_ok=True)
+        with trace.open("xb") as stream:  # all of it now: it is written in place, on a full disk too
+            stream.write(b" " * supervisor.TRACE)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # -I and -S: the recipe's variables and folder are not for the supervisor's Python.
+        program = [sys.executable, "-I", "-S", supervisor.__file__, str(trace), str(log), "--"]
         variables = {**dict(submission.environment), **{name: secrets[name] for name in submission.secrets}}
-        return ProcessHandle(process.Child(submission.command, env=variables, cwd=submission.folder))
+        process.detach([*program, *submission.command], log=log, env=variables, cwd=submission.folder)
+        return ProcessHandle(trace)
+
+    def find(self, folders: Folders, start: Start) -> ProcessHandle | None:
+        """See base.Engine.find."""
+        trace = _trace(folders, start)
+        if not trace.is_file():
+            return None
+        handle = ProcessHandle(trace)
+        if handle.lost():
+            handle.bury()
+            return None
+        return handle
+
+
+def _trace(folders: Folders, start: Start) -> Path:
+    return folders.run / "attempts" / f"{start.attempt}.process"
+
+
+def _boot() -> str:
+    return str((supervisor.identity(os.getpid()) or {}).get("boot"))
 
 
 def _gpus(plan: RunPlan) -> dict[str, str]:

@@ -24,7 +24,7 @@ _NO_GPUS = ("could not select device driver", "GPU vendor", "unresolvable CDI de
 
 #: What Podman's OCI runtimes refuse, and the setting of Podman's that ends it.
 _SETTINGS = {
-    "cgroups in hybrid mode": 'runtime = "runc" below [engine] in containers.conf: crun knows no such cgroups',
+    "cgroups in hybrid mode": 'runtime = "runc" below [engine] in containers.conf: crun knows none such',
     "rlimit": 'default_ulimits = ["nofile=N:N", "nproc=N:N"] below [containers] in containers.conf, with no '
     "more than ulimit -Hn and ulimit -Hu allow",
     "/dev/net/tun": "a network without root takes a /dev/net/tun that the user may open; or leave it at "

@@ -2,28 +2,56 @@
 
 * ``plan.json``: the whole plan (secrets by name only), written before the start;
 * ``command``: the engine's request as a line to paste;
+* ``attempts/``: every start of it: when, where, from which checkpoint, and why it ended;
 * ``log.txt``: the recipe's output; ``metrics.jsonl``: what the trainer reported (see recipes/runtime);
 * ``result.json``: how it ended, written last, in one piece;
 * ``output/``: the result, unless ``--output`` names another folder.
+
+A launcher that follows a run holds its lock. Where none does, the next command that looks at the run asks the
+engine, and concludes the record if the run has ended.
 """
 
-from launcher.runs.folder import CLAIM, folders, new_id, now, own, prepare, refuse_used_output, unclaim
-from launcher.runs.record import Record, everything, find, load
+from launcher.runs.attempt import Attempt, set_aside_result
+from launcher.runs.attempt import read as attempts
+from launcher.runs.attempt import write as write_attempt
+from launcher.runs.folder import (
+    CLAIM,
+    RESERVE,
+    folders,
+    make,
+    new_id,
+    now,
+    own,
+    prepare,
+    refuse_used_output,
+    unclaim,
+)
+from launcher.runs.lock import Lock, followed
+from launcher.runs.record import Record, everything, find, load, tail
 from launcher.runs.result import Result, finish
 
 __all__ = [
     "CLAIM",
+    "RESERVE",
+    "Attempt",
+    "Lock",
     "Record",
     "Result",
+    "attempts",
     "everything",
     "find",
     "finish",
     "folders",
+    "followed",
     "load",
+    "make",
     "new_id",
     "now",
     "own",
     "prepare",
     "refuse_used_output",
+    "set_aside_result",
+    "tail",
     "unclaim",
+    "write_attempt",
 ]

@@ -4,16 +4,23 @@ import datetime
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from launcher import paths
 from launcher import plan as plans
 from launcher.errors import OutputError
 from launcher.plan import Folders, RunPlan
+from launcher.runs.lock import Lock
 
 #: Names the run in its output folder. Made exclusively, so that two launchers never share one: between a
 #: start and the first file of a trainer lie many seconds in which the folder looks unused.
 CLAIM = ".launch-run"
+
+#: Disk space that the run's result will need: a full disk must not take the word about a run's end.
+RESERVE = ".reserve"
+
+_RESERVED = 256 * 1024
 
 
 def new_id(recipe: str) -> str:
@@ -27,8 +34,8 @@ def new_id(recipe: str) -> str:
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    """UTC, ISO 8601, to the millisecond."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def folders(run_id: str, plan: RunPlan, parent: Path | None = None) -> Folders:
@@ -37,8 +44,11 @@ def folders(run_id: str, plan: RunPlan, parent: Path | None = None) -> Folders:
     return Folders(run=run, output=plan.output or run / "output", home=paths.cache() / "home" / plan.target)
 
 
-def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> None:
+def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> Lock:
     """Make the folders and write what is known before the start.
+
+    Returns:
+        The lock of the launcher that follows the run.
 
     Raises:
         OutputError: the output folder holds something already.
@@ -46,8 +56,8 @@ def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> None:
     refuse_used_output(place.output)
     try:
         place.run.mkdir(parents=True)
-        for folder in (place.output, place.home, place.run / "scratch"):
-            folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock.take(place.run)
+        make(place)
         with (place.output / CLAIM).open("x", encoding="utf-8") as claim:
             claim.write(run_id + "\n")
     except FileExistsError as error:
@@ -60,9 +70,26 @@ def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> None:
             why=error.strerror or "",
             hint="give --output, LAUNCH_RUNS_DIR or LAUNCH_CACHE_DIR a folder that you may write to",
         ) from None
-    paths.write_atomic(place.run / "plan.json", plans.to_json(plan))
     paths.write_atomic(place.run / "command", command + "\n")
     own(place, plan.uid, plan.gid)
+    paths.write_atomic(place.run / "plan.json", plans.to_json(plan))  # last: with it the record can be read
+    _remember(place.run)
+    return lock
+
+
+def make(place: Folders) -> None:
+    """Make what a start needs, below the run's folder, which is there."""
+    for folder in (place.output, place.home, place.run / "scratch"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (place.run / RESERVE).write_bytes(b"\0" * _RESERVED)
+
+
+def _remember(run: Path) -> None:
+    """Make the run known to commands in other folders; it runs as well without."""
+    with suppress(OSError):
+        known = paths.known_runs()
+        known.mkdir(parents=True, exist_ok=True)
+        (known / run.name).symlink_to(run)
 
 
 def unclaim(place: Folders) -> None:

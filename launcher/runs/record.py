@@ -1,6 +1,7 @@
 """Records read back: what a run was, and how it ended."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ from typing import Any
 from launcher import paths
 from launcher import plan as plans
 from launcher.errors import RecordError, UsageError
-from launcher.plan import RunPlan
+from launcher.plan import Folders, RunPlan
+from launcher.runs import attempt
 from launcher.runs import result as results
+from launcher.runs.attempt import Attempt
+from launcher.runs.folder import folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +24,13 @@ class Record:
         folder: ``runs/<id>``.
         plan: what was asked for.
         result: result.json as it is; None: the run has not ended, or nobody has looked yet.
+        attempts: its starts so far.
     """
 
     folder: Path
     plan: RunPlan
     result: dict[str, Any] | None
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def id(self) -> str:
@@ -40,6 +46,11 @@ class Record:
     def metrics(self) -> Path:
         """What the trainer reported."""
         return self.folder / "metrics.jsonl"
+
+    @property
+    def place(self) -> Folders:
+        """The run's folders."""
+        return folders(self.id, self.plan, parent=self.folder.parent)
 
     @property
     def output(self) -> Path:
@@ -58,7 +69,9 @@ def load(folder: Path) -> Record:
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{folder} holds no plan that can be read", why=str(error)) from None
     plan = plans.from_json(text, source=str(folder / "plan.json"))
-    return Record(folder=folder, plan=plan, result=_result(folder / "result.json"))
+    return Record(
+        folder=folder, plan=plan, result=_result(folder / "result.json"), attempts=attempt.read(folder)
+    )
 
 
 def _result(file: Path) -> dict[str, Any] | None:
@@ -78,16 +91,21 @@ def _result(file: Path) -> dict[str, Any] | None:
     return dict(found)
 
 
-def everything(parent: Path | None = None) -> list[Path]:
-    """The folders of all runs, oldest first; whether they can be read is another question.
+def everything(*, everywhere: bool = False) -> list[Path]:
+    """The folders of runs, oldest first; whether they can be read is another question.
 
     Args:
-        parent: where records lie; None: the working folder's ``runs``.
+        everywhere: all that this user has started on this machine, not only those of the working folder's
+            ``runs``.
     """
-    folder = parent or paths.runs()
-    if not folder.is_dir():
-        return []
-    return sorted(file.parent for file in folder.glob("*/plan.json"))
+    found = _below(paths.runs())
+    if everywhere:
+        found |= {link.resolve() for link in _below(paths.known_runs())}
+    return sorted(found, key=lambda folder: (folder.name, folder))
+
+
+def _below(parent: Path) -> set[Path]:
+    return {file.parent for file in parent.glob("*/plan.json")} if parent.is_dir() else set()
 
 
 def find(name: str) -> Path:
@@ -102,17 +120,31 @@ def find(name: str) -> Path:
     given = Path(name)
     if (given / "plan.json").is_file():
         return given.absolute()
-    known = everything()
-    if name == "last" and known:
-        return known[-1]
-    exact = [folder for folder in known if folder.name == name]
-    fitting = exact or [folder for folder in known if name in folder.name]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        names = ", ".join(folder.name for folder in fitting[:5])
-        raise UsageError(f"{name!r} is part of {len(fitting)} runs: {names}", hint="give more of the id")
+    for known in (everything(), everything(everywhere=True)):
+        if name == "last" and known:
+            return known[-1]
+        fitting = [folder for folder in known if folder.name == name]
+        fitting = fitting or [folder for folder in known if name in folder.name]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            names = ", ".join(folder.name for folder in fitting[:5])
+            raise UsageError(f"{name!r} is part of {len(fitting)} runs: {names}", hint="give more of the id")
     raise UsageError(
-        f"there is no run {name!r} in {paths.runs()}",
-        hint="launch runs list   (LAUNCH_RUNS_DIR names another folder)",
+        f"there is no run {name!r}",
+        why=f"neither in {paths.runs()} nor among those that this user has started elsewhere",
+        hint="launch runs list --all",
     )
+
+
+def tail(log: Path, offset: int, count: int) -> list[str]:
+    """The last lines of a log, of what begins at ``offset``."""
+    if not log.is_file():
+        return []
+    with log.open("rb") as stream:
+        stream.seek(max(offset, stream.seek(0, os.SEEK_END) - _TAIL))
+        return stream.read().decode(errors="replace").splitlines()[-count:]
+
+
+#: Bytes that the last lines of a log are looked for in.
+_TAIL = 64 * 1024

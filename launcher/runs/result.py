@@ -7,6 +7,7 @@ from typing import Any
 
 from launcher import paths
 from launcher.plan import Folders
+from launcher.runs import folder
 
 SCHEMA = 1
 
@@ -22,10 +23,13 @@ class Result:
         image, image_digest: reference and digest of the image that ran; None for the venv engine.
         model: the hub's revision, or the sha256 of a folder's weights.
         models: the same of each parameter that names a model.
-        started, ended: UTC, ISO 8601; ``seconds`` is the wall time between them.
+        started, ended: UTC, ISO 8601; ``seconds`` is the wall time of all starts.
         steps: optimiser steps that were done; None for recipes that do not train.
         runtime: what ran beside the trainer: its patches, those that are off, its options.
         buckets: the batch size of every length, of runs that group rows by length.
+        summary: what the training came to, see :class:`launcher.metrics.Summary`; None without a training.
+        failure: which rank failed first, and how, see :class:`launcher.metrics.Failure`; None when none said.
+        attempts: every start, see :class:`launcher.runs.Attempt`.
         versions: of the launcher, Python, the engine.
         host: facts of the machine.
     """
@@ -53,12 +57,16 @@ class Result:
     final: dict[str, float] = field(default_factory=dict)
     runtime: dict[str, Any] | None = None
     buckets: list[Any] | None = None
+    summary: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
+    attempts: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str]
     host: dict[str, Any]
 
 
 def finish(place: Folders, result: Result) -> None:
-    """Write the result, and drop the run's caches."""
+    """Write the result, and drop the run's caches and what was kept free for it."""
+    (place.run / folder.RESERVE).unlink(missing_ok=True)
     text = json.dumps(asdict(result), indent=2, ensure_ascii=False)
     paths.write_atomic(place.run / "result.json", text + "\n")
     shutil.rmtree(place.run / "scratch", ignore_errors=True)

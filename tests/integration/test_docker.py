@@ -17,7 +17,7 @@ from launcher import runs
 from launcher.app import plan as planning
 from launcher.engines.docker import DockerEngine
 from launcher.errors import DeviceError, DeviceRuntimeError
-from launcher.plan import RunPlan
+from launcher.plan import RunPlan, Start
 from launcher.progress import Silent
 from launcher.settings import load as load_settings
 from tests.integration.conftest import Launch, start_launch, wait_for_log
@@ -192,7 +192,7 @@ def test_missing_devices_are_named_and_leave_nothing(probe: Callable[[str], Path
         place = runs.folders(run_id, plan, parent=workspace)
         runs.prepare(plan, run_id, "", place)
         with pytest.raises(error):
-            docker.start(docker.render(plan, place, run_id), {})
+            docker.start(docker.render(plan, place, Start(run=run_id)), {})
 
 
 def test_the_printed_line_and_the_request_give_the_same_container(
@@ -210,7 +210,7 @@ def test_the_printed_line_and_the_request_give_the_same_container(
     run_id = runs.new_id("probe")
     place = runs.folders(run_id, plan, parent=workspace)
     runs.prepare(plan, run_id, "", place)
-    request = DockerEngine().render(plan, place, run_id)
+    request = DockerEngine().render(plan, place, Start(run=run_id))
     made = engine.containers.create(**request.sdk({"TOKEN": "t"}))
     try:
         ours = _facts(made)

@@ -12,6 +12,7 @@ from launcher.app import plan as planning
 from launcher.errors import DeviceError, UnfitDeviceError, UsageError
 from launcher.host import Host
 from launcher.intel import Intel
+from launcher.plan import Start
 from tests.unit.test_accelerators import chosen, repeated
 from tests.unit.test_intel import card
 
@@ -135,7 +136,9 @@ def test_a_process_gets_the_plans_mask(bench: Any) -> None:
 
     def mask(**asked: Any) -> tuple[str | None, str | None]:
         planned = bench.plan(target="xpu", engine="venv", **asked)
-        request = planned.engine.render(planned.plan, runs.folders("RUN_ID", planned.plan), "RUN_ID")
+        request = planned.engine.render(
+            planned.plan, runs.folders("RUN_ID", planned.plan), Start(run="RUN_ID")
+        )
         environment = dict(request.environment)
         assert "CUDA_DEVICE_ORDER" not in environment
         return environment.get("ZE_AFFINITY_MASK"), environment.get("ZE_ENABLE_PCI_ID_DEVICE_ORDER")

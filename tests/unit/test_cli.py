@@ -1,6 +1,7 @@
 """launcher.cli: every verb and option has help, wrong values get named errors, a dry run is complete."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import cli, errors, process, recipe
+from launcher import cli, errors, process, recipe, runs
 from launcher import plan as plans
 from launcher.app import execute, place
 from launcher.app import plan as planning
-from launcher.cli import live, run, ui
+from launcher.cli import live, run, ui, variables, watching
 from launcher.engines.base import Exit
 from launcher.errors import DataError, LaunchError, OutputError, UsageError
+from launcher.plan import Start
 from tests.unit.conftest import fake_lock
 from tests.unit.test_execute import FakeEngine, trained
 
@@ -216,7 +218,7 @@ def test_variables_are_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "HTTPS_PROXY=http://u:p@h:1",
         "FROM_SHELL",
     )
-    found = run._variables(given_, (file,))
+    found = variables.read(given_, (file,))
     assert found.plain == {"PLAIN": "1", "EMPTY": ""}
     assert found.secrets == {
         **{"A": "1=2", "B": "", "C": " x\x85y\x0c"},
@@ -229,21 +231,21 @@ def test_env_files_that_are_none(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "env"
     file.write_bytes(content)
     with pytest.raises(UsageError, match="--env-file"):
-        run._read_env_file(file)
+        variables._read_env_file(file)
 
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 line_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), max_size=12)
 
 
-@given(variables=st.dictionaries(names, line_text, max_size=4), comments=st.lists(line_text, max_size=2))
+@given(expected=st.dictionaries(names, line_text, max_size=4), comments=st.lists(line_text, max_size=2))
 def test_every_env_file_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str], comments: list[str]
+    tmp_path_factory: pytest.TempPathFactory, expected: dict[str, str], comments: list[str]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "good.env"
-    lines = [f"# {text}" for text in comments] + [f"{name}={value}" for name, value in variables.items()]
+    lines = [f"# {text}" for text in comments] + [f"{name}={value}" for name, value in expected.items()]
     file.write_bytes("\n".join(lines).encode())
-    assert run._read_env_file(file) == variables
+    assert variables._read_env_file(file) == expected
 
 
 @given(content=st.binary(max_size=30) | st.text(max_size=30).map(lambda text: text.encode(errors="replace")))
@@ -253,7 +255,7 @@ def test_any_env_file_gives_no_other_exception(
     file = tmp_path_factory.getbasetemp() / "any.env"
     file.write_bytes(content)
     try:
-        found = dict(run._read_env_file(file))
+        found = dict(variables._read_env_file(file))
     except UsageError:
         found = {}
     assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in found)
@@ -372,20 +374,29 @@ def test_detach_starts_a_launcher_with_the_secrets_in_its_environment(bench: Any
     started: dict[str, Any] = {}
     bench.patch.setenv("HF_TOKEN", "old")
     bench.patch.setattr(place, "choose", lambda *_, **__: there(FakeEngine()))
-    bench.patch.setattr(process, "detach", lambda argv, log: started.update(argv=argv, log=log))
+    bench.patch.setattr(
+        process, "detach", lambda argv, log, keep: started.update(argv=argv, log=log, keep=keep)
+    )
     result = launch(
         *("run", "bge-m3-unified", "--target", "cpu", "--detach", "--env", "HF_TOKEN=s3cr3t"),
         *("--data", str(bench.data()), "--model", str(bench.model())),
     )
     folder = Path(result.stdout.strip())
-    assert started["argv"][1:] == ["-P", "-m", "launcher", "run", "--begun", str(folder)]
+    assert started["argv"][1:7] == ["-P", "-m", "launcher", "run", "--begun", str(folder)]
+    assert started["argv"][7:] == ["--attempt", "1", "--checkpoint", "", "--max-restarts", "0"]
+    assert started["keep"] == (int(os.environ[watching._LOCK]),)
+    assert runs.followed(folder)
     assert started["log"] == folder / "launcher.log"
     assert (folder / "plan.json").is_file()
     assert not (folder / "result.json").exists()
 
     bench.patch.setattr(place, "_environment", lambda *_, **__: bench.folder / "env")
     continued = planning.reread(folder, {"HF_TOKEN": "s3cr3t"})
-    assert execute.resume(continued, folder).run_id == folder.name
+    lock = runs.Lock(int(os.environ[watching._LOCK]))
+    begun = execute.take_over(continued, folder, Start(run=folder.name), lock)
+    assert begun.place.run == folder
+    lock.release()
+    assert not runs.followed(folder)
 
 
 # ---------------------------------------------------------------------------------------------- recipes
@@ -440,22 +451,6 @@ def test_recipe_check(launch: Launch, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 # ------------------------------------------------------------------------------------------------- view
-def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with live.LiveView("x", output=True) as view:
-        view.line("[red]as it is")
-        view.event({"event": "begin", "rank": 0, "max_steps": 4, "time": 100.0})
-        view.event({"event": "step", "step": 2, "loss": 0.5, "learning_rate": 1e-5, "time": 104.0})
-        view.event({"event": "step", "step": 4, "loss": 0.25, "time": 108.0})
-        view.event({"event": "end", "rank": 0, "step": 4})
-        view.event({"event": "unknown"})
-        view.stopping(grace=20.0)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "[red]as it is"
-    assert "step 2/4  loss 0.5  lr 1e-05  2.00 s/it  left 00:00:04" in lines
-    assert lines[-2].startswith("step 4/4  loss 0.25")
-    assert lines[-1] == "stopping; killed in 20 s, or at once with another Ctrl-C"
-
-
 def test_batch_sizes_are_shown_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     table = [
         {"source": at % 2, "passage_max_len": 64 * (at // 2), "batch_size": 32 - at // 2} for at in range(30)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shlex
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,24 +11,28 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from hypothesis import given
+from hypothesis import strategies as st
 from requests.exceptions import ConnectionError as RequestsConnectionError
+from urllib3.exceptions import ProtocolError
 
 from launcher import plan as plans
 from launcher import runs
 from launcher.engines import docker as engine_module
-from launcher.engines.base import Exit
+from launcher.engines.base import Description, Exit, Phase
 from launcher.engines.docker import ContainerRequest, DockerEngine, DockerHandle
 from launcher.errors import (
     DeviceError,
     DeviceRuntimeError,
     EngineError,
+    EngineGoneError,
     ImageMissingError,
     LaunchError,
     UsageError,
 )
 from launcher.image import refusals
-from launcher.plan import Mount, RunPlan
+from launcher.plan import Mount, RunPlan, Start
 from tests.unit.test_plan import folder_of_model, models_recipe
 
 Golden = Callable[[str, str], None]
@@ -46,7 +51,7 @@ def asked(case: str, bench: Any) -> dict[str, Any]:
 
 
 def rendered(plan: RunPlan) -> ContainerRequest:
-    return DockerEngine().render(plan, runs.folders("RUN_ID", plan), "RUN_ID")
+    return DockerEngine().render(plan, runs.folders("RUN_ID", plan), Start(run="RUN_ID"))
 
 
 def options(request: ContainerRequest, name: str) -> list[str]:
@@ -167,9 +172,9 @@ def test_limits(bench: Any) -> None:
     assert options(request, "--shm-size") == ["1g"]
     assert options(request, "--network") == ["bridge"]
     assert "HF_HUB_OFFLINE=0" in options(request, "--env")
-    for given in ({"memory": "lots"}, {"shm_size": "2 GB"}):
+    for size in ({"memory": "lots"}, {"shm_size": "2 GB"}):
         with pytest.raises(UsageError, match="takes a size such as 16g"):
-            bench.plan(target="cpu", **given)
+            bench.plan(target="cpu", **size)
 
 
 def test_no_secret_is_written(bench: Any) -> None:
@@ -219,7 +224,8 @@ class FakeContainer:
 
     def __init__(self, *, log: list[bytes] = (), code: int = 0, oom: bool = False) -> None:  # type: ignore[assignment]
         self._log, self._code = log, code
-        self.attrs = {"State": {"OOMKilled": oom}}
+        ended = "2026-11-21T20:00:00.123456789Z"
+        self.attrs: dict[str, Any] = {"State": {"OOMKilled": oom, "FinishedAt": ended}}
         self.removed = False
         self.refusal: Exception | None = None
         self.asked: list[object] = []
@@ -256,29 +262,83 @@ def connected(client: Any, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
     return DockerEngine()
 
 
-def test_lines_are_put_together_from_blocks() -> None:
+def lines(container: FakeContainer, log: Path, begins: int = 0) -> list[str]:
+    return list(DockerHandle(container).lines(log, begins, begins))  # type: ignore[arg-type]
+
+
+def test_lines_are_put_together_from_blocks(tmp_path: Path) -> None:
     container = FakeContainer(log=[b"one\ntw", b"o\n", b"\xe8\xae", b"\xad\nlast"])
-    assert list(DockerHandle(container).lines()) == ["one", "two", "训", "last"]
+    log = tmp_path / "log.txt"
+    assert lines(container, log) == ["one", "two", "训", "last"]
+    assert log.read_text() == "one\ntwo\n训\nlast"
+
+
+@given(
+    blocks=st.lists(st.binary(max_size=20), max_size=8),
+    earlier=st.binary(max_size=10),
+    share=st.floats(0, 1),
+)
+def test_a_log_goes_on_where_another_launcher_ended(
+    blocks: list[bytes], earlier: bytes, share: float
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        log, output = Path(folder) / "log.txt", b"".join(blocks)
+        log.write_bytes(earlier + output[: int(share * len(output))])
+        lines(FakeContainer(log=blocks), log, len(earlier))
+        assert log.read_bytes() == earlier + output
 
 
 @pytest.mark.parametrize(("code", "oom"), [(0, False), (3, False), (137, True)])
-def test_wait_reads_the_end_and_removes(code: int, oom: bool) -> None:
+def test_wait_reads_the_end_and_keeps_the_container(code: int, oom: bool) -> None:
     container = FakeContainer(code=code, oom=oom)
-    assert DockerHandle(container).wait() == Exit(code=code, out_of_memory=oom)
+    handle = DockerHandle(container)  # type: ignore[arg-type]
+    assert handle.wait() == Exit(code=code, out_of_memory=oom, ended="2026-11-21T20:00:00.123+00:00")
+    assert not container.removed
+    handle.remove()
     assert container.removed
 
 
-@pytest.mark.parametrize("error", [DockerException("no such container"), RequestsConnectionError("gone")])
-def test_a_container_that_somebody_else_removed_is_named(error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("status", "phase"),
+    [
+        ("created", Phase.UNSTARTED),
+        ("running", Phase.RUNNING),
+        ("paused", Phase.RUNNING),
+        ("restarting", Phase.RUNNING),
+        ("removing", Phase.RUNNING),
+        ("exited", Phase.ENDED),
+        ("dead", Phase.ENDED),
+    ],
+)
+def test_phase_is_the_engines_word(status: str, phase: Phase) -> None:
+    container = FakeContainer()
+    container.attrs["State"]["Status"] = status
+    assert DockerHandle(container).phase() is phase  # type: ignore[arg-type]
+
+
+ENDS: dict[str, tuple[Exception, type[EngineError], str]] = {
+    "removed": (NotFound("no such container"), EngineError, "its container is gone"),
+    "refused": (APIError("odd"), EngineError, "refused to tell"),
+    "no answer": (DockerException("?"), EngineGoneError, "it may still run"),
+    "connection lost": (RequestsConnectionError("gone"), EngineGoneError, "it may still run"),
+    "stream broken": (ProtocolError("broken"), EngineGoneError, "it may still run"),
+}
+
+
+@pytest.mark.parametrize(("error", "kind", "message"), ENDS.values(), ids=ENDS.keys())
+def test_a_lost_container_and_a_lost_engine_are_told_apart(
+    tmp_path: Path, error: Exception, kind: type[EngineError], message: str
+) -> None:
     container = FakeContainer()
 
-    def wait() -> dict[str, int]:
+    def broken(**_: object) -> Any:
         raise error
 
-    container.wait = wait  # type: ignore[method-assign]
-    with pytest.raises(EngineError, match="lost") as caught:
-        DockerHandle(container).wait()
-    assert caught.value.why == str(error)
+    container.wait = container.logs = broken  # type: ignore[method-assign]
+    for ask in (DockerHandle(container).wait, lambda: lines(container, tmp_path / "log.txt")):  # type: ignore[arg-type]
+        with pytest.raises(kind, match=message) as caught:
+            ask()
+        assert type(caught.value) is kind
 
 
 REFUSALS: dict[str, tuple[str, type[LaunchError], str]] = {
@@ -444,8 +504,10 @@ def test_signs_of_an_engine_that_gives_gpus(
 
 def test_describe(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = bench.plan(target="cpu").plan
-    client = client_with({plan.image: SimpleNamespace(id="sha256:1")}, {})
-    assert connected(client, monkeypatch).describe(plan) == ("sha256:1", "26.1")
+    facts = {"ServerVersion": "26.1", "Name": "box", "DockerRootDir": "/var/lib/docker"}
+    client = client_with({plan.image: SimpleNamespace(id="sha256:1")}, facts)
+    found = connected(client, monkeypatch).describe(plan)
+    assert found == Description(image_digest="sha256:1", version="26.1", where="box:/var/lib/docker")
 
 
 @pytest.mark.parametrize("error", [DockerException(), RequestsConnectionError(), EngineError("gone")])
@@ -457,7 +519,8 @@ def test_describe_when_the_engine_went_away(
     def gone() -> None:
         raise error
 
-    assert connected(SimpleNamespace(version=gone), monkeypatch).describe(plan) == (None, "unknown")
+    with pytest.raises(EngineGoneError, match="does not answer"):
+        connected(SimpleNamespace(info=gone), monkeypatch).describe(plan)
 
 
 def test_stop_and_kill(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from launcher import errors
 from launcher.errors import (
+    EngineGoneError,
     LaunchError,
     ModelConfigError,
     ProblemsError,
@@ -36,6 +37,7 @@ def test_every_error_of_the_module_is_in_the_table() -> None:
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, LaunchError)
     }
     without_a_code_of_their_own = {
+        EngineGoneError,
         LaunchError,
         ModelConfigError,
         ProblemsError,

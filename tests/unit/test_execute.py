@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from launcher import data, paths
-from launcher.app import execute
+from launcher.app import execute, recording
 from launcher.app.plan import Planned
-from launcher.engines.base import Exit
+from launcher.app.signals import Signals
+from launcher.engines.base import Description, Exit, Phase
 from launcher.errors import (
     DeviceError,
     EngineError,
@@ -23,7 +24,7 @@ from launcher.errors import (
     OutputError,
     WorldSizeError,
 )
-from launcher.plan import Folders, RunPlan
+from launcher.plan import Folders, RunPlan, Start
 from launcher.progress import SilentView
 
 Event = dict[str, Any]
@@ -63,10 +64,15 @@ class FakeHandle:
     during: Callable[[], None] | None = None
     calls: list[object] = field(default_factory=list)
 
-    def lines(self) -> Iterator[str]:
+    def phase(self) -> Phase:
+        return Phase.ENDED
+
+    def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
         with (self.run / "metrics.jsonl").open("a") as stream:
             for event in self.events:
                 stream.write(json.dumps(event) + "\n")
+        with log.open("a") as stream:
+            stream.writelines(line + "\n" for line in self.output)
         yield from self.output
         if self.during is not None:
             self.during()
@@ -74,6 +80,9 @@ class FakeHandle:
     def wait(self) -> Exit:
         self.calls.append("wait")
         return self.end
+
+    def remove(self) -> None:
+        self.calls.append("remove")
 
     def stop(self, grace: float) -> None:
         self.calls.append(("stop", grace))
@@ -100,11 +109,17 @@ class FakeEngine:
         if self.missing is not None:
             raise self.missing
 
-    def describe(self, plan: RunPlan) -> tuple[str | None, str]:
-        return "sha256:1mage", "9.9"
+    def where(self) -> str:
+        return "here"
 
-    def render(self, plan: RunPlan, folders: Folders, run_id: str) -> Request:
+    def describe(self, plan: RunPlan) -> Description:
+        return Description(image_digest="sha256:1mage", version="9.9", where="here")
+
+    def render(self, plan: RunPlan, folders: Folders, start: Start) -> Request:
         return Request(folders.run)
+
+    def find(self, folders: Folders, start: Start) -> FakeHandle | None:
+        return self.handle
 
     def start(self, submission: Request, secrets: Mapping[str, str]) -> FakeHandle:
         if self.refusal is not None:
@@ -156,7 +171,14 @@ def test_success_and_its_record(bench: Any) -> None:
     found = record(ended)
     file = bench.data()
     assert found.pop("seconds") >= 0
-    assert found.pop("started") <= found.pop("ended")
+    assert found.pop("summary")["loss"] == pytest.approx(1 / 3)
+    assert found.pop("failure") is None
+    began = found.pop("started")
+    assert began <= found["ended"]
+    (attempt,) = found.pop("attempts")
+    assert (attempt["began"], attempt["ended"]) == (began, found.pop("ended"))
+    assert (attempt["number"], attempt["checkpoint"], attempt["cause"]) == (1, "", "")
+    assert (attempt["where"], attempt["log_offset"], attempt["recipe_exit"]) == ("here", 0, 0)
     assert found.pop("run") == ended.place.run.name
     assert found.pop("versions").keys() == {"launcher", "python", "docker"}
     assert found.pop("host")["nvidia"] == 2
@@ -190,7 +212,8 @@ def test_success_and_its_record(bench: Any) -> None:
 def test_what_the_folder_holds(bench: Any) -> None:
     ended = run(bench, FakeEngine(output=["one", "二"]))
     held = sorted(path.name for path in ended.place.run.iterdir())
-    assert held == ["command", "log.txt", "metrics.jsonl", "output", "plan.json", "result.json"]
+    files = ["command", "log.txt", "metrics.jsonl", "models.json", "plan.json", "result.json"]
+    assert held == sorted([".lock", *files, "attempts", "output"])
     assert (ended.place.run / "log.txt").read_text() == "one\n二\n"
     assert (ended.place.run / "command").read_text() == "fake run\n"
     assert ended.tail == ("one", "二")
@@ -336,8 +359,8 @@ def test_empty_output_folder_is_used(bench: Any) -> None:
 
 def test_resumed_run_keeps_its_folder(bench: Any) -> None:
     begun = execute.begin(planned(bench, FakeEngine()))
-    again = execute.resume(begun.planned, begun.place.run)
-    assert (again.place, again.run_id) == (begun.place, begun.run_id)
+    again = execute.take_over(begun.planned, begun.place.run, begun.start, begun.lock)
+    assert again == begun
     assert execute.execute(again, SilentView(), grace=5).result.stage == "done"
     assert execute.detached_log(begun.place) == begun.place.run / "launcher.log"
 
@@ -346,7 +369,7 @@ def test_resumed_run_keeps_its_folder(bench: Any) -> None:
 def test_handler_stops_with_grace_then_kills() -> None:
     view = Watched()
     handle = FakeHandle(Path(), Exit(code=0), [], [])
-    signals = execute._Signals(view, 7.5)
+    signals = Signals(view, 7.5)
     signals.attach(handle)
     signals._receive(signal.SIGTERM, None)
     assert (handle.calls, view.stops, signals.received) == ([("stop", 7.5)], [7.5], signal.SIGTERM)
@@ -358,7 +381,7 @@ def test_handler_stops_with_grace_then_kills() -> None:
 def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with execute._Signals(Watched(), 5):
+        with Signals(Watched(), 5):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -385,7 +408,7 @@ def test_signal_ends_the_run_and_is_recorded(bench: Any, number: signal.Signals,
     finally:
         signal.signal(number, before)
     assert engine.handle is not None
-    assert engine.handle.calls == [("stop", 5), "wait"]
+    assert engine.handle.calls == [("stop", 5), "wait", "remove"]
     found = record(ended)
     assert (found["exit_code"], found["stage"], found["error"]) == (
         code,
@@ -396,7 +419,7 @@ def test_signal_ends_the_run_and_is_recorded(bench: Any, number: signal.Signals,
 
 def test_a_signal_during_the_start_stops_the_run_as_soon_as_it_exists() -> None:
     handle = FakeHandle(Path(), Exit(code=0), [], [])
-    signals = execute._Signals(Watched(), 7.5)
+    signals = Signals(Watched(), 7.5)
     signals._receive(signal.SIGTERM, None)
     signals._receive(signal.SIGTERM, None)
     assert handle.calls == []
@@ -416,7 +439,7 @@ def test_an_error_of_the_launcher_does_not_leave_the_run_behind(bench: Any) -> N
     with pytest.raises(RuntimeError, match="own"):
         execute.execute(begun, view, grace=5)
     assert engine.handle is not None
-    assert engine.handle.calls[-1] == "wait"  # which also removes what the engine kept
+    assert engine.handle.calls == ["kill", "wait", "remove"]
     result = json.loads((begun.place.run / "result.json").read_text())
     assert (result["stage"], result["error"]) == ("train", "RuntimeError: own")
 
@@ -426,7 +449,7 @@ def test_handlers_are_left_alone_outside_the_main_thread() -> None:
     seen: list[object] = []
 
     def inside() -> None:
-        with execute._Signals(Watched(), 5):
+        with Signals(Watched(), 5):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=inside)
@@ -460,9 +483,9 @@ def test_models_of_parameters_are_recorded_by_their_names(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    real = execute.model.weights_sha256
+    real = recording.model.weights_sha256
     monkeypatch.setattr(
-        execute.model, "weights_sha256", lambda item: (hashed.append(item.path), real(item))[1]
+        recording.model, "weights_sha256", lambda item: (hashed.append(item.path), real(item))[1]
     )
     first = planned(bench, FakeEngine()).plan.model
     assert first is not None

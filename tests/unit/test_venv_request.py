@@ -1,26 +1,28 @@
 """launcher.engines.venv: what a plan becomes without containers, and how its process ends."""
 
+import json
+import os
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher import process, runs
+from launcher import process, runs, supervisor
 from launcher.engines import venv as engine_module
-from launcher.engines.base import Exit
+from launcher.engines.base import Exit, Phase
 from launcher.engines.venv import ProcessHandle, ProcessRequest, VenvEngine
-from launcher.errors import DeviceError
-from launcher.plan import RunPlan
+from launcher.errors import DeviceError, EngineError
+from launcher.plan import RunPlan, Start
 from tests.unit.test_plan import folder_of_model, models_recipe
 
 
 def rendered(bench: Any, plan: RunPlan) -> ProcessRequest:
     engine = VenvEngine(bench.folder / "envs" / "cpu")
-    return engine.render(plan, runs.folders("RUN_ID", plan), "RUN_ID")
+    return engine.render(plan, runs.folders("RUN_ID", plan), Start(run="RUN_ID"))
 
 
 @pytest.fixture(autouse=True)
@@ -120,71 +122,78 @@ def test_check_of_gpus(bench: Any, tmp_path: Path) -> None:
 
 def test_describe_says_the_environments_python(bench: Any, tmp_path: Path) -> None:
     plan = bench.plan(target="cpu", engine="venv").plan
-    assert VenvEngine(tmp_path).describe(plan) == (None, "unknown")
+    assert VenvEngine(tmp_path).describe(plan).version == "unknown"
     (tmp_path / "pyvenv.cfg").write_text("home = /usr\nversion_info = 3.11.9\n")
-    assert VenvEngine(tmp_path).describe(plan) == (None, "3.11.9")
+    found = VenvEngine(tmp_path).describe(plan)
+    assert (found.image_digest, found.version, found.where) == (None, "3.11.9", VenvEngine(tmp_path).where())
 
 
-class FakeChild:
-    """process.Child, without a process."""
-
-    def __init__(self, *codes: int | None) -> None:
-        self._codes = iter(codes)
-        self.signals: list[int] = []
-
-    def lines(self) -> Iterator[str]:
-        yield "one"
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        return next(self._codes)
-
-    def signal_group(self, number: int) -> None:
-        self.signals.append(number)
+# ------------------------------------------------------------------------------------- the supervisor's word
+def trace(folder: Path, **said: Any) -> Path:
+    """What a supervisor has written; without anything: nothing yet."""
+    file = folder / "1.process"
+    file.write_bytes((json.dumps(said).encode() if said else b"").ljust(supervisor.TRACE))
+    return file
 
 
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (0, Exit(code=0)),
-        (3, Exit(code=3)),
-        (-signal.SIGTERM, Exit(code=143)),
-        (-signal.SIGKILL, Exit(code=137, out_of_memory=True)),
-        (137, Exit(code=137, out_of_memory=True)),
-    ],
-)
-def test_how_it_ended(code: int, expected: Exit) -> None:
-    child = FakeChild(code)
-    assert ProcessHandle(child).wait() == expected  # type: ignore[arg-type]
-    assert child.signals == [signal.SIGKILL]  # what the recipe may have left behind
+HERE = supervisor.identity(os.getpid()) or {}
 
 
-@pytest.mark.parametrize(
-    ("codes", "signals"), [((0,), [signal.SIGTERM]), ((None,), [signal.SIGTERM, signal.SIGKILL])]
-)
-def test_stop_asks_first(
-    monkeypatch: pytest.MonkeyPatch, codes: tuple[int | None, ...], signals: list[int]
+@pytest.mark.parametrize("code", [0, 3, 137, 143])
+def test_an_end_is_what_the_supervisor_wrote(tmp_path: Path, code: int) -> None:
+    file = trace(tmp_path, **HERE, code=code, out_of_memory=code == 137, ended="2026-11-21T20:00:00+00:00")
+    handle = ProcessHandle(file)
+    assert handle.phase() is Phase.ENDED
+    assert not handle.lost()
+    assert handle.wait() == Exit(code=code, out_of_memory=code == 137, ended="2026-11-21T20:00:00+00:00")
+
+
+def test_it_runs_as_long_as_its_supervisor_is_there(tmp_path: Path) -> None:
+    handle = ProcessHandle(trace(tmp_path, **HERE))
+    assert handle.phase() is Phase.RUNNING
+    assert not handle.lost()
+
+
+@pytest.mark.parametrize("other", [{"start": 1}, {"boot": "another"}, {"pid": 2**22 + 1}])
+def test_another_process_of_its_number_is_not_its_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
 ) -> None:
-    class AtOnce:
-        def __init__(self, *, target: Callable[[], None], daemon: bool) -> None:
-            self.start = target
+    monkeypatch.setattr(process, "members", lambda session: [])
+    handle = ProcessHandle(trace(tmp_path, **{**HERE, **other}))
+    assert handle.lost()
+    with pytest.raises(EngineError, match="its supervisor is gone"):
+        handle.wait()
 
-    monkeypatch.setattr(engine_module.threading, "Thread", AtOnce)
-    child = FakeChild(*codes)
-    ProcessHandle(child).stop(1)  # type: ignore[arg-type]
-    assert child.signals == signals
+
+def test_a_supervisor_that_never_spoke(tmp_path: Path) -> None:
+    file = trace(tmp_path)
+    assert ProcessHandle(file).phase() is Phase.RUNNING  # it may just be about to
+    os.utime(file, (0, 0))
+    assert ProcessHandle(file).phase() is Phase.UNSTARTED
+
+
+def test_what_a_killed_supervisor_left_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(process, "members", lambda session: [session + 1, session + 2])
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((pid, number)))
+    file = trace(tmp_path, **{**HERE, "pid": 2**22 + 1})
+    assert ProcessHandle(file).lost()
+    ProcessHandle(file).bury()
+    assert killed == [(2**22 + 2, signal.SIGKILL), (2**22 + 3, signal.SIGKILL)]
+    ProcessHandle(trace(tmp_path, **{**HERE, "pid": 2**22 + 1, "boot": "another"})).bury()
+    assert len(killed) == 2  # of another boot: these are other processes
 
 
 def test_start_gives_secrets_to_the_process_alone(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-
-    def child(argv: Any, *, env: Any, cwd: Any) -> FakeChild:
-        seen.update(argv=argv, env=env, cwd=cwd)
-        return FakeChild(0)
-
-    monkeypatch.setattr(process, "Child", child)
+    monkeypatch.setattr(process, "detach", lambda argv, **options: seen.update(argv=argv, **options))
     planned = bench.plan(target="cpu", engine="venv", secrets={"HF_TOKEN": "hf_s3cr3t"})
     request = rendered(bench, planned.plan)
+    request.trace.parent.parent.mkdir(parents=True)
     handle = VenvEngine(bench.folder).start(request, planned.secrets)
-    assert list(handle.lines()) == ["one"]
+    assert handle.phase() is Phase.RUNNING
     assert seen["env"] == {**dict(request.environment), "HF_TOKEN": "hf_s3cr3t"}
-    assert (seen["argv"], seen["cwd"]) == (request.command, request.folder)
+    assert tuple(seen["argv"][-len(request.command) :]) == request.command
+    assert (seen["log"], seen["cwd"]) == (request.log, request.folder)
+    with pytest.raises(FileExistsError):  # one start, one supervisor
+        VenvEngine(bench.folder).start(request, planned.secrets)

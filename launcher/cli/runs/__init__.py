@@ -4,7 +4,15 @@ import rich_click as click
 
 from launcher.cli import LazyGroup
 
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS = {
+    "list": ("launcher.cli.runs.list", "Runs, their state and last numbers."),
+    "show": ("launcher.cli.runs.show", "One run: state, starts, parameters, result."),
+    "logs": ("launcher.cli.runs.logs", "What a recipe printed."),
+    "attach": ("launcher.cli.runs.attach", "Watch a run that somebody else started."),
+    "stop": ("launcher.cli.runs.stop", "End runs, wherever they were started."),
+    "resume": ("launcher.cli.runs.resume", "Go on from the last complete checkpoint."),
+    "rm": ("launcher.cli.runs.rm", "Delete records and the results in them."),
+}
 
 
 class _RunsGroup(LazyGroup):

@@ -1,0 +1,378 @@
+"""Runs that somebody started: what state they are in, and what can be done with them.
+
+The state is the engine's word, never a guess from what the record holds. A run whose launcher is gone is
+concluded by the first command that sees its end: with the same verdict and the same record as any other.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from launcher import paths, runs
+from launcher.app import execute, verdict
+from launcher.app import plan as planning
+from launcher.app.execute import Begun
+from launcher.app.plan import Planned
+from launcher.app.recording import Recorder
+from launcher.app.verdict import Outcome
+from launcher.engines.base import Exit, Handle, Phase
+from launcher.engines.docker import DockerEngine
+from launcher.errors import EngineError, EngineGoneError, RecordError, UsageError
+from launcher.metrics import Reader
+from launcher.plan import Start
+from launcher.progress import Progress, RunView
+from launcher.runs import Lock, Record
+
+#: Seconds between two looks at a run that another launcher follows.
+_PAUSE = 0.2
+
+#: Seconds that a launcher may take between a run's end and its result: a model's weights are hashed.
+_CONCLUSION = 60.0
+
+
+class State(StrEnum):
+    """What a run is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    UNKNOWN = "unknown"  # its engine does not answer, or is another machine's
+    UNREADABLE = "unreadable"  # of another version, or damaged
+
+    @property
+    def over(self) -> bool:
+        """It has ended, and its record is complete."""
+        return self in (State.DONE, State.FAILED, State.STOPPED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A run as it was found.
+
+    Attributes:
+        why: of a state that needs a reason; of a run that failed, its error.
+        followed: a launcher follows it, and will conclude its record.
+        record: None when it cannot be read.
+    """
+
+    folder: Path
+    state: State
+    why: str = ""
+    followed: bool = False
+    record: Record | None = None
+
+
+def look(folder: Path) -> Seen:
+    """The state of a run; one that has ended unobserved is concluded."""
+    try:
+        record = runs.load(folder)
+    except RecordError as error:
+        return Seen(folder=folder, state=State.UNREADABLE, why=error.message)
+    if record.result is not None:
+        return _over(record)
+    followed = runs.followed(folder)
+    try:
+        handle = _handle(record)
+        if handle is not None and handle.phase() is Phase.RUNNING:
+            return Seen(folder=folder, state=State.RUNNING, followed=followed, record=record)
+        if followed:
+            return Seen(folder=folder, state=State.STARTING, followed=True, record=record)
+        return _concluded(folder)
+    except EngineGoneError as error:
+        return Seen(folder=folder, state=State.UNKNOWN, why=error.message, followed=followed, record=record)
+
+
+def _over(record: Record) -> Seen:
+    result = record.result or {}
+    why = str(result.get("error") or "")
+    stopped = why.startswith("stopped by ")
+    code = result.get("exit_code")
+    state = State.STOPPED if stopped else State.FAILED if code else State.DONE
+    if code and not why:
+        why = f"exit code {code}"
+    return Seen(folder=record.folder, state=state, why=why, record=record)
+
+
+def _handle(record: Record) -> Handle | None:
+    """What the engine knows of the newest start; None: nothing.
+
+    Raises:
+        EngineGoneError: the engine does not answer, or is not the one that it was started on.
+    """
+    if not record.attempts:
+        return None
+    attempt, engine = record.attempts[-1], planning.known(record.plan).engine
+    if attempt.where != (here := engine.where()):
+        raise EngineGoneError(f"it was started on {attempt.where}; this is {here}")
+    return engine.find(record.place, Start(run=record.id, attempt=attempt.number))
+
+
+def _concluded(folder: Path) -> Seen:
+    """Conclude a run that nobody follows, and that does not run."""
+    try:
+        lock = Lock.take(folder)
+    except UsageError:  # somebody was faster
+        return Seen(folder=folder, state=State.STARTING, followed=True, record=runs.load(folder))
+    with lock:
+        record = runs.load(folder)
+        if record.result is None:
+            planned = planning.known(record.plan)
+            conclude(record, planned, _handle(record))
+    return _over(runs.load(folder))
+
+
+def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
+    """Write the end of a run that the engine says is over, or knows nothing of; the lock is held."""
+    place, recorder = record.place, Recorder(planned, record.place, following=False)
+    if not record.attempts:
+        recorder.close(verdict.refused(EngineError("the launcher ended before it started it"), stage="start"))
+        runs.unclaim(place)
+        return
+    attempt = record.attempts[-1]
+    if handle is not None and handle.phase() is Phase.ENDED:
+        for _ in _rest(record, handle):
+            pass  # what the engine has, and the log has not
+        outcome = execute.judge(planned, place, attempt, handle.wait, recorder)
+    elif attempt.recipe_exit is not None:  # its launcher was killed between two starts
+        code = attempt.recipe_exit
+        outcome = execute.judge(planned, place, attempt, lambda: Exit(code=code), recorder)
+    else:
+        outcome = _lost(record, started=handle is None)
+    if not attempt.ended:
+        recorder.end(attempt, outcome)
+    recorder.close(outcome)
+    if handle is not None:
+        handle.remove()
+
+
+def _lost(record: Record, *, started: bool) -> Outcome:
+    """The end of what nobody saw end."""
+    if not started:
+        error = EngineError("the launcher ended before the engine started it")
+        return verdict.refused(error, stage="start")
+    last = max(file.stat().st_mtime for file in (record.log, record.metrics) if file.exists())
+    error = EngineError(
+        "the run was lost: its engine knows nothing of it",
+        why="the machine was restarted, or somebody removed it",
+        hint=f"launch runs resume {record.id}",
+    )
+    ended = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(last))
+    return Outcome(
+        stage="train",
+        exit_code=error.exit_code,
+        recipe_exit=None,
+        error=error,
+        message=error.message,
+        ended=ended,
+    )
+
+
+def _rest(record: Record, handle: Handle) -> Iterator[str]:
+    """Bring into the log what the engine has printed so far."""
+    begins = record.attempts[-1].log_offset
+    return handle.lines(record.log, begins, record.log.stat().st_size, follow=False)
+
+
+def catch_up(folder: Path) -> None:
+    """Bring the log up to date; where a launcher follows the run it always is.
+
+    Raises:
+        RecordError: the record cannot be read.
+    """
+    seen = look(folder)
+    if seen.state is not State.RUNNING or seen.followed:
+        return
+    with suppress(UsageError), Lock.take(folder):
+        record = runs.load(folder)
+        handle = None if record.result else _handle(record)
+        for _ in _rest(record, handle) if handle else ():
+            pass
+
+
+def attach(folder: Path, view: RunView, *, shown: int = 0) -> Record:
+    """Look on until a run ends; one that nobody follows is followed and concluded.
+
+    A Ctrl-C ends the looking, not the run.
+
+    Args:
+        shown: how much of the log was shown already, in bytes.
+
+    Raises:
+        RecordError: the record cannot be read.
+        EngineGoneError: the engine does not answer.
+    """
+    reported = Reader(folder / "metrics.jsonl")
+    while True:
+        seen = look(folder)
+        if seen.record is None:
+            raise RecordError(f"{folder.name}: {seen.why}")
+        if seen.state is State.UNKNOWN:
+            raise EngineGoneError(f"{folder.name}: {seen.why}")
+        shown = _show(folder, view, reported, shown)
+        if seen.state.over:
+            return seen.record
+        if seen.followed:
+            _watched(folder, view, reported, shown)
+            shown = (folder / "log.txt").stat().st_size
+        else:
+            _followed(folder, view, reported, shown)
+            shown = (folder / "log.txt").stat().st_size
+
+
+def _followed(folder: Path, view: RunView, reported: Reader, shown: int) -> None:
+    """Follow a run to its end, unless it has ended, or another launcher follows it."""
+    with suppress(UsageError), Lock.take(folder):
+        record = runs.load(folder)
+        handle = None if record.result else _handle(record)
+        if handle is not None and handle.phase() is Phase.RUNNING:
+            execute.follow(handle, record.attempts[-1], record.place, view, reported, shown=shown)
+            conclude(record, planning.known(record.plan), handle)
+
+
+def _watched(folder: Path, view: RunView, reported: Reader, shown: int) -> None:
+    """Show what another launcher writes, for as long as it follows the run."""
+    going_on = True
+    while going_on:
+        time.sleep(_PAUSE)
+        going_on = runs.followed(folder) and not (folder / "result.json").exists()
+        shown = _show(folder, view, reported, shown)
+
+
+def _show(folder: Path, view: RunView, reported: Reader, shown: int) -> int:
+    """Show what log and metrics have gained; returns how much of the log was shown, in whole lines."""
+    log = folder / "log.txt"
+    if log.is_file():
+        with log.open("rb") as stream:
+            stream.seek(shown)
+            block = stream.read()
+        whole = block[: block.rfind(b"\n") + 1]
+        shown += len(whole)
+        for line in whole.splitlines():
+            view.line(line.decode(errors="replace"))
+    for event in reported.new():
+        view.event(event)
+    return shown
+
+
+def stop(folder: Path, *, grace: float) -> Seen:
+    """End a run from anywhere: SIGTERM, SIGKILL after ``grace`` seconds, and a complete record.
+
+    Raises:
+        UsageError: it does not run.
+        EngineError: it does not end.
+    """
+    seen = look(folder)
+    if seen.state not in (State.RUNNING, State.STARTING):
+        raise UsageError(f"{folder.name} does not run: {seen.state} {seen.why}".rstrip())
+    (folder / execute.STOPPED).touch()
+    deadline, asked = time.monotonic() + grace + _CONCLUSION, False
+    while time.monotonic() < deadline:
+        record = runs.load(folder)
+        handle = None if record.result or asked else _handle(record)
+        if handle is not None:
+            handle.stop(grace)
+            asked = True
+        seen = look(folder)
+        if seen.state.over:
+            return seen
+        time.sleep(_PAUSE)
+    raise EngineError(f"{folder.name} was asked to end, and has not", hint=f"launch runs show {folder.name}")
+
+
+def remove(folder: Path) -> None:
+    """Delete a record, and the output in it; an output folder elsewhere stays.
+
+    Raises:
+        UsageError: it runs, or its state cannot be found out.
+    """
+    seen = look(folder)
+    if not (seen.state.over or seen.state is State.UNREADABLE):
+        raise UsageError(
+            f"{folder.name} is {seen.state}: it cannot be removed",
+            why=seen.why,
+            hint=f"launch runs stop {folder.name}",
+        )
+    with Lock.take(folder):
+        going = folder.rename(folder.with_name(f".removed-{folder.name}"))  # never seen half of it
+    shutil.rmtree(going)
+    (paths.known_runs() / folder.name).unlink(missing_ok=True)
+
+
+def resume(
+    folder: Path, secrets: Mapping[str, str], *, say: Callable[[str], None], progress: Progress
+) -> Begun:
+    """Begin the next start of a run that has ended badly, from its last complete checkpoint.
+
+    Raises:
+        UsageError: it runs, is done, or does not train.
+        RecordError: there is no complete checkpoint, or what the plan names is not what it was.
+    """
+    seen = look(folder)
+    if seen.record is None or not seen.state.over or seen.state is State.DONE:
+        raise UsageError(
+            f"{folder.name} is {seen.state}: there is nothing to resume",
+            why=seen.why,
+            hint=f"launch runs show {folder.name}",
+        )
+    record = seen.record
+    if not record.plan.world_size:
+        raise UsageError(f"{record.plan.recipe} does not train: it has no checkpoints", hint="run it again")
+    lock = Lock.take(folder)
+    try:
+        planned = planning.again(record.plan, folder.name, secrets, progress=progress)
+        _refuse_another_image(record, planned)
+        start = _next_start(record, say)
+        prepare_again(record, start)
+    except BaseException:
+        lock.release()
+        raise
+    return Begun(planned=planned, place=record.place, start=start, lock=lock)
+
+
+def _refuse_another_image(record: Record, planned: Planned) -> None:
+    before = record.attempts[-1].image_digest if record.attempts else None
+    now = planned.engine.describe(planned.plan).image_digest
+    if before is not None and now != before:
+        raise RecordError(
+            f"the image {record.plan.image} is another one now",
+            why=f"the run began in {before}; this is {now}",
+            hint="build that one again, or start a new run",
+        )
+
+
+def _next_start(record: Record, say: Callable[[str], None]) -> Start:
+    number = max((attempt.number for attempt in record.attempts), default=0)
+    start = execute.next_start(record.id, number, record.output, say)
+    if not start.checkpoint:
+        raise RecordError(
+            f"{record.id} has no complete checkpoint in {record.output}",
+            why="it ended before the first one, or a smaller --save-steps was needed",
+            hint=f"launch run --plan {record.folder / 'plan.json'} begins it anew",
+        )
+    return start
+
+
+def prepare_again(record: Record, start: Start) -> None:
+    """Make the record ready for another start."""
+    runs.set_aside_result(record.folder, start.attempt - 1)
+    (record.folder / execute.STOPPED).unlink(missing_ok=True)
+    runs.make(record.place)
+    runs.own(record.place, record.plan.uid, record.plan.gid)
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """Remove containers that outlived their records' end: the launcher was killed between the two."""
+    over = {folder.name for folder in folders if (folder / "result.json").exists()}
+    if not over:
+        return
+    for engine in (DockerEngine(), DockerEngine("podman")):
+        with suppress(EngineError):
+            for run, handle in engine.every():
+                if run in over and handle.phase() is not Phase.RUNNING:
+                    handle.remove()

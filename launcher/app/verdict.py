@@ -1,0 +1,126 @@
+"""How a run ended: the recipe's own exit code, or what the launcher has to say beside it."""
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher import metrics
+from launcher.engines.base import Exit
+from launcher.errors import DeviceError, LaunchError, OutOfMemoryError, WorldSizeError
+from launcher.metrics import Event
+from launcher.plan import RunPlan
+
+#: What the libraries print when a device, or the allocator, has no memory left. The last one is torchrun's,
+#: of a process that was killed from outside, which is what the kernel does then.
+_OUT_OF_MEMORY = (
+    "OutOfMemoryError",
+    "CUDA out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+    "Signal 9 (SIGKILL) received by PID",
+)
+
+#: The command that a run was stopped by, when it was not its own launcher's signal.
+STOP = "launch runs stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of one start.
+
+    Attributes:
+        stage: ``start``, ``train``, ``verify`` or ``done``.
+        exit_code: the launcher's.
+        recipe_exit: the recipe's own; None when it never started, or nobody knows.
+        error: the launcher's verdict; None: the recipe's exit code says it all.
+        message: the same in one line; also says who stopped it.
+        ended: UTC, ISO 8601; empty: now.
+        crashed: it ended by itself and badly, so that another start may help.
+    """
+
+    stage: str
+    exit_code: int
+    recipe_exit: int | None
+    error: LaunchError | None = None
+    message: str = ""
+    ended: str = ""
+    crashed: bool = False
+
+
+def judge(
+    plan: RunPlan, end: Exit, events: Sequence[Event], tail: Sequence[str], *, stopped: str, log: Path
+) -> Outcome:
+    """Name how it ended: the launcher's own verdict, who stopped it, or the recipe's exit code.
+
+    Args:
+        plan: what was to be done.
+        end: what the engine says.
+        events: what the trainer reported in this start.
+        tail: the last lines of its output.
+        stopped: a signal's name, or :data:`STOP`; empty: nobody stopped it.
+        log: for the hints.
+    """
+    if stopped == STOP and end.code == 0:
+        stopped = ""  # it had ended by itself before it was asked to
+    error = None if stopped else _error(plan, end, list(events), tail, log)
+    if error is not None:
+        code, message = error.exit_code, error.message
+    elif stopped:
+        number = signal.SIGTERM if stopped == STOP else signal.Signals[stopped]
+        code, message = 128 + number, f"stopped by {stopped}"
+    else:
+        code, message = end.code, ""
+    wrong_world = isinstance(error, WorldSizeError)
+    return Outcome(
+        stage="verify" if wrong_world else "train" if code else "done",
+        exit_code=code,
+        recipe_exit=end.code,
+        error=error,
+        message=message,
+        ended=end.ended,
+        crashed=bool(code) and not stopped and not isinstance(error, WorldSizeError | DeviceError),
+    )
+
+
+def refused(error: BaseException, *, stage: str) -> Outcome:
+    """The end of what the engine did not start, or the launcher could not follow."""
+    if isinstance(error, LaunchError):
+        return Outcome(
+            stage=stage, exit_code=error.exit_code, recipe_exit=None, error=error, message=error.message
+        )
+    message = f"{type(error).__name__}: {error}"
+    return Outcome(stage=stage, exit_code=LaunchError.exit_code, recipe_exit=None, message=message)
+
+
+def _error(
+    plan: RunPlan, end: Exit, events: list[Event], tail: Sequence[str], log: Path
+) -> LaunchError | None:
+    """The launcher's own verdict; None leaves the recipe's exit code as it is."""
+    if end.out_of_memory or (end.code and any(mark in line for line in tail for mark in _OUT_OF_MEMORY)):
+        limit = f" (limit {plan.access.memory})" if plan.access.memory else ""
+        return OutOfMemoryError(
+            f"the run ran out of memory{limit}",
+            why="the kernel killed it" if end.out_of_memory else "an allocation failed, or a rank was killed",
+            hint="fewer rows per step, shorter texts, or gradient checkpointing: see the recipe's --help",
+        )
+    if not plan.world_size:
+        return None
+    begun_on = (str(event.get("device", "")) for event in events if event.get("event") == "begin")
+    seen = {device.split(":")[0] for device in begun_on if device}
+    if end.code and seen and plan.device not in seen:
+        return DeviceError(
+            f"torch saw {', '.join(sorted(seen))} and not {plan.device}: nothing was trained",
+            why="driver too old, no permission for the device, or a device that its libraries do not know",
+            hint=f"launch image check {plan.target} --only device; launch doctor --target {plan.target}",
+        )
+    problem = metrics.world_problem(events, plan.world_size)
+    wrong_world = any(
+        event.get("event") == "begin" and event.get("world_size") != plan.world_size for event in events
+    )
+    if problem and (end.code == 0 or wrong_world):
+        return WorldSizeError(
+            problem,
+            why="processes that do not find each other train alone, and still exit with code 0",
+            hint=f"see {log}",
+        )
+    return None

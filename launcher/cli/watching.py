@@ -1,0 +1,79 @@
+"""A begun run on the terminal: watched to its end, or left to a launcher in the background."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from launcher import settings
+from launcher.cli import ui
+
+#: Tells a launcher in the background which of its descriptors is the run's lock.
+_LOCK = "LAUNCH_LOCK_DESCRIPTOR"
+
+
+def watch(begun: Any, *, as_json: bool, show_output: bool, restarts: int = 0) -> int:
+    """Run it, show it, say how it ended, and return the exit code."""
+    from dataclasses import asdict
+
+    from launcher import metrics
+    from launcher.app import execute
+    from launcher.cli import failures
+    from launcher.cli.live import LiveView
+
+    plan = begun.planned.plan
+    ui.note(f"{plan.recipe} on {plan.target} ({ui.where(plan.image)}), record in {begun.place.run}")
+    with LiveView(plan.recipe, output=show_output) as view:
+        ended = execute.execute(begun, view, grace=settings.load().stop_grace.value, restarts=restarts)
+    if as_json:
+        ui.print_json(asdict(ended.result))
+    if ended.result.exit_code and not show_output:
+        failures.print_end(metrics.read(begun.place.run / "metrics.jsonl"), ended.tail)
+    if ended.error is not None:
+        ui.print_error(ended.error)
+    elif ended.result.exit_code:
+        ui.err.print(f"[bold red]{ended.result.stage}[/] ended with code {ended.result.exit_code}; "
+                     f"log: {begun.place.run / 'log.txt'}", soft_wrap=True)  # fmt: skip
+    else:
+        ui.note(f"done: {begun.place.output}")
+    return ended.result.exit_code
+
+
+def detach(begun: Any, *, restarts: int) -> None:
+    """A launcher of its own follows the run in the background; it survives this terminal.
+
+    It inherits the run's lock: nobody else takes the run for abandoned meanwhile.
+    """
+    from launcher import process
+    from launcher.app import execute
+
+    start, lock = begun.start, begun.lock
+    os.environ.update(begun.planned.secrets)  # inherited by the child: in no argument list, in no file
+    os.environ[_LOCK] = str(lock.descriptor)
+    process.detach(  # -P: a docker.py in the working folder is not for the launcher
+        [
+            *(sys.executable, "-P", "-m", "launcher", "run", "--begun", str(begun.place.run)),
+            *("--attempt", str(start.attempt), "--checkpoint", start.checkpoint),
+            *("--max-restarts", str(restarts)),
+        ],
+        log=execute.detached_log(begun.place),
+        keep=(lock.descriptor,),
+    )
+    click.echo(begun.place.run)
+
+
+def go_on(run: Path, *, attempt: int, checkpoint: str, restarts: int) -> int:
+    """The launcher in the background: take the begun run over, and watch it."""
+    from launcher.app import execute
+    from launcher.app import plan as planning
+    from launcher.plan import Start
+    from launcher.runs import Lock
+
+    lock = Lock(int(os.environ.pop(_LOCK)))
+    os.set_inheritable(lock.descriptor, False)
+    planned = planning.reread(run, os.environ)
+    start = Start(run=run.name, attempt=attempt, checkpoint=checkpoint)
+    begun = execute.take_over(planned, run, start, lock)
+    return watch(begun, as_json=False, show_output=True, restarts=restarts)
