@@ -27,7 +27,7 @@ from launcher.app import plan as planning
 from launcher.engines import podman as differences
 from launcher.engines.docker import DockerEngine
 from launcher.errors import DeviceError, DeviceRuntimeError
-from launcher.plan import Folders, RunPlan
+from launcher.plan import Folders, RunPlan, Start
 from launcher.progress import Silent
 from launcher.settings import load as load_settings
 from tests.integration.conftest import PROBE, Done, result_of, wait_for_log
@@ -322,7 +322,7 @@ def test_what_is_missing_is_named_and_leaves_nothing(podman: Podman) -> None:
         engine.check(replace(plan, access=replace(plan.access, gpus="all")))
     run_id, place = _prepared(podman, without)
     with pytest.raises(DeviceError, match="/dev/no-such-device"):  # when only the engine notices
-        engine.start(engine.render(without, place, run_id), {})
+        engine.start(engine.render(without, place, Start(run=run_id)), {})
 
 
 def test_the_printed_line_and_the_request_give_the_same_container(podman: Podman) -> None:
@@ -335,7 +335,7 @@ def test_the_printed_line_and_the_request_give_the_same_container(podman: Podman
     run_id, place = _prepared(podman, plan)
     engine = DockerEngine()
     engine.check(plan)
-    request = engine.render(plan, place, run_id)
+    request = engine.render(plan, place, Start(run=run_id))
     made = engine._create(request, {"TOKEN": "t"})
     try:
         ours = _normal(_facts(made))
