@@ -171,7 +171,10 @@ class DockerHandle:
 
     def _blocks(self, *, follow: bool) -> Iterator[bytes]:
         with _answering("it may still run"):
-            yield from self._container.logs(stream=True, follow=follow)
+            if follow and podman.answers(self._container):
+                yield from podman.followed(self._container)
+            else:
+                yield from self._container.logs(stream=True, follow=follow)
 
     def wait(self) -> Exit:
         """See base.Handle.wait."""

@@ -5,7 +5,9 @@ that the results are his; ``keep-groups`` keeps the groups that open render node
 Sources: podman-run(1), and pkg/api/handlers/compat/containers_create.go of Podman 4.3 to 5.8.
 """
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,9 @@ _NO_LIMIT = -1
 
 #: What a container ends with whose process was killed: 128 and SIGKILL.
 _KILLED = 137
+
+#: Seconds after a container's end in which its output ends, too.
+_PATIENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +146,44 @@ def ran_out(container: "Container", code: int) -> bool:
     attributes = container.attrs
     if attributes["State"].get("OOMKilled"):
         return True
-    if code != _KILLED or not attributes.get("HostConfig", {}).get("Memory"):
-        return False
+    limited = attributes.get("HostConfig", {}).get("Memory")
+    return bool(limited) and code == _KILLED and answers(container)
+
+
+def answers(container: "Container") -> bool:
+    """Whether it is Podman that has this container."""
     return container.client is not None and is_podman(container.client.version())
+
+
+def followed(container: "Container") -> Iterator[bytes]:
+    """A container's output until its end.
+
+    Podman 4.3 goes on following a container that ended while it began to: so its end is waited for as well,
+    and what is left is read without following.
+    """
+    stream: Any = container.logs(stream=True, follow=True)
+    cut = threading.Event()
+
+    def watch() -> None:
+        with suppress(Exception):  # whoever reads hears of it
+            container.wait()
+        if not ended.wait(_PATIENCE):
+            cut.set()
+            stream.close()
+
+    ended, seen = threading.Event(), 0
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        for block in stream:
+            seen += len(block)
+            yield block
+    finally:
+        ended.set()
+    if cut.is_set():
+        for block in container.logs(stream=True, follow=False):
+            rest, seen = block[seen:], max(0, seen - len(block))
+            if rest:
+                yield rest
 
 
 def create(connection: "DockerClient", arguments: Mapping[str, Any], userns: str) -> "Container":

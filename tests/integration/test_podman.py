@@ -109,7 +109,7 @@ def _programs() -> bytes:
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for folder in ("output", "tmp", "launch", "proc", "dev", "sys", "etc"):
             made = tarfile.TarInfo(folder)
-            made.type, made.mode = tarfile.DIRTYPE, 0o755
+            made.type, made.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
             archive.addfile(made)
         for file in sorted(wanted):
             archive.add(file.resolve(), arcname=str(file).lstrip("/"))

@@ -1,5 +1,6 @@
 """What Podman is asked for otherwise than Docker, where it is found, and what it is refused for."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,3 +151,21 @@ def test_builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BuildError, match="podman command is missing") as caught:
         buildah.version(VERSION)
     assert "podman load" in caught.value.hint
+
+
+def test_an_output_that_podman_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(podman, "_PATIENCE", 0.01)
+    closed = threading.Event()
+
+    class Stream:
+        def __iter__(self) -> Any:
+            yield b"one\n"
+            assert closed.wait(10)
+
+        def close(self) -> None:
+            closed.set()
+
+    container: Any = SimpleNamespace(
+        logs=lambda *, stream, follow: Stream() if follow else [b"one\ntw", b"o\n"], wait=dict
+    )
+    assert list(podman.followed(container)) == [b"one\n", b"tw", b"o\n"]
