@@ -22,7 +22,7 @@ from launcher import process, supervisor
 from launcher.engines.base import Description, Exit, Phase
 from launcher.errors import DeviceError, EngineError
 from launcher.host import nvidia
-from launcher.plan import Folders, RunPlan, Start
+from launcher.plan import EngineName, Folders, RunPlan, Start
 
 #: What a run inherits of the caller's environment; everything else is in the plan.
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
@@ -183,7 +183,7 @@ class VenvEngine:
         environment: the folder of the environment; a dry run may name one that does not exist yet.
     """
 
-    name = "venv"
+    name: EngineName = "venv"
 
     def __init__(self, environment: Path) -> None:
         self._environment = environment
