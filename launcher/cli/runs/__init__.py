@@ -4,7 +4,14 @@ import rich_click as click
 
 from launcher.cli import LazyGroup
 
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS: dict[str, tuple[str, str]] = {
+    "compare": ("launcher.cli.runs.compare", "Say what differs between runs, and what came of it."),
+    "report": (
+        "launcher.cli.runs.report",
+        "Write runs as one HTML file: curves, figures, parameters.",
+    ),
+    "board": ("launcher.cli.runs.board", "Show runs and their live curves in a browser on this machine."),
+}
 
 
 class _RunsGroup(LazyGroup):
