@@ -20,6 +20,7 @@ from launcher.metrics import Event
 from launcher.report import Story
 from launcher.report.curves import Curve
 from launcher.report.page import MARKS, columns, series, smooth_too, tiles
+from launcher.report.story import whole
 
 #: Bytes at the beginning of metrics.jsonl in which every rank has begun, and at the end in which a step is.
 _HEAD = _TAIL = 64 << 10
@@ -147,14 +148,13 @@ def glance(folder: Path) -> Glance:
     first, last = _ends(folder / "metrics.jsonl")
     steps = [event for event in last if event.get("event") == "step"]
     losses = (event["loss"] for event in reversed(steps) if isinstance(event.get("loss"), int | float))
-    begun = (event.get("max_steps") for event in first if event.get("event") == "begin")
     return Glance(
         id=folder.name,
         recipe=recipe,
         state=state,
         said=said,
-        step=max((int(event.get("step") or 0) for event in last), default=0),
-        max_steps=max((int(each) for each in begun if each), default=0),
+        step=max((whole(event, "step") for event in last), default=0),
+        max_steps=max((whole(event, "max_steps") for event in first), default=0),
         loss=next(losses, None),
         started=str((result or {}).get("started") or _by_id(folder.name)),
         seconds=(result or {}).get("seconds"),
@@ -222,8 +222,8 @@ def _result(file: Path) -> dict[str, Any] | None:
 
 def _cursor(folder: Path, events: Sequence[Event]) -> str:
     """Where a client stands: another attempt, more events, a longer log or a result make another one."""
-    attempt = max((int(event.get("attempt") or 1) for event in events), default=1)
-    step = max((int(event.get("step") or 0) for event in events), default=0)
+    attempt = max(metrics.attempts(events), default=1)
+    step = max((whole(event, "step") for event in events), default=0)
     rest = (len(events), _stamp(folder / "log.txt"), _stamp(folder / "result.json"))
     return ".".join(map(str, (attempt, step, *rest)))
 

@@ -6,9 +6,10 @@ and a loss is the best only among runs that measured the same thing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
-from launcher.comparison.facts import GROUPS, Fact, hashed, of_run, shortened
+from launcher.comparison.facts import FOUND, GROUPS, Fact, hashed, of_run, shortened
 from launcher.comparison.figures import FIGURES, Figure, duration, from_summary, of_evaluation, text
 
 __all__ = [
@@ -79,7 +80,8 @@ class Row:
 
     Attributes:
         values: one of each run; None: it has no such thing.
-        differs: not all are the same.
+        differs: not all are the same. That something is missing counts, unless nobody can know it yet, or
+            another recipe has no such thing.
     """
 
     group: str
@@ -142,17 +144,8 @@ class Comparison:
 
     @property
     def differing(self) -> tuple[Row, ...]:
-        """The facts that are not the same for all.
-
-        Of different recipes those that at least two of the runs have: a parameter that only one recipe knows
-        is no difference between runs, but between recipes.
-        """
-        one_recipe = len({run.recipe for run in self.runs}) == 1
-        return tuple(
-            row
-            for row in self.rows
-            if row.differs and (one_recipe or len(self.runs) - row.values.count(None) > 1)
-        )
+        """The facts that are not the same for all."""
+        return tuple(row for row in self.rows if row.differs)
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
@@ -176,11 +169,23 @@ def _rows(runs: Sequence[Run]) -> tuple[Row, ...]:
     tables = [{(fact.group, fact.name): fact.value for fact in run.facts} for run in runs]
     # A run's own facts follow each other; what only a later run has comes after them, in its group.
     keys = sorted({key: None for table in tables for key in table}, key=lambda key: GROUPS.index(key[0]))
+    one_recipe = len({run.recipe for run in runs}) == 1
     found = []
     for group, name in keys:
         values = tuple(table.get((group, name)) for table in tables)
-        found.append(Row(group=group, name=name, values=values, differs=len(set(map(_plain, values))) > 1))
+        known = {
+            _plain(value)
+            for run, value in zip(runs, values, strict=True)
+            if value is not None or not _excused(run, group, one_recipe=one_recipe)
+        }
+        found.append(Row(group=group, name=name, values=values, differs=len(known) > 1))
     return tuple(found)
+
+
+def _excused(run: Run, group: str, *, one_recipe: bool) -> bool:
+    """Whether that a run has no such fact says nothing."""
+    late = run.state == "open" and group in FOUND
+    return late or (not one_recipe and group in ("parameter", "runtime"))
 
 
 def _plain(value: str | None) -> float | str | None:
@@ -216,7 +221,11 @@ def _cells(
     figure: Figure, values: Sequence[float | None], fewer: Sequence[bool], may: Sequence[bool]
 ) -> tuple[Cell, ...]:
     pick: Callable[..., float] = max if figure.better == "higher" else min
-    candidates = [value for value, able in zip(values, may, strict=True) if able and value is not None]
+    candidates = [
+        value
+        for value, able in zip(values, may, strict=True)
+        if able and value is not None and isfinite(value)
+    ]
     # With one candidate, or the same value everywhere, there is nothing to be the best of.
     contest = figure.better and len(candidates) > 1 and len(set(candidates)) > 1
     best = pick(candidates) if contest else None
@@ -224,12 +233,19 @@ def _cells(
     return tuple(
         Cell(
             value=value,
-            ratio=value / first if value is not None and first else None,
+            ratio=_ratio(value, first),
             best=best is not None and able and value == best,
             fewer=value is not None and short,
         )
         for value, short, able in zip(values, fewer, may, strict=True)
     )
+
+
+def _ratio(value: float | None, first: float | None) -> float | None:
+    if value is None or not first:
+        return None
+    found = value / first
+    return found if isfinite(found) else None
 
 
 def _measured_otherwise(runs: Sequence[Run], rows: Sequence[Row]) -> list[str]:
@@ -260,5 +276,5 @@ def _notes(runs: Sequence[Run], measured_otherwise: Sequence[str]) -> list[str]:
             notes.append(f"{run.name}: {run.recipe} does not train: it has no steps")
     most = max((run.steps for run in runs), default=0)
     if any(run.trains and run.steps < most for run in runs):
-        notes.append("* over fewer steps than another run: marked, and not compared but for speed")
+        notes.append("* over fewer steps than another run: it can be the best in speed alone")
     return notes

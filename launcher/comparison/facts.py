@@ -12,6 +12,10 @@ from launcher.plan import Model, RunPlan
 GROUPS = ("recipe", "parameter", "data", "model", "target", "packages", "runtime", "variable", "host")
 
 
+#: Groups of which some is known only when a run has ended.
+FOUND = ("model", "packages", "runtime", "host")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """One thing that was given or found.
@@ -95,7 +99,11 @@ def _runtime(runtime: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"patch {patch.get('name', '?')}", _flat(rest)
         else:
             yield f"patch {patch}", "on"
-    yield from ((key, _flat(value)) for key, value in runtime.items() if key != "patches" and value)
+    for key, value in runtime.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}: {name}", _flat(each)) for name, each in value.items())
+        elif key != "patches":
+            yield key, _flat(value) if value else ""
 
 
 def _host(host: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -153,7 +153,8 @@ def tiles(story: Story) -> list[dict[str, Any]]:
     steps = int(figures.get("steps", 0))
     if story.trains:
         mean = figures.get("train_loss")
-        span = f"{loss[0]:.3g} → {loss[-1]:.3g}" if loss else "–"
+        last = figures.get("loss", loss[-1] if loss else 0.0)  # a curve has no points that are no numbers
+        span = f"{loss[0]:.3g} → {last:.3g}" if loss else "–"
         add("loss", "Loss, first → last", span, f"mean {text(mean, '')}" if mean is not None else "")
         share = min(100.0, 100 * steps / story.max_steps) if story.max_steps else None
         planned = f"of {story.max_steps:,}" if story.max_steps else ""

@@ -141,7 +141,7 @@ def tell(
         trains=bool(plan.world_size),
         started=str((result or {}).get("started") or ""),
         seconds=seconds,
-        max_steps=max((int(e.get("max_steps") or 0) for e in now if e.get("event") == "begin"), default=0),
+        max_steps=max((whole(e, "max_steps") for e in now if e.get("event") == "begin"), default=0),
         facts=comparison.of_run(plan, result),
         summary=tuple(comparison.from_summary(asdict(metrics.summary(now)), seconds).items()),
         curves=metrics.curves(now),
@@ -151,6 +151,12 @@ def tell(
         command=command.strip(),
         log=log,
     )
+
+
+def whole(event: Event, key: str) -> int:
+    """A whole number of an event; 0 for whatever else stands there."""
+    value = event.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def standing(result: Mapping[str, Any] | None) -> tuple[State, str]:
