@@ -156,7 +156,7 @@ def glance(folder: Path) -> Glance:
         step=max((whole(event, "step") for event in last), default=0),
         max_steps=max((whole(event, "max_steps") for event in first), default=0),
         loss=next(losses, None),
-        started=str((result or {}).get("started") or _by_id(folder.name)),
+        started=str((result or {}).get("started") or reports.begun(folder.name)),
         seconds=(result or {}).get("seconds"),
     )
 
@@ -253,12 +253,3 @@ def _stamp(file: Path) -> int:
     except OSError:
         return 0
     return found.st_mtime_ns + found.st_size
-
-
-def _by_id(name: str) -> str:
-    """When a run began, by its id; empty where a folder was named otherwise."""
-    try:
-        found = datetime.datetime.strptime(name[:15], "%Y%m%d-%H%M%S")
-    except ValueError:
-        return ""
-    return found.replace(tzinfo=datetime.UTC).isoformat(timespec="seconds")

@@ -1,5 +1,6 @@
 """Use cases: runs side by side, and runs as one page."""
 
+import datetime
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,7 @@ def story(record: Record, *, events: Sequence[Event] | None = None, evaluations:
     """
     return report.tell(
         id=record.id,
+        started=begun(record.id),
         folder=str(record.folder),
         plan=record.plan,
         result=record.result,
@@ -63,6 +65,15 @@ def story(record: Record, *, events: Sequence[Event] | None = None, evaluations:
         command=_text(record.folder / "command"),
         log=tail(record.log),
     )
+
+
+def begun(name: str) -> str:
+    """When a run began, by its id: UTC, ISO 8601; empty where a folder was named otherwise."""
+    try:
+        found = datetime.datetime.strptime(name[:15], "%Y%m%d-%H%M%S")
+    except ValueError:
+        return ""
+    return found.replace(tzinfo=datetime.UTC).isoformat(timespec="seconds")
 
 
 def place_of(output: Path, *, force: bool) -> Path:

@@ -119,6 +119,7 @@ class Story:
 def tell(
     *,
     id: str,
+    started: str,
     folder: str,
     plan: RunPlan,
     result: Mapping[str, Any] | None,
@@ -139,7 +140,7 @@ def tell(
         state=state,
         said=said,
         trains=bool(plan.world_size),
-        started=str((result or {}).get("started") or ""),
+        started=str((result or {}).get("started") or started),
         seconds=seconds,
         max_steps=max((whole(e, "max_steps") for e in now if e.get("event") == "begin"), default=0),
         facts=comparison.of_run(plan, result),

@@ -72,7 +72,7 @@
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink },
-      margin: { l: 48, r: 10, t: legend ? 28 : 8, b: 36 },
+      margin: { l: 48, r: 10, t: legend || !coarse() ? 28 : 8, b: 36 }, // room for legend and buttons
       xaxis: { ...axis, title: { text: "step", standoff: 6 }, rangemode: "tozero", hoverformat: "d" },
       // Small numbers in powers of ten: "10μ" is no learning rate.
       yaxis: { ...axis, exponentformat: chart.ticks || "power", rangemode: chart.zero ? "tozero" : "normal", nticks: 6 },

@@ -5,7 +5,7 @@
   const id = decodeURIComponent(location.pathname.split("/").pop());
   const log = document.querySelector("[data-log]");
   const run = { name: id, label: "", series: {} };
-  let cursor = "", state = "";
+  let cursor = "", state = "", short = "";
 
   // The points from a step on replace those that are here: the last ones may have been incomplete.
   function merge(series, from) {
@@ -22,6 +22,7 @@
   function show(answer) {
     if (state === "open" && answer.state !== "open") location.reload(); // how it ended is all over the page
     state = answer.state;
+    short = answer.short;
     document.querySelector("[data-state] .state").textContent = answer.mark;
     document.querySelector("[data-said]").textContent = answer.said;
     for (const tile of answer.tiles) {
@@ -51,7 +52,7 @@
       const found = await answer.json();
       cursor = found.cursor;
       if (!found.same) show(found);
-      document.title = document.title.replace(/^(\([^)]*\) )?/, state === "open" && found.short ? `(${found.short}) ` : "");
+      document.title = document.title.replace(/^(\([^)]*\) )?/, state === "open" && short ? `(${short}) ` : "");
     } catch (error) {
       document.querySelector("[data-said]").textContent = `Nothing new: ${error.message || "the board has ended"}`;
     }
