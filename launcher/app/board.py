@@ -7,8 +7,9 @@ has not changed, and of a run's metrics only the beginning and the end: its step
 import datetime
 import json
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ from launcher.report.story import whole
 
 #: Bytes at the beginning of metrics.jsonl in which every rank has begun, and at the end in which a step is.
 _HEAD = _TAIL = 64 << 10
+
+#: Seconds between two looks, and how many times longer than it took to answer one: the board has at most a
+#: tenth of a processor, since the training that it shows needs them.
+EVERY, _SHARE = 2.0, 10
 
 #: Runs whose events are kept in memory.
 _WATCHED = 8
@@ -104,6 +109,7 @@ class Board:
             now = _cursor(folder, events)
             if cursor and cursor == now:
                 return {"cursor": now, "same": True}
+            started = time.perf_counter()
             told = reports.story(runs.load(folder), events=events, evaluations=False)
             if watched.counted != len(events):
                 watched.counted, watched.curves = len(events), smooth_too(told.curves)
@@ -119,6 +125,7 @@ class Board:
                 "short": _percent(told),
                 "from": start,
                 "series": drawn,
+                "wait": max(EVERY, _SHARE * (time.perf_counter() - started)),
             }
 
     def _watch(self, folder: Path) -> _Watched:
@@ -145,17 +152,17 @@ def glance(folder: Path) -> Glance:
     except (OSError, ValueError, KeyError, TypeError):
         return Glance(id=folder.name, recipe="?", state="failed", said="its record cannot be read")
     state, said = report.standing(result)
-    first, last = _ends(folder / "metrics.jsonl")
-    steps = [event for event in last if event.get("event") == "step"]
-    losses = (event["loss"] for event in reversed(steps) if isinstance(event.get("loss"), int | float))
+    head, tail = _ends(folder / "metrics.jsonl")
+    planned = (whole(event, "max_steps") for event in _events(head) if event.get("event") == "begin")
+    done, loss = _last(tail)
     return Glance(
         id=folder.name,
         recipe=recipe,
         state=state,
         said=said,
-        step=max((whole(event, "step") for event in last), default=0),
-        max_steps=max((whole(event, "max_steps") for event in first), default=0),
-        loss=next(losses, None),
+        step=done,
+        max_steps=next(planned, 0),
+        loss=loss,
         started=str((result or {}).get("started") or reports.begun(folder.name)),
         seconds=(result or {}).get("seconds"),
     )
@@ -186,8 +193,19 @@ def _row(run: Glance, now: datetime.datetime) -> dict[str, Any]:
     }
 
 
-def _ends(file: Path) -> tuple[list[Event], list[Event]]:
-    """The events at the beginning of a file and at its end."""
+def _last(tail: list[bytes]) -> tuple[int, float | None]:
+    """The last step of some lines and the last loss; no line before them is taken apart."""
+    done = 0
+    for event in _events(reversed(tail)):
+        done = max(done, whole(event, "step"))
+        loss = event.get("loss")
+        if event.get("event") == "step" and isinstance(loss, int | float):
+            return done, float(loss)
+    return done, None
+
+
+def _ends(file: Path) -> tuple[list[bytes], list[bytes]]:
+    """The lines at the beginning of a file and at its end."""
     try:
         with file.open("rb") as stream:
             head = stream.read(_HEAD)
@@ -199,20 +217,18 @@ def _ends(file: Path) -> tuple[list[Event], list[Event]]:
         return [], []
     if at:  # the first line is whole only where the file begins
         tail = tail.partition(b"\n")[2]
-    return _events(head), _events(tail)
+    return head.splitlines(), tail.splitlines()
 
 
-def _events(block: bytes) -> list[Event]:
-    """The events of whole lines; what is none is left out, as a line that was cut is."""
-    found = []
-    for line in block.splitlines():
+def _events(lines: Iterable[bytes]) -> Iterator[Event]:
+    """The events of lines, one by one; what is none is left out, as a line that was cut is."""
+    for line in lines:
         try:
             event = json.loads(line)
         except ValueError:
             continue
         if isinstance(event, dict):
-            found.append(event)
-    return found
+            yield event
 
 
 def _result(file: Path) -> dict[str, Any] | None:

@@ -1,11 +1,11 @@
 "use strict";
 // One run while it runs: asks for what is new since a cursor that only the board understands.
 (() => {
-  const EVERY = 2000, MANY = 4000;
+  const MANY = 4000;
   const id = decodeURIComponent(location.pathname.split("/").pop());
   const log = document.querySelector("[data-log]");
   const run = { name: id, label: "", series: {} };
-  let cursor = "", state = "", short = "";
+  let cursor = "", state = "", short = "", wait = 2;
 
   // The points from a step on replace those that are here: the last ones may have been incomplete.
   function merge(series, from) {
@@ -23,6 +23,7 @@
     if (state === "open" && answer.state !== "open") location.reload(); // how it ended is all over the page
     state = answer.state;
     short = answer.short;
+    wait = answer.wait; // longer where it takes the board long to tell
     document.querySelector("[data-state] .state").textContent = answer.mark;
     document.querySelector("[data-said]").textContent = answer.said;
     for (const tile of answer.tiles) {
@@ -56,7 +57,7 @@
     } catch (error) {
       document.querySelector("[data-said]").textContent = `Nothing new: ${error.message || "the board has ended"}`;
     }
-    setTimeout(look, state === "open" || !state ? EVERY : 5 * EVERY);
+    setTimeout(look, 1000 * (state === "open" || !state ? wait : 5 * wait));
   }
   look();
 })();
