@@ -4,7 +4,7 @@ The events are written by ``recipes/runtime`` (schema there and in docs/runs.md)
 does not know, and over what has no sense: whatever the lines hold, none of these raises.
 """
 
-from launcher.metrics.events import Event, attempts, current, numbers, of_attempt
+from launcher.metrics.events import Event, attempts, current, finite, number, of_attempt, whole
 from launcher.metrics.failures import Failure, failure
 from launcher.metrics.reader import Reader, read
 from launcher.metrics.series import Summary, curves, summary
@@ -21,11 +21,13 @@ __all__ = [
     "curves",
     "failure",
     "final_numbers",
-    "numbers",
+    "finite",
+    "number",
     "of_attempt",
     "read",
     "runtime",
     "steps",
     "summary",
+    "whole",
     "world_problem",
 ]
