@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher import metrics, paths, report, runs
+from launcher import metrics, paths, runs
 from launcher.app import report as reports
 from launcher.comparison import State, duration
 from launcher.metrics import Event
@@ -93,8 +93,9 @@ class Board:
         return next((each for each in runs.everything(self.folder) if each.name == name), None)
 
     def story(self, folder: Path) -> Story:
-        """See :func:`launcher.app.report.story`."""
-        return reports.story(runs.load(folder))
+        """See :func:`launcher.app.report.story`; its events are read once for the page and its curves."""
+        with self._lock:
+            return reports.story(runs.load(folder), events=self._watch(folder).reader.events)
 
     def since(self, folder: Path, cursor: str) -> dict[str, Any]:
         """What is new of a run.
@@ -151,7 +152,7 @@ def glance(folder: Path) -> Glance:
         result = _result(folder / "result.json")
     except (OSError, ValueError, KeyError, TypeError):
         return Glance(id=folder.name, recipe="?", state="failed", said="its record cannot be read")
-    state, said = report.standing(result)
+    state, said = reports.standing(folder, result)
     head, tail = _ends(folder / "metrics.jsonl")
     planned = (whole(event, "max_steps") for event in _events(head) if event.get("event") == "begin")
     done, loss = _last(tail)

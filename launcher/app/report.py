@@ -9,7 +9,7 @@ from typing import Any
 
 import launcher
 from launcher import comparison, metrics, paths, report, runs
-from launcher.comparison import Comparison
+from launcher.comparison import Comparison, State
 from launcher.errors import OutputError, RecordError, UsageError
 from launcher.metrics import Event
 from launcher.report import Evaluation, Story
@@ -59,12 +59,23 @@ def story(record: Record, *, events: Sequence[Event] | None = None, evaluations:
         folder=str(record.folder),
         plan=record.plan,
         result=record.result,
+        stands=standing(record.folder, record.result),
         events=metrics.read(record.metrics) if events is None else events,
         attempts=list(_attempts(record.folder)),
         evaluations=list(_evaluations(record)) if evaluations else (),
         command=_text(record.folder / "command"),
         log=tail(record.log),
     )
+
+
+def standing(folder: Path, result: Mapping[str, Any] | None) -> tuple[State, str]:
+    """How a run stands, and what is to be said of it: the one place that pages and the board ask.
+
+    Args:
+        folder: its record; whoever knows the engines can ask them about it.
+        result: its result.json.
+    """
+    return report.standing(result)
 
 
 def begun(name: str) -> str:

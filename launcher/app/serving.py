@@ -9,9 +9,9 @@ only ever reads, and only records by their id and a fixed list of files.
 import hmac
 import json
 import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -97,17 +97,18 @@ class Gate:
             return _refused(403, "this board answers to its own address alone")
         if method != "GET":
             return _refused(405, "the board is only looked at", ("Allow", "GET"))
-        query = parse_qs(urlsplit(target).query)
+        try:
+            query = parse_qs(urlsplit(target).query)
+        except ValueError:
+            return _refused(400, "this is no address")
         given = query.get("token", [""])[0]
         if given and _same(given, self.token):
             cookie = f"{self.cookie}={self.session}; Path=/; HttpOnly; SameSite=Strict"
             # The token leaves the address bar, and with it bookmarks and screenshots.
             return Answer(status=303, body=b"", more=(("Location", "/"), ("Set-Cookie", cookie)))
-        try:
-            jar = SimpleCookie(headers.get("Cookie", ""))
-        except CookieError:
-            jar = SimpleCookie()
-        if self.cookie not in jar or not _same(jar[self.cookie].value, self.session):
+        # By hand: the standard library's parser stops at the first odd cookie of another program here.
+        pairs = (part.strip().partition("=") for part in headers.get("Cookie", "").split(";"))
+        if not any(name == self.cookie and _same(value, self.session) for name, _, value in pairs):
             return _refused(403, "open the address that `launch runs board` printed")
         return None
 
@@ -162,6 +163,11 @@ class Server(ThreadingHTTPServer):
         self.shown = shown
         self.gate = Gate(port=self.server_address[1])
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that leaves before it was answered is no error."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     """Asks the gate, then the pages. A slow or silent client holds a thread of its own, and for a minute."""
@@ -171,8 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "launch", ""
 
     def _reply(self) -> None:
-        refusal = self.server.gate.refusal(self.command, self.path, dict(self.headers.items()))
+        headers = {name.title(): value for name, value in self.headers.items()}
         try:
+            refusal = self.server.gate.refusal(self.command, self.path, headers)
             found = refusal or answer(self.path, self.server.shown)
         except (LaunchError, OSError) as error:  # a record that is being removed, or is damaged
             found = _refused(500, getattr(error, "message", "") or str(error))

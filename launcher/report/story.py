@@ -123,6 +123,7 @@ def tell(
     folder: str,
     plan: RunPlan,
     result: Mapping[str, Any] | None,
+    stands: tuple[State, str],
     events: Sequence[Event],
     attempts: Sequence[Mapping[str, Any]] = (),
     evaluations: Sequence[Evaluation] = (),
@@ -132,7 +133,7 @@ def tell(
     """Put a story together; see :class:`Story` for the parts."""
     now = metrics.current(list(events))
     seconds = (result or {}).get("seconds")
-    state, said = standing(result)
+    state, said = stands
     return Story(
         id=id,
         folder=folder,
