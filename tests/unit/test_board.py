@@ -43,6 +43,17 @@ def test_the_cookie_opens(gate: Gate) -> None:
     assert gate.refusal("GET", "/api/runs", headers(gate, Host=f"localhost:{PORT}")) is None
 
 
+def test_other_cookies_of_this_host_are_no_trouble(gate: Gate) -> None:
+    cookie = f'prefs={{"a": [1, 2]}}; x=y=z; {gate.cookie}={gate.session}; "; odd'
+    assert gate.refusal("GET", "/", headers(gate, Cookie=cookie)) is None
+
+
+def test_what_is_no_address(gate: Gate) -> None:
+    found = gate.refusal("GET", "//[", headers(gate))
+    assert found is not None
+    assert found.status == 400
+
+
 @pytest.mark.parametrize(
     "host", ["", "example.org", f"example.org:{PORT}", "127.0.0.1", "127.0.0.1:1", "[::1]"]
 )

@@ -178,6 +178,9 @@
 
   window.launchCharts = { show(given) { runs = given; draw(); } };
   addEventListener("themechange", () => { if (runs.length) draw(); });
+  for (const when of ["beforeprint", "afterprint"]) {
+    addEventListener(when, () => { for (const { plot } of drawn.values()) Plotly.Plots.resize(plot); });
+  }
   const data = document.getElementById("data");
   if (data) launchCharts.show(JSON.parse(data.textContent).runs);
 })();

@@ -31,10 +31,12 @@
   addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];
     for (const each of closed) each.open = true;
+    root.setAttribute("data-print", "");
     apply("light");
   });
   addEventListener("afterprint", () => {
     for (const each of closed) each.open = false;
+    root.removeAttribute("data-print");
     apply();
   });
   apply();
