@@ -170,7 +170,8 @@ def tiles(story: Story) -> list[dict[str, Any]]:
 
 
 def _speed(figures: Mapping[str, float]) -> str:
-    said = [_or_dash(figures, "tokens_per_second", "tokens/s")] if "tokens_per_second" in figures else []
+    pace = figures.get("tokens_per_second")
+    said = [] if pace is None else [f"{pace:,.0f} tokens/s"]
     if "padding" in figures:
         said.append(f"{text(figures['padding'], 'share')} padding")
     return ", ".join(said)

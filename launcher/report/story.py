@@ -144,7 +144,7 @@ def tell(
         started=str((result or {}).get("started") or started),
         seconds=seconds,
         max_steps=max((whole(e, "max_steps") for e in now if e.get("event") == "begin"), default=0),
-        facts=comparison.of_run(plan, result),
+        facts=comparison.of_run(plan, result or _so_far(events)),
         summary=tuple(comparison.from_summary(asdict(metrics.summary(now)), seconds).items()),
         curves=metrics.curves(now),
         failure=None if state == "done" else metrics.failure(list(events)),
@@ -153,6 +153,11 @@ def tell(
         command=command.strip(),
         log=log,
     )
+
+
+def _so_far(events: Sequence[Event]) -> dict[str, Any]:
+    """What its end will say of a run, as far as it is known while it runs."""
+    return {"runtime": metrics.runtime(list(events)), "buckets": metrics.buckets(list(events))}
 
 
 def whole(event: Event, key: str) -> int:

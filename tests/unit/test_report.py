@@ -84,7 +84,7 @@ def test_the_outcome_comes_first(parent: Path) -> None:
     assert "✓ done" in found.text
     assert "3.5 → 0.53" in found.text
     assert "0.2 s" in found.text
-    assert "40,000/s, 20.0 % padding" in found.text
+    assert "40,000 tokens/s, 20.0 % padding" in found.text
     assert "4.00 GiB" in found.text  # the peaks of both ranks together
     assert "of 100" in found.text
     for fact in ("learning_rate", "c" * 64, "e" * 64, "HF_TOKEN", "1,000 rows", "OMP_NUM_THREADS", "3.11.7"):
