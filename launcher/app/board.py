@@ -105,12 +105,12 @@ class Board:
             cursor: of an earlier answer; empty: everything.
         """
         with self._lock:
+            started = time.perf_counter()
             watched = self._watch(folder)
             events = watched.reader.events
             now = _cursor(folder, events)
             if cursor and cursor == now:
                 return {"cursor": now, "same": True}
-            started = time.perf_counter()
             told = reports.story(runs.load(folder), events=events, evaluations=False)
             if watched.counted != len(events):
                 watched.counted, watched.curves = len(events), smooth_too(told.curves)
