@@ -12,6 +12,12 @@ VERBS = {
     "stop": ("launcher.cli.runs.stop", "End runs, wherever they were started."),
     "resume": ("launcher.cli.runs.resume", "Go on from the last complete checkpoint."),
     "rm": ("launcher.cli.runs.rm", "Delete records and the results in them."),
+    "compare": ("launcher.cli.runs.compare", "Say what differs between runs, and what came of it."),
+    "report": (
+        "launcher.cli.runs.report",
+        "Write runs as one HTML file: curves, figures, parameters.",
+    ),
+    "board": ("launcher.cli.runs.board", "Show runs and their live curves in a browser on this machine."),
 }
 
 
