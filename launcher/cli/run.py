@@ -200,7 +200,7 @@ def command(
     from launcher.app import plan as planning
     from launcher.app import preflight
 
-    variables = _variables(env, env_file)
+    variables = variables_of(env, env_file)
     try:
         text = plan.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -217,7 +217,7 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
     from launcher.app import plan as planning
     from launcher.app import preflight
 
-    variables = _variables(options["env"], options["env_file"])
+    variables = variables_of(options["env"], options["env_file"])
     request = planning.Request(
         recipe=str(found.path),
         target=options["target"],
@@ -260,7 +260,7 @@ class _Variables:
         self.secrets: dict[str, str] = {}
 
 
-def _variables(given: tuple[str, ...], files: tuple[Path, ...]) -> _Variables:
+def variables_of(given: tuple[str, ...], files: tuple[Path, ...]) -> _Variables:
     found = _Variables()
     for file in files:
         found.secrets |= _read_env_file(file)

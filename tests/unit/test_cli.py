@@ -216,7 +216,7 @@ def test_variables_are_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "HTTPS_PROXY=http://u:p@h:1",
         "FROM_SHELL",
     )
-    found = run._variables(given_, (file,))
+    found = run.variables_of(given_, (file,))
     assert found.plain == {"PLAIN": "1", "EMPTY": ""}
     assert found.secrets == {
         **{"A": "1=2", "B": "", "C": " x\x85y\x0c"},

@@ -1,0 +1,160 @@
+"""JupyterLab in the place of a recipe, for one browser of this machine."""
+
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from launcher import jupyter, paths, relay
+from launcher.app import session
+from launcher.app.session import Session, Submission
+from launcher.engines.base import Handle
+from launcher.errors import EngineError, UsageError
+from launcher.plan import Folders
+
+#: Jupyter's own port, tried first where none is asked for.
+PORT = 8888
+
+#: Seconds in which the server has to answer: a first start reads many files, from a slow disk too.
+_START_S = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A server that answers.
+
+    Attributes:
+        url: with the token; whoever has it may run anything in the session.
+    """
+
+    url: str
+
+
+def request(notebook: Session, folders: Folders) -> Submission:
+    """The engine's request; the token is not in it."""
+    return notebook.request(folders, jupyter.COMMAND, jupyter.variables(notebook.places(folders)))
+
+
+def printed(notebook: Session, parent: Path) -> str:
+    """The request as a line to paste; ``parent`` stands for the session's own folder."""
+    return request(notebook, session.folders(notebook, parent)).printed()
+
+
+def listen(port: int | None) -> socket.socket:
+    """The port of this machine, taken before anything starts.
+
+    Raises:
+        UsageError: it is taken.
+    """
+    try:
+        return relay.listen(port, first=PORT)
+    except OSError as error:
+        raise UsageError(
+            f"port {port} cannot be used", why=error.strerror or str(error), hint="--port auto"
+        ) from None
+
+
+def serve(
+    notebook: Session, listener: socket.socket, *, grace: float, ready: Callable[[Serving], None]
+) -> None:
+    """Start the server, say where it is when it answers, and stop it at Ctrl-C; nothing is left.
+
+    Args:
+        listener: see :func:`listen`.
+        grace: seconds that it has to end.
+        ready: told once.
+
+    Raises:
+        EngineError: it ended by itself, or never answered.
+        LaunchError: see launcher.app.session.opened and the engines.
+    """
+    planned, token = notebook.planned, secrets.token_hex(24)
+    with listener, session.opened(notebook) as folders, _interruptible():
+        submission = request(notebook, folders)
+        _configure(notebook, folders, submission, token)
+        handle = planned.engine.start(submission, planned.secrets)
+        said: deque[str] = deque(maxlen=30)
+        reader = threading.Thread(target=lambda: said.extend(handle.lines()), daemon=True)
+        stopped = meant = False
+        try:
+            reader.start()
+            with relay.relayed(listener, folders.run / jupyter.SOCKET) as port:
+                if _answers(port, token, reader):
+                    ready(Serving(url=f"http://{relay.LOOPBACK}:{port}/lab?token={token}"))
+                    reader.join()
+                    meant = True  # unless it failed: "Shut Down" in its menu ends it, too
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            code = _end(handle, reader, grace)
+    if not (stopped or (meant and code == 0)):
+        raise EngineError(
+            f"JupyterLab ended with code {code}" if meant else "JupyterLab never answered",
+            why="\n".join(said),
+            hint=f"launch image check {notebook.target.name} --only tools",
+        )
+
+
+def _configure(notebook: Session, folders: Folders, submission: Submission, token: str) -> None:
+    """Write what the server and its kernels read; the token is for this user's eyes."""
+    places, folder = notebook.places(folders), folders.run / "jupyter"
+    kernel = folder / "kernels" / jupyter.kernel_name(notebook.target.name) / "kernel.json"
+    made = [folder, kernel.parent.parent, kernel.parent, folders.run / "runtime"]
+    for each in made:
+        each.mkdir(mode=0o700, exist_ok=True)
+    file = folder / "jupyter_server_config.json"
+    paths.write_atomic(file, jupyter.configuration(notebook.target.name, places, token), mode=0o600)
+    paths.write_atomic(kernel, jupyter.kernel(notebook.target, session.environment(submission)), mode=0o600)
+    session.hand_over(notebook, [*made, file, kernel])
+
+
+def _answers(port: int, token: str, reader: threading.Thread) -> bool:
+    """Wait until the server takes the token through its port; False when it ended before, or never did."""
+    import httpx
+
+    address = f"http://{relay.LOOPBACK}:{port}/api/status"
+    headers = {"Authorization": f"token {token}"}
+    deadline = time.monotonic() + _START_S
+    with httpx.Client(timeout=5, trust_env=False) as client:  # a proxy is not for this machine's own
+        while reader.is_alive() and time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if client.get(address, headers=headers).status_code == httpx.codes.OK:
+                    return True
+            time.sleep(0.1)
+    return False
+
+
+def _end(handle: Handle, reader: threading.Thread, grace: float) -> int:
+    """Ask it to end, and wait; a second Ctrl-C ends it at once."""
+    try:
+        if reader.is_alive():
+            handle.stop(grace)
+        reader.join(grace + 5)
+        if reader.is_alive():
+            handle.kill()
+    except KeyboardInterrupt:
+        handle.kill()
+    return handle.wait().code
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and a closed window are Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
