@@ -29,7 +29,7 @@ SKIPPED = {"_distutils_hack", "git", "isympy", "matplotlib_inline"}
 
 
 # What may be left out, as it is imported where its name does not say so.
-IMPORTED_AS = {"flash-attn": "flash_attn", "pytorch-triton-xpu": "triton"}
+IMPORTED_AS = {"flash-attn": "flash_attn", "mlflow-skinny": "mlflow", "pytorch-triton-xpu": "triton"}
 
 
 def waits(error: BaseException) -> bool:

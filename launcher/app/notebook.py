@@ -81,19 +81,20 @@ def serve(
         _configure(notebook, folders, submission, token)
         handle = planned.engine.start(submission, planned.secrets)
         said: deque[str] = deque(maxlen=30)
-        reader = threading.Thread(target=lambda: said.extend(handle.lines()), daemon=True)
+        # An event: a join that Ctrl-C interrupts calls the thread dead (Python before 3.13).
+        ended = threading.Event()
+        threading.Thread(target=_read, args=(handle, said, ended), daemon=True).start()
         stopped = meant = False
         try:
-            reader.start()
             with relay.relayed(listener, folders.run / jupyter.SOCKET) as port:
-                if _answers(port, token, reader):
+                if _answers(port, token, ended):
                     ready(Serving(url=f"http://{relay.LOOPBACK}:{port}/lab?token={token}"))
-                    reader.join()
+                    ended.wait()
                     meant = True  # unless it failed: "Shut Down" in its menu ends it, too
         except KeyboardInterrupt:
             stopped = True
         finally:
-            code = _end(handle, reader, grace)
+            code = _end(handle, ended, grace)
     if not (stopped or (meant and code == 0)):
         raise EngineError(
             f"JupyterLab ended with code {code}" if meant else "JupyterLab never answered",
@@ -115,7 +116,15 @@ def _configure(notebook: Session, folders: Folders, submission: Submission, toke
     session.hand_over(notebook, [*made, file, kernel])
 
 
-def _answers(port: int, token: str, reader: threading.Thread) -> bool:
+def _read(handle: Handle, said: deque[str], ended: threading.Event) -> None:
+    """Keep the last of what it says, until it ends."""
+    try:
+        said.extend(handle.lines())
+    finally:
+        ended.set()
+
+
+def _answers(port: int, token: str, ended: threading.Event) -> bool:
     """Wait until the server takes the token through its port; False when it ended before, or never did."""
     import httpx
 
@@ -123,21 +132,19 @@ def _answers(port: int, token: str, reader: threading.Thread) -> bool:
     headers = {"Authorization": f"token {token}"}
     deadline = time.monotonic() + _START_S
     with httpx.Client(timeout=5, trust_env=False) as client:  # a proxy is not for this machine's own
-        while reader.is_alive() and time.monotonic() < deadline:
+        while not ended.wait(0.1) and time.monotonic() < deadline:
             with suppress(httpx.HTTPError):
                 if client.get(address, headers=headers).status_code == httpx.codes.OK:
                     return True
-            time.sleep(0.1)
     return False
 
 
-def _end(handle: Handle, reader: threading.Thread, grace: float) -> int:
+def _end(handle: Handle, ended: threading.Event, grace: float) -> int:
     """Ask it to end, and wait; a second Ctrl-C ends it at once."""
     try:
-        if reader.is_alive():
+        if not ended.is_set():
             handle.stop(grace)
-        reader.join(grace + 5)
-        if reader.is_alive():
+        if not ended.wait(grace + 5):
             handle.kill()
     except KeyboardInterrupt:
         handle.kill()

@@ -1,6 +1,6 @@
 """A container that people type into: the request of a run, with the caller's own terminal at its other end.
 
-The terminal is attached through the engine's socket: no ``docker`` program is needed (Podman's users have only
+The terminal is attached through the engine's socket: no ``docker`` program is needed (Podman's users have but
 the socket), and secrets are in no argument list. Keys go to the container as they are: Ctrl-C is the shell's.
 """
 
