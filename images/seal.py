@@ -29,7 +29,9 @@ from shutil import rmtree
 #: static linking, and what nothing in the environment names (images/checks/pruned.py looks). Licences stay.
 PRUNED: dict[str, tuple[str, ...]] = {
     # 27: JupyterLab asks for names of languages that it was translated to: English, and Chinese by its pack
-    "babel": tuple(f"babel/locale-data/{names}.dat" for names in ("[!erz]*", "e[!n]*", "r[!o]*", "z[!h]*")),
+    "babel": tuple(
+        f"babel/locale-data/{names}.dat" for names in ("[!erz]*", "[e][!n]*", "[r][!o]*", "[z][!h]*")
+    ),
     "debugpy": ("debugpy/_vendored/pydevd/**/*.c",),  # 6, what its extension modules were made from
     "ir-datasets": ("test", "examples"),  # 4, and top-level names that belong to nobody
     "joblib": ("joblib/test",),  # 1
@@ -50,7 +52,9 @@ PRUNED: dict[str, tuple[str, ...]] = {
     "scikit-learn": ("sklearn/**/tests",),  # 14
     "scipy": ("scipy/**/tests", "scipy/special/_precompute"),  # 31; the latter asks for the former
     "sympy": ("sympy/**/tests",),  # 33
-    "tensorboard-data-server": ("tensorboard_data_server/bin",),  # 20: without it TensorBoard reads in Python
+    "tensorboard-data-server": (
+        "tensorboard_data_server/bin/*",
+    ),  # 20: without it TensorBoard reads in Python
     # 86 and 54; torch/bin keeps torch_shm_manager, which data loaders start.
     "torch": (
         "torch/test",

@@ -68,8 +68,12 @@ class Session:
             more: variables beside the plan's.
         """
         rendered: Submission = self.planned.engine.render(self.planned.plan, folders, self.id)
-        variables = {**dict(rendered.environment), **more}
-        return replace(rendered, command=tuple(command), environment=tuple(sorted(variables.items())))
+        variables = tuple(sorted({**dict(rendered.environment), **more}.items()))
+        if isinstance(rendered, ContainerRequest):  # its labels say that it is no run
+            kind, target = self.planned.plan.recipe, self.target.name
+            labels = (("launch.role", kind), ("launch.session", self.id), ("launch.target", target))
+            rendered = replace(rendered, labels=labels)
+        return replace(rendered, command=tuple(command), environment=variables)
 
 
 def make(kind: str, request: Request, chosen: Settings, *, dry_run: bool, progress: Progress) -> Session:
