@@ -272,7 +272,7 @@ def licence_table(packages: Sequence[LockedPackage], unread: Collection[str]) ->
     """The licences that packages state; None when their files are not all on this machine.
 
     Args:
-        unread: names of packages that lie on no registry, and may be left out: whether their file is here or not.
+        unread: names of packages on no registry that may be left out: their files may be here or not.
     """
     rows = []
     for package in packages:
