@@ -5,7 +5,6 @@ the socket), and secrets are in no argument list. Keys go to the container as th
 """
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -114,9 +113,10 @@ def _resizing(container: "Container") -> Iterator[None]:
     from docker.errors import DockerException
 
     def fit(*_: Any) -> None:
-        size = shutil.get_terminal_size()
+        size = os.get_terminal_size(sys.stdin.fileno())
         with suppress(DockerException, OSError):  # it may just have ended
-            container.resize(height=size.lines, width=size.columns)
+            if size.lines and size.columns:  # a terminal that no window shows has none
+                container.resize(height=size.lines, width=size.columns)
 
     fit()
     with _handled({signal.SIGWINCH: fit}):

@@ -129,9 +129,9 @@ def test_a_real_terminal(on: tuple[str, ...], workspace: Path) -> None:
 
     until(r"\(cpu\) .*[#$] ")
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 41, 123, 0, 0))
-    time.sleep(1)  # the launcher hears of it by a signal
-    os.write(terminal, b"stty size; tty\n")
-    until(r"41 123\s+/dev/pts/\d")
+    # The launcher hears of it by a signal, and tells the engine.
+    os.write(terminal, b"until [ \"$(stty size)\" = '41 123' ]; do sleep 0.1; done; tty; echo it''fits\n")
+    until(r"/dev/pts/\d\s+itfits")
     os.write(terminal, b"sleep 100\n")
     time.sleep(1)
     os.write(terminal, b"\x03")  # Ctrl-C is for the program in the shell
