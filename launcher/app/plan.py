@@ -89,7 +89,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         notes.append(f"target {target.name}: {why}")
     machine = accelerators.look(machine, target)
     values = found.values(target.name, request.parameters)
-    _refuse_overrides(request, found)
+    refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes, progress=progress)
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
@@ -109,7 +109,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         dry_run=dry_run,
         notes=notes,
     )
-    uid, gid = _caller(where.engine)
+    uid, gid = caller(where.engine)
     plan = plans.make(
         launcher=launcher.version(),
         recipe=found,
@@ -132,7 +132,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         secrets=tuple(request.secrets),
         uid=uid,
         gid=gid,
-        access=_access(request, chosen, target, machine, gpus, notes),
+        access=access(request, chosen, target, machine, gpus, notes),
         preflight=request.preflight,
     )
     return Planned(plan=plan, engine=where.engine, host=machine, secrets=request.secrets, notes=tuple(notes))
@@ -151,7 +151,7 @@ def read(
         DeviceError: the machine is not what it was.
     """
     found = again(plans.from_json(text, source=source), source, secrets, progress=progress)
-    uid, gid = _caller(found.engine)
+    uid, gid = caller(found.engine)
     plan = plans.with_output(found.plan, output.absolute() if output else None)
     return replace(found, plan=replace(plan, uid=uid, gid=gid))  # whoever repeats a plan owns the result
 
@@ -185,7 +185,7 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
     return Planned(plan=plan, engine=engine, host=machine, secrets=secrets, notes=tuple(notes))
 
 
-def _caller(engine: Engine[Any]) -> tuple[int, int]:
+def caller(engine: Engine[Any]) -> tuple[int, int]:
     """The user and group that a run has: in a container under sudo, those of the user behind it.
 
     Without capabilities root cannot even read what belongs to others.
@@ -227,7 +227,7 @@ def _differences(plan: RunPlan) -> list[str]:
 _SECRET_ARGUMENT = re.compile(r"--?[\w-]*(token|secret|password|api[_-]?key)(=|$)", re.IGNORECASE)
 
 
-def _refuse_overrides(request: Request, found: Recipe) -> None:
+def refuse_overrides(request: Request, found: Recipe) -> None:
     """Variables may not change what the plan says, and arguments may not carry what it must not say.
 
     Raises:
@@ -307,7 +307,7 @@ def _check_data(
 _SIZE = re.compile(r"[0-9]+[kmgKMG]?")
 
 
-def _access(
+def access(
     request: Request, chosen: Settings, target: Target, machine: Host, gpus: str, notes: list[str]
 ) -> Access:
     for option, size in (("--memory", request.memory), ("--shm-size", request.shm_size)):
