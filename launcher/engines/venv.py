@@ -31,6 +31,9 @@ _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 _SAID: dict[str, type] = {"pid": int, "start": int, "boot": str}
 _ENDED: dict[str, type] = {"code": int, "out_of_memory": bool, "ended": str}
 
+#: The variable by which every process of a run is known.
+_RUN = "LAUNCH_RUN_ID"
+
 #: Seconds between two looks at a supervisor.
 _PAUSE = 0.05
 
@@ -61,10 +64,11 @@ class ProcessHandle:
 
     Args:
         trace: the supervisor's file.
+        run: the run's id.
     """
 
-    def __init__(self, trace: Path) -> None:
-        self._trace = trace
+    def __init__(self, trace: Path, run: str) -> None:
+        self._trace, self._run = trace, run
 
     def phase(self) -> Phase:
         """See base.Handle.phase."""
@@ -86,17 +90,17 @@ class ProcessHandle:
     def bury(self) -> None:
         """End what a killed supervisor has left: the recipe died with it, its children may not have.
 
-        Those that left its session are known by their variables.
+        torchrun gives each of its processes a session of its own, as daemons do; what all have is the run's
+        name. What forks meanwhile is found in the next round.
         """
         found = self._read()
         if not found or found["boot"] != _boot():
             return
-        start = {"LAUNCH_RUN_ID": self._trace.parent.parent.name}
         deadline = time.monotonic() + _HELLO
-        while left := {*process.members(found["pid"]), *process.with_variables(start)}:
+        while left := process.with_variable(_RUN, self._run):
             if time.monotonic() > deadline:  # a process in the kernel dies when it comes back
                 return
-            for pid in sorted(left):
+            for pid in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(_PAUSE)
@@ -222,10 +226,9 @@ class VenvEngine:
             for name, value in plans.environment(plan, places, start)
         }
         variables = {**inherited, **wanted, **_gpus(plan), "PATH": path}
-        own = {"VIRTUAL_ENV": str(self._environment), "LAUNCH_RUN_ID": start.run}
         return ProcessRequest(
             command=plans.command(plan, places),
-            environment=tuple(sorted({**variables, **own}.items())),
+            environment=tuple(sorted({**variables, "VIRTUAL_ENV": str(self._environment)}.items())),
             secrets=plan.secrets,
             folder=folders.output,
             log=folders.run / "log.txt",
@@ -244,14 +247,14 @@ class VenvEngine:
         program = [sys.executable, "-I", "-S", supervisor.__file__, str(trace), str(log), "--"]
         variables = {**dict(submission.environment), **{name: secrets[name] for name in submission.secrets}}
         process.detach([*program, *submission.command], log=log, env=variables, cwd=submission.folder)
-        return ProcessHandle(trace)
+        return ProcessHandle(trace, dict(submission.environment)[_RUN])
 
     def find(self, folders: Folders, start: Start) -> ProcessHandle | None:
         """See base.Engine.find."""
         trace = _trace(folders, start)
         if not trace.is_file():
             return None
-        handle = ProcessHandle(trace)
+        handle = ProcessHandle(trace, start.run)
         if handle.lost():
             handle.bury()
             return None

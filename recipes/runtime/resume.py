@@ -64,7 +64,7 @@ def unfit(checkpoint: Path, processes: int) -> str:
     alone = (checkpoint / "rng_state.pth").is_file()
     written = 1 if alone else len(list(checkpoint.glob("rng_state_*.pth")))
     if written != processes:
-        return f"it was written by {written} processes, and this training has {processes}"
+        return f"its number of processes is {written}, and this training's is {processes}"
     return ""
 
 

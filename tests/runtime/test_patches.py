@@ -251,6 +251,7 @@ class TestRegistry:
             "resume-weights",
             "skip-batches",
             "numbered-cpu",
+            "intel-random-state",
             "loss-sums",
         }
         assert choose("my.trainer", "all") == ([], [])

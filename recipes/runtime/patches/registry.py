@@ -71,6 +71,13 @@ PATCHES = (
         known=_ACCELERATE,
     ),
     Patch(
+        name="intel-random-state",
+        version=1,
+        modules=(*EMBEDDERS, RERANKER),
+        library="transformers",
+        known=_TRANSFORMERS,
+    ),
+    Patch(
         name="loss-sums",
         version=1,
         modules=(*EMBEDDERS, RERANKER),
