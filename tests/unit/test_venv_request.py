@@ -176,7 +176,14 @@ def test_a_supervisor_that_never_spoke(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [b"[1]", b"[" * 9000, b"\xff", b'{"pid": 1}', b'{"code": 0}', json.dumps({**HERE, "code": "0"}).encode()],
+    [
+        b"[1]",
+        b"[" * 9000,
+        b"\xff",
+        b'{"pid": 1}',
+        b'{"code": 0}',
+        b'{"pid": 1, "start": 2, "boot": "x", "code": "0"}',
+    ],
 )
 def test_a_damaged_trace_says_nothing(tmp_path: Path, said: bytes) -> None:
     file = trace(tmp_path)
