@@ -347,7 +347,10 @@ def prepare_again(record: Record, start: Start) -> None:
 def sweep(folders: Iterable[Path]) -> None:
     """Remove containers that outlived their records' end: the launcher was killed between the two."""
     over = {folder.name for folder in folders if (folder / "result.json").exists()}
-    with suppress(EngineError):
-        for run, handle in DockerEngine().every() if over else ():
-            if run in over and handle.phase() is not Phase.RUNNING:
-                handle.remove()
+    if not over:
+        return
+    for engine in (DockerEngine(), DockerEngine("podman")):
+        with suppress(EngineError):
+            for run, handle in engine.every():
+                if run in over and handle.phase() is not Phase.RUNNING:
+                    handle.remove()

@@ -27,7 +27,7 @@ def _launcher_options() -> list[click.Parameter]:
         option("--target", metavar="auto|cpu|cuda|cuda-vllm|xpu", help="The accelerator's environment."),
         option(
             "--engine",
-            type=click.Choice(["auto", "docker", "venv"]),
+            type=click.Choice(["auto", "docker", "podman", "venv"]),
             help="Container or embedded environment.",
         ),
         option(
