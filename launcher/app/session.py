@@ -20,7 +20,8 @@ from launcher.app import accelerators, models, place
 from launcher.app import plan as planning
 from launcher.app.accelerators import Asked
 from launcher.app.plan import Planned, Request
-from launcher.engines.docker import ContainerRequest, DockerEngine
+from launcher.engines.container import ContainerRequest
+from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import ProcessRequest
 from launcher.errors import OutputError, UsageError
 from launcher.manifest import Target

@@ -9,7 +9,8 @@ from launcher import process
 from launcher.app import session
 from launcher.app.session import Session
 from launcher.engines import interactive
-from launcher.engines.docker import ContainerRequest, DockerEngine
+from launcher.engines.container import ContainerRequest
+from launcher.engines.docker import DockerEngine
 from launcher.engines.interactive import InteractiveRequest
 from launcher.engines.venv import ProcessRequest
 from launcher.errors import UsageError

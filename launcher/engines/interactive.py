@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from launcher.engines.docker import ContainerRequest, DockerEngine
+from launcher.engines.container import ContainerRequest
+from launcher.engines.docker import DockerEngine
 from launcher.errors import EngineError
 from launcher.image import refusals
 

@@ -13,7 +13,7 @@ from launcher.app import notebook, session, shell
 from launcher.app.plan import Request
 from launcher.app.session import Session
 from launcher.engines import venv
-from launcher.engines.docker import ContainerRequest
+from launcher.engines.container import ContainerRequest
 from launcher.engines.interactive import InteractiveRequest
 from launcher.errors import UsageError
 from launcher.plan import Access, Start
