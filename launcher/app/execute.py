@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import runs
+from launcher import metrics, runs
 from launcher.app import verdict
 from launcher.app.plan import Planned
 from launcher.app.recording import Recorder
@@ -215,7 +215,7 @@ def judge(
     return verdict.judge(
         planned.plan,
         found,
-        [event for event in recorder.reported.events if event.get("attempt", 1) == attempt.number],
+        metrics.of_attempt(recorder.reported.events, attempt.number),
         runs.tail(place.run / "log.txt", attempt.log_offset, _TAIL),
         stopped=stopped or (verdict.STOP if (place.run / STOPPED).exists() else ""),
         log=place.run / "log.txt",
@@ -229,10 +229,8 @@ def _next(
 
     What crashed before its training began would crash there again.
     """
-    began = any(
-        event.get("event") == "begin" and event.get("attempt", 1) == start.attempt
-        for event in recorder.reported.events
-    )
+    events = metrics.of_attempt(recorder.reported.events, start.attempt)
+    began = any(event.get("event") == "begin" for event in events)
     if not (outcome.crashed and began and restarts > 0):
         return None
     following = next_start(start.run, start.attempt, place.output, view.notice)

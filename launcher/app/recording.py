@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from launcher import metrics, model, paths, runs
 from launcher.app.plan import Planned
@@ -99,6 +100,8 @@ class Recorder:
             final=metrics.final_numbers(events),
             runtime=metrics.runtime(events),
             buckets=metrics.buckets(events),
+            summary=asdict(metrics.summary(events)) if plan.world_size else None,
+            failure=_failure(events, last) if outcome.exit_code else None,
             attempts=[asdict(attempt) for attempt in attempts],
             versions={
                 "launcher": plan.launcher,
@@ -113,6 +116,12 @@ class Recorder:
     def _events(self) -> Sequence[Event]:
         self.reported.new()
         return self.reported.events
+
+
+def _failure(events: Sequence[Event], last: Attempt | None) -> dict[str, Any] | None:
+    """Of the last start: what an earlier one failed of was overcome."""
+    found = metrics.failure(metrics.of_attempt(events, last.number)) if last else None
+    return None if found is None else asdict(found)
 
 
 def _seconds(attempt: Attempt) -> float:

@@ -18,7 +18,9 @@ def watch(begun: Any, *, as_json: bool, show_output: bool, restarts: int = 0) ->
     """Run it, show it, say how it ended, and return the exit code."""
     from dataclasses import asdict
 
+    from launcher import metrics
     from launcher.app import execute
+    from launcher.cli import failures
     from launcher.cli.live import LiveView
 
     plan = begun.planned.plan
@@ -28,8 +30,7 @@ def watch(begun: Any, *, as_json: bool, show_output: bool, restarts: int = 0) ->
     if as_json:
         ui.print_json(asdict(ended.result))
     if ended.result.exit_code and not show_output:
-        for line in ended.tail:
-            ui.err.print(line, markup=False, soft_wrap=True)
+        failures.print_end(metrics.read(begun.place.run / "metrics.jsonl"), ended.tail)
     if ended.error is not None:
         ui.print_error(ended.error)
     elif ended.result.exit_code:

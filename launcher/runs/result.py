@@ -27,6 +27,8 @@ class Result:
         steps: optimiser steps that were done; None for recipes that do not train.
         runtime: what ran beside the trainer: its patches, those that are off, its options.
         buckets: the batch size of every length, of runs that group rows by length.
+        summary: what the training came to, see :class:`launcher.metrics.Summary`; None without a training.
+        failure: which rank failed first, and how, see :class:`launcher.metrics.Failure`; None when none said.
         attempts: every start, see :class:`launcher.runs.Attempt`.
         versions: of the launcher, Python, the engine.
         host: facts of the machine.
@@ -55,6 +57,8 @@ class Result:
     final: dict[str, float] = field(default_factory=dict)
     runtime: dict[str, Any] | None = None
     buckets: list[Any] | None = None
+    summary: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str]
     host: dict[str, Any]

@@ -13,11 +13,20 @@ import sys
 import threading
 from typing import Any
 
-from runtime import options
+from runtime import events, options
 
 
 def main() -> None:
-    """Attach the metrics callback, apply the patches, then become the trainer."""
+    """Attach the callbacks, apply the patches, then become the trainer."""
+    try:
+        _train()
+    except BaseException as error:
+        events.report_failure(error)
+        raise
+    leave()
+
+
+def _train() -> None:
     chosen, module, arguments = options.parse(sys.argv[1:])
     sys.argv = [module, *arguments]
     if chosen.unsloth:
@@ -25,8 +34,9 @@ def main() -> None:
 
         unsloth_loader.attach(module)  # Unsloth wants to be imported before transformers
 
-    from runtime import bucketing, guards, memory, metrics, model_options, patches
+    from runtime import bucketing, checkpoints, guards, memory, metrics, model_options, patches
 
+    checkpoints.attach()  # first: what follows counts the time that it takes as the checkpoint's
     metrics.attach()
     memory.attach()
     applied, off = patches.apply(module, chosen.patches)
@@ -37,7 +47,6 @@ def main() -> None:
     metrics.report("runtime", patches=[patch.record() for patch in applied], off=off, options=chosen.record())
     with contextlib.suppress(memory.Probed):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    leave()
 
 
 def leave() -> None:

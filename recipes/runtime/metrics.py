@@ -1,51 +1,43 @@
 """Every rank says what it saw: one JSON object per line in ``$LAUNCH_RUN_DIR/metrics.jsonl``.
 
-Schema 1. Every line has ``schema``, ``event``, ``rank``, ``time`` (seconds since the epoch), and
+Schema 1. Every line has ``schema``, ``event``, ``rank``, ``time`` (seconds since the epoch), from the second
+attempt on ``attempt``, and
 
 * ``runtime``: ``patches`` (name, version, library), ``off``, ``options``; rank 0 only, before the trainer
   starts;
 * ``buckets``: the batch size of every length; rank 0 only, with length bucketing;
-* ``begin``: ``world_size``, ``device``, ``max_steps``, ``epochs``; written by every rank;
+* ``begin``: ``world_size``, ``device``, ``max_steps``, ``epochs``, and the ``step`` that the training starts
+  behind (0, or the checkpoint's); written by every rank;
 * ``step``: ``step``, ``epoch`` and what the trainer logged (``loss``, ``learning_rate``, ``grad_norm``);
   rank 0 only;
+* ``usage``: tokens, time and memory of the steps since the last one; written by every rank (see ``usage``);
+* ``checkpoint``: ``step``, ``name``, ``bytes``, ``seconds``; rank 0 only (see ``checkpoints``);
 * ``memory``: ``before`` and ``peak`` in bytes (see ``memory``), at the end; written by every rank;
-* ``end``: ``step``, the number of optimiser steps that were done; written by every rank.
+* ``end``: ``step``, the number of optimiser steps that were done; written by every rank;
+* ``failure``: ``type``, ``message``, ``traceback``; by every rank whose trainer ended by an exception.
 
 The launcher compares ``begin`` with its plan: an exit code of 0 proves nothing.
 """
 
-import json
 import os
-import time
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, trainer
 
-SCHEMA = 1
+from runtime import usage
+from runtime.events import report
 
-
-def report(event: str, *, rank: int | None = None, **fields: Any) -> None:
-    """Append one event to the run's record, with one system call, so that ranks never mix.
-
-    Without a rank it is this process's, and only rank 0 writes. Without a record nothing is written.
-    """
-    own = int(os.environ.get("RANK", "0"))
-    if not os.environ.get("LAUNCH_RUN_DIR") or (rank is None and own != 0):
-        return
-    line = {"schema": SCHEMA, "event": event, "rank": own if rank is None else rank, "time": time.time()}
-    file = Path(os.environ["LAUNCH_RUN_DIR"]) / "metrics.jsonl"
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, (json.dumps({**line, **fields}) + "\n").encode())
-    finally:
-        os.close(descriptor)
+__all__ = ["MetricsCallback", "attach", "report"]
 
 
 def attach() -> None:
-    """Make every Trainer of this process report, however it is made."""
+    """Make every Trainer of this process report, however it is made.
+
+    ``usage`` comes before ``step``: who reads a step knows what it took.
+    """
     if os.environ.get("LAUNCH_RUN_DIR"):
-        trainer.DEFAULT_CALLBACKS.append(MetricsCallback)
+        usage.count_tokens()
+        trainer.DEFAULT_CALLBACKS += [usage.UsageCallback, MetricsCallback]
 
 
 class MetricsCallback(TrainerCallback):
@@ -62,6 +54,7 @@ class MetricsCallback(TrainerCallback):
             device=str(args.device),
             max_steps=state.max_steps,
             epochs=state.num_train_epochs,
+            step=state.global_step,
         )
         planned = os.environ.get("LAUNCH_WORLD_SIZE")
         if planned and int(planned) != args.world_size:

@@ -68,15 +68,14 @@ class Ram:
         return min([psutil.virtual_memory().available, *_cgroup_left()]) // self._processes
 
     def reset(self) -> None:
-        """Start counting; writing 5 resets the peak (proc(5), clear_refs).
+        """Start counting.
 
         What the allocator kept of the step before would be used again unseen: it is given back first, and the
         first measurement's start counts for all.
         """
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)  # glibc
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        forget_resident_peak()
         self._before = self._before or psutil.Process().memory_info().rss
 
     @property
@@ -89,12 +88,25 @@ class Ram:
         return max(0, resident_peak() - self._before)
 
 
+def resident() -> tuple[int, int]:
+    """Bytes of the resident set now, and at most since the last reset; 0: the kernel does not say."""
+    found = {"VmRSS": 0, "VmHWM": 0}
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        name, _, rest = line.partition(":")
+        if name in found:
+            found[name] = int(rest.split()[0]) * 1024
+    return found["VmRSS"], max(found.values())
+
+
 def resident_peak() -> int:
     """Bytes of the resident set at most, since the last reset; 0: the kernel does not say."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return resident()[1]
+
+
+def forget_resident_peak() -> None:
+    """The peak counts from now on: writing 5 resets it (proc(5), clear_refs), where that is allowed."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def of(device: torch.device) -> Memory:

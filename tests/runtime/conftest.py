@@ -5,17 +5,20 @@
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny_xlmr
 import torch
 from FlagEmbedding.abc.finetune.embedder import AbsDataset
 from FlagEmbedding.abc.finetune.reranker import AbsDataset as RerankerDataset
 from FlagEmbedding.abc.finetune.reranker import AbsModeling
 from FlagEmbedding.finetune.embedder.encoder_only import base, m3
 from FlagEmbedding.finetune.reranker.encoder_only import base as reranker
-from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
+from trainings import rows, write
+from transformers import Trainer, XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
 
 #: Every class that a patch or a hook changes.
 PATCHED = (
@@ -31,6 +34,7 @@ PATCHED = (
     base.EncoderOnlyEmbedderTrainer,
     reranker.EncoderOnlyRerankerRunner,
     reranker.EncoderOnlyRerankerTrainer,
+    Trainer,
 )
 
 
@@ -194,3 +198,29 @@ class Kept:
     def bytes(self) -> int:
         """The sum."""
         return sum(self._storages.values())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny XLM-R with heads and a tokenizer of its own."""
+    folder = tmp_path_factory.mktemp("start") / "model"
+    texts = [text for row in rows(60) for text in (row["query"], *row["pos"], *row["neg"])]
+    tokenizer = tiny_xlmr.train_tokenizer(texts, 200, 128)
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=140,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    tiny_xlmr.save(folder, tokenizer, *tiny_xlmr.build(config, 1))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write(tmp_path / "rows.jsonl", rows(12))

@@ -48,6 +48,8 @@ def test_the_trainer_is_run_as_if_alone(
     run(monkeypatch, "--patches", "all", "-m", "trainer_of_tests.main", "--x", "a b", "-m", "y")
     assert capsys.readouterr().out == f"__main__ {module} ['--x', 'a b', '-m', 'y']\n"
     assert [callback.__name__ for callback in trainer.DEFAULT_CALLBACKS] == [
+        "CheckpointCallback",
+        "UsageCallback",
         "MetricsCallback",
         "MemoryCallback",
     ]

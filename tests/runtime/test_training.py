@@ -1,8 +1,6 @@
 """Real trainings of tiny models in this process: what is saved, what is refused, which batches are made."""
 
 import json
-import random
-import runpy
 import stat
 import sys
 from collections import Counter
@@ -14,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_xlmr
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
@@ -22,88 +19,8 @@ from accelerate.utils import DistributedType
 from conftest import patch
 from runtime import bucketing, guards, memory, metrics, model_options, unsloth_loader
 from runtime.options import Options
-from transformers import AutoModel, TrainingArguments, XLMRobertaConfig, trainer
-
-M3 = "FlagEmbedding.finetune.embedder.encoder_only.m3"
-DENSE = "FlagEmbedding.finetune.embedder.encoder_only.base"
-RERANKER = "FlagEmbedding.finetune.reranker.encoder_only.base"
-WORDS = "red green blue round square small large cold warm soft hard near far old new quick slow".split()
-
-
-def rows(count: int, *, longest: int = 40, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows whose passages have very different lengths."""
-    draw = random.Random(seed)  # noqa: S311 - no secret
-    sizes = [draw.randint(1, longest) for _ in range(count)]
-
-    def text(size: int) -> str:
-        return " ".join(draw.choices(WORDS, k=draw.randint((size + 1) // 2, size)))
-
-    return [
-        {
-            "query": f"what is {draw.choice(WORDS)} number {index}",
-            "pos": [text(size)],
-            "neg": [text(size) for _ in range(3)],
-        }
-        for index, size in enumerate(sizes)
-    ]
-
-
-def write(path: Path, content: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny XLM-R with heads and a tokenizer of its own."""
-    folder = tmp_path_factory.mktemp("start") / "model"
-    texts = [text for row in rows(60) for text in (row["query"], *row["pos"], *row["neg"])]
-    tokenizer = tiny_xlmr.train_tokenizer(texts, 200, 128)
-    config = XLMRobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=140,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    tiny_xlmr.save(folder, tokenizer, *tiny_xlmr.build(config, 1))
-    return folder
-
-
-def train(module: str, model: Path, data: Path, output: Path, **more: Any) -> Any:
-    """Run a trainer's main program in this process."""
-    switches = {
-        "model_name_or_path": model,
-        "train_data": data,
-        "cache_path": output.parent / "cache",
-        "output_dir": output,
-        "max_steps": 2,
-        "per_device_train_batch_size": 2,
-        "train_group_size": 2,
-        "query_max_len": 32,
-        "passage_max_len": 64,
-        "learning_rate": 1e-3,
-        "use_cpu": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        **({"query_instruction_for_retrieval": ""} if module != RERANKER else {}),
-        **more,
-    }
-    words = [part for key, value in switches.items() for part in (f"--{key}", str(value))]
-    before, sys.argv = sys.argv, [module, *words]
-    try:
-        return runpy.run_module(module, run_name="__main__", alter_sys=False)
-    finally:
-        sys.argv = before
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write(tmp_path / "rows.jsonl", rows(12))
+from trainings import DENSE, M3, RERANKER, rows, train, write
+from transformers import AutoModel, TrainingArguments, trainer
 
 
 class TestSaved:
@@ -496,7 +413,7 @@ class TestDevice:
     def _begin(kind: str, *, use_cpu: bool = False) -> None:
         device = torch.device(kind)
         args = SimpleNamespace(process_index=0, world_size=1, device=device, use_cpu=use_cpu)
-        state = SimpleNamespace(max_steps=1, num_train_epochs=1)
+        state = SimpleNamespace(max_steps=1, num_train_epochs=1, global_step=0)
         metrics.MetricsCallback().on_train_begin(args, state, None)  # type: ignore[arg-type]
 
     def test_another_one_than_was_planned_trains_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:

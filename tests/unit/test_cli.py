@@ -451,22 +451,6 @@ def test_recipe_check(launch: Launch, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 # ------------------------------------------------------------------------------------------------- view
-def test_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with live.LiveView("x", output=True) as view:
-        view.line("[red]as it is")
-        view.event({"event": "begin", "rank": 0, "max_steps": 4, "time": 100.0})
-        view.event({"event": "step", "step": 2, "loss": 0.5, "learning_rate": 1e-5, "time": 104.0})
-        view.event({"event": "step", "step": 4, "loss": 0.25, "time": 108.0})
-        view.event({"event": "end", "rank": 0, "step": 4})
-        view.event({"event": "unknown"})
-        view.stopping(grace=20.0)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "[red]as it is"
-    assert "step 2/4  loss 0.5  lr 1e-05  2.00 s/it  left 00:00:04" in lines
-    assert lines[-2].startswith("step 4/4  loss 0.25")
-    assert lines[-1] == "stopping; killed in 20 s, or at once with another Ctrl-C"
-
-
 def test_batch_sizes_are_shown_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     table = [
         {"source": at % 2, "passage_max_len": 64 * (at // 2), "batch_size": 32 - at // 2} for at in range(30)

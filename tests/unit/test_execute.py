@@ -171,6 +171,8 @@ def test_success_and_its_record(bench: Any) -> None:
     found = record(ended)
     file = bench.data()
     assert found.pop("seconds") >= 0
+    assert found.pop("summary")["loss"] == pytest.approx(1 / 3)
+    assert found.pop("failure") is None
     began = found.pop("started")
     assert began <= found["ended"]
     (attempt,) = found.pop("attempts")
