@@ -184,6 +184,10 @@ class RecordError(LaunchError):
     title = "record"
 
 
+class ChangedError(RecordError, ProblemsError):
+    """What a plan or a record names is not what it was; each difference with its kind."""
+
+
 class ProgramError(LaunchError):
     """A program that the launcher started failed."""
 

@@ -86,15 +86,15 @@ class Comparison:
     def refused(self, allowed: Collection[str]) -> tuple[Difference, ...]:
         """The differences that no ``allowed`` kind covers; what is missing is always among them."""
         return tuple(
-            item
-            for item in self.differences
-            if item.missing or not (item.kind in allowed or ALL in allowed)
+            item for item in self.differences if item.missing or not (item.kind in allowed or ALL in allowed)
         )
 
 
 def compare(facts: Iterable[Fact]) -> Comparison:
     """Sort facts into what differs, what is worth a note, and what nobody can say."""
-    differences, notes, unknown = [], [], []
+    differences: list[Difference] = []
+    notes: list[Difference] = []
+    unknown: list[tuple[str, str]] = []
     for fact in facts:
         if not fact.was:
             unknown.append((fact.kind, fact.subject))

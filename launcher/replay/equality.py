@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from launcher import metrics
+
 #: What a step reports that follows from the weights and the data alone; times and speeds do not.
 _CURVES = ("loss", "grad_norm", "learning_rate", "train_loss")
 
@@ -33,7 +35,7 @@ class Equality:
         steps: that both reported.
         was_steps, now_steps: that each reported.
         first: the first step that differs; None: none does.
-        relative: the largest relative difference of the losses of a step, 0..2.
+        relative: the largest relative difference of a number of a step, 0..2, and its name.
         files: of the results; None: the first run's are not known.
     """
 
@@ -41,7 +43,7 @@ class Equality:
     was_steps: int
     now_steps: int
     first: int | None
-    relative: float
+    relative: tuple[float, str]
     files: tuple[File, ...] | None
 
     @property
@@ -75,7 +77,8 @@ class Equality:
             return f"the first run reported {self.was_steps} steps, this one {self.now_steps}"
         if self.first is None:
             return f"the curve is equal ({self._counted()})" if self.steps else ""
-        return f"the curve differs from step {self.first} on; the loss by {self.relative:.3g} at most (relative)"
+        relative, name = self.relative
+        return f"the curve differs from step {self.first} on, {name} by {relative:.3g} (relative, the most)"
 
 
 def _of_file(file: File) -> str:
@@ -89,7 +92,7 @@ def _of_file(file: File) -> str:
 def curve(events: Iterable[Mapping[str, Any]]) -> Curve:
     """What each step reported; what a later start of the run did again counts, not what it replaced."""
     found: Curve = {}
-    for event in events:
+    for event in metrics.current(dict(each) for each in events):
         if event.get("event") == "step" and isinstance(event.get("step"), int):
             numbers = {name: float(event[name]) for name in _CURVES if _is_number(event.get(name))}
             if numbers:
@@ -116,8 +119,11 @@ def judge(
     before, after = curve(was), curve(now)
     shared = sorted(before.keys() & after.keys())
     differing = [step for step in shared if not _same(before[step], after[step])]
-    pairs = [(before[step].get("loss"), after[step].get("loss")) for step in shared]
-    relative = max((_relative(a, b) for a, b in pairs if a is not None and b is not None), default=0.0)
+    apart = (
+        (_relative(before[step][name], after[step][name]), name)
+        for step in shared
+        for name in before[step].keys() & after[step].keys()
+    )
     files = None
     if was_files is not None:
         names = sorted(was_files.keys() | now_files.keys())
@@ -129,7 +135,7 @@ def judge(
         was_steps=len(before),
         now_steps=len(after),
         first=differing[0] if differing else None,
-        relative=relative,
+        relative=max(apart, default=(0.0, "")),
         files=files,
     )
 
