@@ -46,6 +46,10 @@ class RefusedError(UsageError, ProblemsError):
     """Options that a recipe's header refuses together, each combination with its reason."""
 
 
+class GridError(UsageError, ProblemsError):
+    """Grids of a sweep that cannot be tried; everything that is wrong with them at once."""
+
+
 class ManifestError(ProblemsError):
     """images/manifest.toml is not valid."""
 

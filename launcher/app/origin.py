@@ -62,13 +62,28 @@ def _origin(record: Record, run: str, where: Path, outputs: dict[str, str] | Non
     return Origin(
         run=run,
         where=where,
-        plan=record.plan,
+        plan=_with_absolute_data(record.plan),
         image_digest=record.attempts[-1].image_digest if record.attempts else result.get("image_digest"),
         models=models_of(record),
         host=dict(result.get("host") or {}),
         events=metrics.read(record.metrics),
         outputs=outputs,
     )
+
+
+def _with_absolute_data(plan: RunPlan) -> RunPlan:
+    """Older plans have data files as they were typed; the inputs beside them are absolute."""
+
+    def absolute(path: Path) -> Path:
+        folders = (folder for given in plan.inputs for folder in given.parents)
+        fitting = (folder / path for folder in folders if _among(folder / path, plan.inputs))
+        return path if path.is_absolute() else next(fitting, path)
+
+    return replace(plan, data=tuple(replace(file, path=absolute(file.path)) for file in plan.data))
+
+
+def _among(path: Path, inputs: tuple[Path, ...]) -> bool:
+    return any(path == given or given in path.parents for given in inputs)
 
 
 def outputs_of(record: Record) -> dict[str, str] | None:
@@ -123,7 +138,7 @@ def of_file(file: Path) -> Origin:
     except BaseException:
         shutil.rmtree(staged)
         raise
-    return replace(origin, staged=staged, plan=rebased(record.plan, staged / SOURCE, recipe_path))
+    return replace(origin, staged=staged, plan=rebased(origin.plan, staged / SOURCE, recipe_path))
 
 
 def rebased(plan: RunPlan, source: Path, recipe_path: str) -> RunPlan:

@@ -122,7 +122,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         without=where.lock.left_out,
         nproc=nproc,
         inputs=tuple(path.absolute() for path in request.data),
-        data=files,
+        data=tuple(replace(file, path=file.path.absolute()) for file in files),
         model=first,
         output=request.output.absolute() if request.output else None,
         parameters=values,

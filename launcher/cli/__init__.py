@@ -9,6 +9,7 @@ import rich_click as click
 VERBS = {
     "run": ("launcher.cli.run", "Run a recipe in the image that matches the accelerator."),
     "runs": ("launcher.cli.runs", "Look at runs, stop, resume and compare them."),
+    "sweep": ("launcher.cli.sweep", "Run a recipe with every combination of some values."),
     "fit": ("launcher.cli.fit", "Say whether a training fits into memory."),
     "recipe": ("launcher.cli.recipe", "List, show, copy and check recipes."),
     "image": ("launcher.cli.image", "Lock, fetch, build and check the images."),
