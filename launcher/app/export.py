@@ -47,7 +47,7 @@ def export(folder: Path, *, log: bool) -> Exported:
     changed = replay.compare(sameness.of_code(record.plan)).differences
     if changed:
         raise ChangedError(
-            f"{record.id} cannot be exported: {len(changed)} of what it was made with has changed",
+            f"{record.id} cannot be exported: what it was made with has changed",
             [f"{each.kind}: {each}" for each in changed],
             why="the file would hold something else than what ran",
             hint="go back to the state of the run, e.g. git checkout, and export again",

@@ -174,7 +174,7 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
         )
     if found.differences:
         raise ChangedError(
-            f"{source} cannot be repeated: {len(found.differences)} of what it names has changed",
+            f"{source} cannot be repeated: {', '.join(found.kinds())}",
             [f"{difference.kind}: {difference}" for difference in found.differences],
             why="the same plan must be the same run",
             hint="plan a new run; launch runs replay RUN --allow KIND repeats one with what is here",

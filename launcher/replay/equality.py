@@ -135,7 +135,7 @@ def judge(
         was_steps=len(before),
         now_steps=len(after),
         first=differing[0] if differing else None,
-        relative=max(apart, default=(0.0, "")),
+        relative=max(apart, default=(0.0, "")) if differing else (0.0, ""),
         files=files,
     )
 
