@@ -350,10 +350,12 @@ def environment(plan: RunPlan, places: Places, start: Start | None = None) -> tu
     }
     if plan.world_size:
         variables |= {"LAUNCH_WORLD_SIZE": str(plan.world_size), "LAUNCH_DEVICE": plan.device}
-    if start is not None and start.attempt > 1:
-        variables["LAUNCH_ATTEMPT"] = str(start.attempt)
-    if start is not None and start.checkpoint:
-        variables["LAUNCH_RESUME"] = f"{places.output}/{start.checkpoint}"
+    if start is not None:
+        variables["LAUNCH_RUN_ID"] = start.run
+        if start.attempt > 1:
+            variables["LAUNCH_ATTEMPT"] = str(start.attempt)
+        if start.checkpoint:
+            variables["LAUNCH_RESUME"] = f"{places.output}/{start.checkpoint}"
     if places.data:
         variables["DATA"] = ":".join(places.data)
     if places.model:

@@ -180,14 +180,13 @@ def detach(
     return child.pid
 
 
-def members(session: int) -> list[int]:
-    """The processes of a session; its number is not given to another process while there is one."""
-    found = []
+def with_variable(name: str, value: str) -> list[int]:
+    """The processes of this user that have been started with a variable; zombies have none any more."""
+    wanted, found = f"{name}={value}".encode(), []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with suppress(OSError):
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if int(fields[3]) == session and fields[0] not in "ZX":
+            with suppress(OSError):  # of other users, or gone by now
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
     return found
 

@@ -68,7 +68,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     code = os.waitstatus_to_exitcode(_wait_for(child))
     _clear(child)
-    killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL) and _out_of_memory_kills() > before
+    killed = code != 0 and _out_of_memory_kills() > before
     now = time.time()
     ended = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03}+00:00"
     _write(file, {**own, "code": code if code >= 0 else 128 - code, "out_of_memory": killed, "ended": ended})

@@ -196,6 +196,11 @@
 # type = "int"
 # default = 1
 # help = { en = "optimiser steps between two lines of progress", zh = "每隔多少优化步记录一次进度" }
+# [parameters.report_to]
+# type = "choice"
+# choices = ["none", "tensorboard", "wandb", "mlflow"]
+# default = "none"
+# help = { en = "show the curves in a logger too; its files lie in the run's record (tensorboard/, wandb/, mlruns/). wandb stays offline unless --env WANDB_MODE=online --env WANDB_API_KEY and --network bridge say otherwise. metrics.jsonl always has the numbers", zh = "同时写入日志工具，文件在运行记录中（tensorboard/、wandb/、mlruns/）。wandb 默认离线，联机需 --env WANDB_MODE=online --env WANDB_API_KEY 和 --network bridge。metrics.jsonl 总有全部数值" }
 # [parameters.save_steps]
 # type = "int"
 # default = 1000
@@ -264,7 +269,8 @@ args=(
     --save_steps "$SAVE_STEPS"
     --save_total_limit "$SAVE_TOTAL_LIMIT"
     --seed "$SEED"
-    --report_to none
+    --report_to "$REPORT_TO"
+    --run_name "${LAUNCH_RUN_ID:-$OUTPUT}"
     --disable_tqdm true # progress goes through metrics.jsonl
 )
 if [[ -n $PASSAGE_INSTRUCTION_FOR_RETRIEVAL ]]; then
@@ -275,6 +281,7 @@ fi
 # Re-entrant checkpointing, the libraries' default, breaks under DDP; that was what DeepSpeed was there for.
 [[ $GRADIENT_CHECKPOINTING != true ]] ||
     args+=(--gradient_checkpointing true --gradient_checkpointing_kwargs '{"use_reentrant": false}')
+[[ $REPORT_TO != tensorboard ]] || args+=(--logging_dir "$record/tensorboard")
 [[ $DEEPSPEED == none ]] || args+=(--deepspeed "$here/../ds_configs/$DEEPSPEED.json")
 ((SUB_BATCH_SIZE == 0)) || args+=(--sub_batch_size "$SUB_BATCH_SIZE")
 # Two processes on a CPU that are not told so train alone as two rank 0, and exit with code 0.

@@ -160,6 +160,11 @@
 # type = "int"
 # default = 1
 # help = { en = "optimiser steps between two lines of progress", zh = "每隔多少优化步记录一次进度" }
+# [parameters.report_to]
+# type = "choice"
+# choices = ["none", "tensorboard", "wandb", "mlflow"]
+# default = "none"
+# help = { en = "show the curves in a logger too; its files lie in the run's record (tensorboard/, wandb/, mlruns/). wandb stays offline unless --env WANDB_MODE=online --env WANDB_API_KEY and --network bridge say otherwise. metrics.jsonl always has the numbers", zh = "同时写入日志工具，文件在运行记录中（tensorboard/、wandb/、mlruns/）。wandb 默认离线，联机需 --env WANDB_MODE=online --env WANDB_API_KEY 和 --network bridge。metrics.jsonl 总有全部数值" }
 # [parameters.save_steps]
 # type = "int"
 # default = 1000
@@ -217,7 +222,8 @@ args=(
     --save_steps "$SAVE_STEPS"
     --save_total_limit "$SAVE_TOTAL_LIMIT"
     --seed "$SEED"
-    --report_to none
+    --report_to "$REPORT_TO"
+    --run_name "${LAUNCH_RUN_ID:-$OUTPUT}"
     --disable_tqdm true # progress goes through metrics.jsonl
 )
 if [[ -n $PASSAGE_INSTRUCTION_FOR_RERANK ]]; then
@@ -228,6 +234,7 @@ fi
 # Re-entrant checkpointing, the libraries' default, breaks under DDP; that was what DeepSpeed was there for.
 [[ $GRADIENT_CHECKPOINTING != true ]] ||
     args+=(--gradient_checkpointing true --gradient_checkpointing_kwargs '{"use_reentrant": false}')
+[[ $REPORT_TO != tensorboard ]] || args+=(--logging_dir "$record/tensorboard")
 [[ $DEEPSPEED == none ]] || args+=(--deepspeed "$here/../ds_configs/$DEEPSPEED.json")
 # Two processes on a CPU that are not told so train alone as two rank 0, and exit with code 0.
 # Elsewhere accelerate chooses: nccl, or xccl, which transformers below 5 refuses as an argument.

@@ -11,14 +11,16 @@ from launcher.errors import DeviceError, LaunchError, OutOfMemoryError, WorldSiz
 from launcher.metrics import Event
 from launcher.plan import RunPlan
 
-#: What the libraries print when a device, or the allocator, has no memory left. The last one is torchrun's,
-#: of a process that was killed from outside, which is what the kernel does then.
+#: What the libraries print when a device, or the allocator, has no memory left.
 _OUT_OF_MEMORY = (
     "OutOfMemoryError",
     "CUDA out of memory",
     "DefaultCPUAllocator: can't allocate memory",
-    "Signal 9 (SIGKILL) received by PID",
 )
+
+#: What torchrun prints of a process that was killed from outside. The kernel does that for want of memory,
+#: but then the engine knows.
+_KILLED = "Signal 9 (SIGKILL) received by PID"
 
 #: The command that a run was stopped by, when it was not its own launcher's signal.
 STOP = "launch runs stop"
@@ -69,7 +71,8 @@ def judge(
         number = signal.SIGTERM if stopped == STOP else signal.Signals[stopped]
         code, message = 128 + number, f"stopped by {stopped}"
     else:
-        code, message = end.code, ""
+        killed = end.code and any(_KILLED in line for line in tail)
+        code, message = end.code, "a process of the training was killed by somebody" if killed else ""
     wrong_world = isinstance(error, WorldSizeError)
     return Outcome(
         stage="verify" if wrong_world else "train" if code else "done",
@@ -100,7 +103,7 @@ def _error(
         limit = f" (limit {plan.access.memory})" if plan.access.memory else ""
         return OutOfMemoryError(
             f"the run ran out of memory{limit}",
-            why="the kernel killed it" if end.out_of_memory else "an allocation failed, or a rank was killed",
+            why="the kernel killed it" if end.out_of_memory else "an allocation failed",
             hint="fewer rows per step, shorter texts, or gradient checkpointing: see the recipe's --help",
         )
     if not plan.world_size:

@@ -27,6 +27,9 @@ from launcher.plan import Folders, RunPlan, Start
 #: What a run inherits of the caller's environment; everything else is in the plan.
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 
+#: The variable by which every process of a run is known.
+_RUN = "LAUNCH_RUN_ID"
+
 #: Seconds between two looks at a supervisor.
 _PAUSE = 0.05
 
@@ -57,10 +60,11 @@ class ProcessHandle:
 
     Args:
         trace: the supervisor's file.
+        run: the run's id.
     """
 
-    def __init__(self, trace: Path) -> None:
-        self._trace = trace
+    def __init__(self, trace: Path, run: str) -> None:
+        self._trace, self._run = trace, run
 
     def phase(self) -> Phase:
         """See base.Handle.phase."""
@@ -80,10 +84,13 @@ class ProcessHandle:
         return "code" not in self._read()  # its last word may have come between the two looks
 
     def bury(self) -> None:
-        """End what a killed supervisor has left: the recipe died with it, its children may not have."""
+        """End what a killed supervisor has left: the recipe died with it, its children may not have.
+
+        torchrun gives each of its processes a session of its own; what all have is the run's name.
+        """
         found = self._read()
         if found and found["boot"] == _boot():
-            for pid in process.members(found["pid"]):
+            for pid in process.with_variable(_RUN, self._run):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -199,10 +206,9 @@ class VenvEngine:
             for name, value in plans.environment(plan, places, start)
         }
         variables = {**inherited, **wanted, **_gpus(plan), "PATH": path}
-        own = {"VIRTUAL_ENV": str(self._environment), "LAUNCH_RUN_ID": start.run}
         return ProcessRequest(
             command=plans.command(plan, places),
-            environment=tuple(sorted({**variables, **own}.items())),
+            environment=tuple(sorted({**variables, "VIRTUAL_ENV": str(self._environment)}.items())),
             secrets=plan.secrets,
             folder=folders.output,
             log=folders.run / "log.txt",
@@ -221,14 +227,14 @@ class VenvEngine:
         program = [sys.executable, "-I", "-S", supervisor.__file__, str(trace), str(log), "--"]
         variables = {**dict(submission.environment), **{name: secrets[name] for name in submission.secrets}}
         process.detach([*program, *submission.command], log=log, env=variables, cwd=submission.folder)
-        return ProcessHandle(trace)
+        return ProcessHandle(trace, dict(submission.environment)[_RUN])
 
     def find(self, folders: Folders, start: Start) -> ProcessHandle | None:
         """See base.Engine.find."""
         trace = _trace(folders, start)
         if not trace.is_file():
             return None
-        handle = ProcessHandle(trace)
+        handle = ProcessHandle(trace, start.run)
         if handle.lost():
             handle.bury()
             return None

@@ -34,12 +34,13 @@ def _train() -> None:
 
         unsloth_loader.attach(module)  # Unsloth wants to be imported before transformers
 
-    from runtime import bucketing, checkpoints, guards, memory, metrics, model_options, patches
+    from runtime import bucketing, checkpoints, guards, memory, metrics, model_options, patches, resume
 
     checkpoints.attach()  # first: what follows counts the time that it takes as the checkpoint's
     metrics.attach()
     memory.attach()
     applied, off = patches.apply(module, chosen.patches)
+    resume.attach(module, applied)
     guards.attach(module, applied)
     model_options.attach(module, chosen)
     if chosen.length_bucketing:

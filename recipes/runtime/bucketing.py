@@ -9,6 +9,7 @@ the training starts.
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch.distributed as dist
 from accelerate.utils import DistributedType
 from FlagEmbedding.abc.finetune.embedder.AbsDataset import AbsEmbedderSameDatasetTrainDataset
 
-from runtime import batching, metrics, probe, trainers
+from runtime import batching, metrics, probe, resume, trainers
 from runtime.batching import Source
 from runtime.options import Options
 from runtime.probe import Cost, Memory, Shape
@@ -33,6 +34,8 @@ _ADAM, _ADAM_8BIT = 8, {"adamw_bnb_8bit": 2}
 _NO_MEMORY = re.compile(r"out.of.(device.|host.)?memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
 #: Copies of the late interaction's scores that live at once: forward, its maximum's gradient, one to add up.
 _COPIES = 3
+#: What a checkpoint calls the sizes.
+_SIZES = "bucket_batch_sizes"
 
 
 def attach(module: str, options: Options) -> None:
@@ -53,6 +56,7 @@ def attach(module: str, options: Options) -> None:
         return dataset
 
     runner.load_train_dataset = load_train_dataset
+    resume.carry(_SIZES, lambda trainer: trainer.train_dataset.sizes())
 
 
 class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
@@ -73,7 +77,8 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
         self.sources = self._sources(queries, passages)
         if any(sum(len(b.rows) for b in source.buckets) < self.num_processes for source in self.sources):
             raise SystemExit(f"a file has fewer rows than there are processes ({self.num_processes})")
-        memory = _Sizer(runner, options).find(self.sources)
+        before = _sizes_before(training)
+        memory = self._resize(before) if before else _Sizer(runner, options).find(self.sources)
         self.refresh_epoch()
         self._report(passages, memory)
 
@@ -81,6 +86,19 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
         """Choose the batches of the next epoch."""
         self.batch_datas = batching.batches(self.sources, self.num_processes, self.deterministic_generator)
         self.step = 0
+
+    def sizes(self) -> list[list[int]]:
+        """Batch sizes: one list per source, with one number per bucket."""
+        return [[bucket.batch_size for bucket in source.buckets] for source in self.sources]
+
+    def _resize(self, sizes: list[list[int]]) -> dict[str, Any]:
+        """Take the sizes of the training that is resumed: measured again, they might be others."""
+        if [len(source) for source in sizes] != [len(source.buckets) for source in self.sources]:
+            raise SystemExit("length bucketing: the checkpoint's buckets are not those of this data")
+        for source, given in zip(self.sources, sizes, strict=True):
+            for bucket, size in zip(source.buckets, given, strict=True):
+                bucket.batch_size = size
+        return {}
 
     def _sources(self, queries: Any, passages: Any) -> list[Source]:
         """One source per file, or one for all, as same_dataset_within_batch says.
@@ -175,6 +193,12 @@ class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
             print(f"length buckets, {len(self.batch_datas)} batches an epoch, {memory}")
             for line in table:
                 print("  " + ", ".join(f"{key} {value}" for key, value in line.items()))
+
+
+def _sizes_before(training: Any) -> Any:
+    """What the checkpoint kept that a training is resumed from; None: nothing."""
+    folder = training.resume_from_checkpoint
+    return resume.carried(Path(folder), training.process_index, _SIZES) if folder else None
 
 
 class _Sizer:

@@ -5,11 +5,15 @@ arguments are judged, whoever gave them.
 """
 
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from runtime import trainers
 from runtime.patches import Patch
+
+#: What the recipes offer for report_to; transformers would miss them only after the model is loaded.
+_LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 def attach(module: str, applied: Iterable[Patch]) -> None:
@@ -52,6 +56,12 @@ def problems(model_args: Any, data_args: Any, training_args: Any, patches: set[s
         yield "tokenizer_name: never read; the tokenizer comes from model_name_or_path"
     if getattr(training_args, "group_by_length", False):
         yield "group_by_length: transformers' sampler cannot read these rows; use length bucketing"
+    for logger in training_args.report_to:
+        if logger in _LOGGERS and find_spec(logger) is None:
+            yield (
+                f"report_to {logger}: it is not in this environment; take one that has it, or report_to none:"
+                " metrics.jsonl has the same numbers"
+            )
     if training_args.fp16 and training_args.device.type == "cpu":
         yield "fp16: without effect on a CPU; use fp32 or bf16"
     if not training_args.dataloader_drop_last and reranker and "reranker-batch" not in patches:

@@ -14,6 +14,15 @@ IFS=: read -r -a data <<<"${DATA:-}"
 scratch="${LAUNCH_SCRATCH:-${TMPDIR:-/tmp}/launch-scratch-$UID}"
 mkdir -p "$scratch"
 
+# Where loggers write (--report-to) that no variable sends elsewhere: into the record, and to no server. A setting of
+# theirs comes as a variable of its own name, a key never in any other way.
+record="${LAUNCH_RUN_DIR:-$OUTPUT}"
+recipe="$(basename "${BASH_SOURCE[1]}" .sh)"
+export WANDB_DIR="${WANDB_DIR:-$record}" WANDB_MODE="${WANDB_MODE:-offline}" WANDB_PROJECT="${WANDB_PROJECT:-$recipe}"
+export MLFLOW_EXPERIMENT_NAME="${MLFLOW_EXPERIMENT_NAME:-$recipe}"
+[[ ${MLFLOW_TRACKING_URI:-mlruns} != mlruns ]] || export MLFLOW_TRACKING_URI="$record/mlruns"
+export MLFLOW_ALLOW_FILE_STORE="${MLFLOW_ALLOW_FILE_STORE:-true}" # files of a run, not a server's database
+
 # The runtime package lies beside the recipes.
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 

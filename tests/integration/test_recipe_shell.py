@@ -44,6 +44,34 @@ def value(found: list[str], name: str) -> str:
     return found[found.index(name) + 1]
 
 
+@pytest.mark.parametrize("name", ["bge-dense", "bge-m3-unified", "bge-reranker"])
+def test_loggers_write_into_the_record(environment: dict[str, str], tmp_path: Path, name: str) -> None:
+    torchrun = Path(environment["PATH"].split(":")[0]) / "torchrun"
+    names = "WANDB_DIR WANDB_MODE WANDB_PROJECT MLFLOW_TRACKING_URI".split()
+    torchrun.write_text(
+        "#!/bin/bash\n" + "".join(f'echo "{name}=${name}"\n' for name in names) + 'printf "%s\\n" "$@"\n'
+    )
+    record = str(tmp_path / "the record")
+    run = {**environment, "LAUNCH_RUN_DIR": record, "LAUNCH_RUN_ID": "x-1", "REPORT_TO": "tensorboard"}
+    script = ROOT / "recipes" / f"{name}.sh"
+    found = arguments(run, script=script)
+    assert found[:4] == [
+        f"WANDB_DIR={record}",
+        "WANDB_MODE=offline",
+        f"WANDB_PROJECT={name}",
+        f"MLFLOW_TRACKING_URI={record}/mlruns",
+    ]
+    assert value(found, "--report_to") == "tensorboard"
+    assert value(found, "--logging_dir") == f"{record}/tensorboard"
+    assert value(found, "--run_name") == "x-1"
+    own = {"WANDB_MODE": "online", "MLFLOW_TRACKING_URI": "http://tracking:5000", "REPORT_TO": "mlflow"}
+    found = arguments({**run, **own}, script=script)
+    assert {"WANDB_MODE=online", "MLFLOW_TRACKING_URI=http://tracking:5000"} < set(found)
+    assert "--logging_dir" not in found
+    relative = arguments({**run, "MLFLOW_TRACKING_URI": "mlruns"}, script=script)  # as an image may say
+    assert f"MLFLOW_TRACKING_URI={record}/mlruns" in relative
+
+
 def test_plain_bash_takes_the_headers_defaults(environment: dict[str, str], tmp_path: Path) -> None:
     found = arguments(environment, "--lr_scheduler_type", "cosine")
     defaults = dict(recipe.load(UNIFIED).values("cpu", {}))

@@ -18,7 +18,13 @@ from FlagEmbedding.abc.finetune.reranker import AbsModeling
 from FlagEmbedding.finetune.embedder.encoder_only import base, m3
 from FlagEmbedding.finetune.reranker.encoder_only import base as reranker
 from trainings import rows, write
-from transformers import Trainer, XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
+from transformers import (
+    Trainer,
+    TrainingArguments,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
+)
 
 #: Every class that a patch or a hook changes.
 PATCHED = (
@@ -35,6 +41,7 @@ PATCHED = (
     reranker.EncoderOnlyRerankerRunner,
     reranker.EncoderOnlyRerankerTrainer,
     Trainer,
+    TrainingArguments,
 )
 
 

@@ -247,6 +247,12 @@ class TestRegistry:
             "prompts",
             "reranker-batch",
             "file-modes",
+            "sampling",
+            "resume-weights",
+            "skip-batches",
+            "numbered-cpu",
+            "intel-random-state",
+            "loss-sums",
         }
         assert choose("my.trainer", "all") == ([], [])
         with pytest.raises(SystemExit, match="there is no patch sparse, coffee"):

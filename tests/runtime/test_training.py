@@ -89,6 +89,15 @@ class TestSaved:
 
 
 class TestGuards:
+    @pytest.mark.parametrize("logger", ["tensorboard", "wandb", "mlflow"])
+    def test_a_logger_that_is_missing_is_said_before_the_model_is_loaded(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logger: str
+    ) -> None:
+        guards.attach(DENSE, [])
+        monkeypatch.setattr(guards, "find_spec", lambda name: None)
+        with pytest.raises(SystemExit, match=f"report_to {logger}: it is not in this environment"):
+            train(DENSE, tmp_path / "no model", data, tmp_path / "out", report_to=logger)
+
     @pytest.mark.parametrize(
         ("module", "more", "reason"),
         [

@@ -297,7 +297,6 @@ def test_recipes_that_do_not_train_have_no_world(bench: Any) -> None:
         (Exit(code=137, out_of_memory=True), "…"),
         (Exit(code=1), "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB"),
         (Exit(code=1), "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory"),
-        (Exit(code=1), "  traceback : Signal 9 (SIGKILL) received by PID 4711"),
     ],
 )
 def test_out_of_memory(bench: Any, end: Exit, line: str) -> None:
@@ -305,6 +304,14 @@ def test_out_of_memory(bench: Any, end: Exit, line: str) -> None:
     assert isinstance(ended.error, OutOfMemoryError)
     assert (ended.result.exit_code, ended.result.recipe_exit) == (OutOfMemoryError.exit_code, end.code)
     assert ended.result.stage == "train"
+
+
+def test_a_killed_rank_is_not_said_to_lack_memory(bench: Any) -> None:
+    ended = run(
+        bench, FakeEngine(end=Exit(code=1), output=["  traceback : Signal 9 (SIGKILL) received by PID 1"])
+    )
+    assert (ended.error, ended.result.exit_code) == (None, 1)
+    assert ended.result.error == "a process of the training was killed by somebody"
 
 
 def test_a_warning_about_memory_is_no_failure(bench: Any) -> None:

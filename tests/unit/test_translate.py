@@ -31,7 +31,7 @@ _EMBEDDER = """train_group_size:i:8 query_max_len:i:512 passage_max_len:i:512 le
     gradient_checkpointing:b:true optim:c:adamw_torch:adamw_torch,adamw_bnb_8bit sub_batch_size:i:0
     small_threshold:i:0 drop_threshold:i:0 kd_loss_type:c:m3_kd_loss:kl_div,m3_kd_loss
     sentence_pooling_method:c:cls:cls,mean,last_token dataloader_drop_last:b:true logging_steps:i:1
-    save_steps:i:1000"""
+    save_steps:i:1000 report_to:c:none:none,tensorboard,wandb,mlflow"""
 _RECIPES = {
     "bge-m3-unified": f"{_EMBEDDER} unified_finetuning:b:true use_self_distill:b:true"
     " self_distill_start_step:i:0 fix_encoder:b:false",
@@ -202,7 +202,13 @@ REAL: dict[str, tuple[str, str, str]] = {
         " --pad_to_multiple_of 8 --kd_loss_type m3_kd_loss --self_distill_start_step 0 --report_to none",
         "bge-m3-unified",
         "--data /mnt/train_data/20241024 --output /mnt/out --nproc 2 --kd-loss-type m3_kd_loss"
-        " --self-distill-start-step 0 -- --pad_to_multiple_of 8",
+        " --self-distill-start-step 0 --report-to none -- --pad_to_multiple_of 8",
+    ),
+    "loggers: one is an option, what the recipe does not offer is left out": (
+        "torchrun --nproc_per_node 2 -m FlagEmbedding.finetune.embedder.encoder_only.base"
+        " --train_data t.jsonl --output_dir out --report_to WANDB --run_name mine",
+        "bge-dense",
+        "--data t.jsonl --output out --nproc 2 --report-to wandb",
     ),
     "README of 1.4: several data, an instruction": (
         "torchrun --nproc_per_node 2 -m FlagEmbedding.finetune.embedder.encoder_only.base"

@@ -142,14 +142,14 @@ HERE = supervisor.identity(os.getpid()) or {}
 @pytest.mark.parametrize("code", [0, 3, 137, 143])
 def test_an_end_is_what_the_supervisor_wrote(tmp_path: Path, code: int) -> None:
     file = trace(tmp_path, **HERE, code=code, out_of_memory=code == 137, ended="2026-11-21T20:00:00+00:00")
-    handle = ProcessHandle(file)
+    handle = ProcessHandle(file, "RUN")
     assert handle.phase() is Phase.ENDED
     assert not handle.lost()
     assert handle.wait() == Exit(code=code, out_of_memory=code == 137, ended="2026-11-21T20:00:00+00:00")
 
 
 def test_it_runs_as_long_as_its_supervisor_is_there(tmp_path: Path) -> None:
-    handle = ProcessHandle(trace(tmp_path, **HERE))
+    handle = ProcessHandle(trace(tmp_path, **HERE), "RUN")
     assert handle.phase() is Phase.RUNNING
     assert not handle.lost()
 
@@ -158,8 +158,8 @@ def test_it_runs_as_long_as_its_supervisor_is_there(tmp_path: Path) -> None:
 def test_another_process_of_its_number_is_not_its_supervisor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(process, "members", lambda session: [])
-    handle = ProcessHandle(trace(tmp_path, **{**HERE, **other}))
+    monkeypatch.setattr(process, "with_variable", lambda name, value: [])
+    handle = ProcessHandle(trace(tmp_path, **{**HERE, **other}), "RUN")
     assert handle.lost()
     with pytest.raises(EngineError, match="its supervisor is gone"):
         handle.wait()
@@ -167,20 +167,20 @@ def test_another_process_of_its_number_is_not_its_supervisor(
 
 def test_a_supervisor_that_never_spoke(tmp_path: Path) -> None:
     file = trace(tmp_path)
-    assert ProcessHandle(file).phase() is Phase.RUNNING  # it may just be about to
+    assert ProcessHandle(file, "RUN").phase() is Phase.RUNNING  # it may just be about to
     os.utime(file, (0, 0))
-    assert ProcessHandle(file).phase() is Phase.UNSTARTED
+    assert ProcessHandle(file, "RUN").phase() is Phase.UNSTARTED
 
 
 def test_what_a_killed_supervisor_left_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(process, "members", lambda session: [session + 1, session + 2])
+    monkeypatch.setattr(process, "with_variable", lambda name, value: [7, 8])
     monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((pid, number)))
     file = trace(tmp_path, **{**HERE, "pid": 2**22 + 1})
-    assert ProcessHandle(file).lost()
-    ProcessHandle(file).bury()
-    assert killed == [(2**22 + 2, signal.SIGKILL), (2**22 + 3, signal.SIGKILL)]
-    ProcessHandle(trace(tmp_path, **{**HERE, "pid": 2**22 + 1, "boot": "another"})).bury()
+    assert ProcessHandle(file, "RUN").lost()
+    ProcessHandle(file, "RUN").bury()
+    assert killed == [(7, signal.SIGKILL), (8, signal.SIGKILL)]
+    ProcessHandle(trace(tmp_path, **{**HERE, "pid": 2**22 + 1, "boot": "another"}), "RUN").bury()
     assert len(killed) == 2  # of another boot: these are other processes
 
 

@@ -63,6 +63,21 @@ def _deepspeed(work: "Work", name: str, values: list[str]) -> None:
     work.option("deepspeed", f"--{name} {path}", stage, "changed", why)
 
 
+def _report_to(work: "Work", name: str, values: list[str]) -> None:
+    """Several loggers, ``all`` and those that the recipe does not offer are left out."""
+    value, shown = " ".join(values).lower(), f"--{name} {' '.join(values)}"
+    parameter = work.parameter(name)
+    if parameter is not None and value in parameter.choices:
+        work.option(name, shown, value, "kept", SAME)
+        return
+    why = text(
+        "a run reports to its record, metrics.jsonl, and to one logger: --report-to tensorboard, wandb or"
+        " mlflow",
+        "数值写入运行记录 metrics.jsonl，另可选一种日志工具：--report-to tensorboard、wandb 或 mlflow",
+    )
+    work.drop("gone", shown, why)
+
+
 def _sub_batch(work: "Work", name: str, values: list[str]) -> None:
     shown = f"--{name} {' '.join(values)}".rstrip()
     why = text(
@@ -156,6 +171,7 @@ EVERYWHERE: dict[str, Special] = {
     "use_fp16": _half,
     "use_bf16": _half,
     "deepspeed": _deepspeed,
+    "report_to": _report_to,
     "no_cuda": _no_accelerator,
     "use_cpu": _no_accelerator,
 }

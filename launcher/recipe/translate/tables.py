@@ -123,9 +123,9 @@ GONE: dict[str, Text] = {
         "从不覆盖：每次运行写入新的或空的文件夹（transformers 5 已无此参数）",
     ),
     **_all(
-        "logging_dir report_to run_name disable_tqdm project trackio_space_id log_name",
-        "progress and losses go to the run's record, metrics.jsonl; nothing reports to a service",
-        "进度与损失写入运行记录 metrics.jsonl；不向任何服务上报",
+        "logging_dir run_name disable_tqdm project trackio_space_id log_name",
+        "progress and losses go to the run's record: metrics.jsonl, and the files of --report-to",
+        "进度与损失写入运行记录：metrics.jsonl 及 --report-to 的文件",
     ),
     **_all(
         "save_safetensors save_on_each_node",

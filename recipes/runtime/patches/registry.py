@@ -9,6 +9,8 @@ from runtime.trainers import EMBEDDERS, M3, RERANKER
 
 #: Versions of the locks: cpu and cuda have the first, xpu the second.
 _KNOWN = ("1.4.2", "1.3.5")
+_TRANSFORMERS = ("4.57.6", "4.54.1")
+_ACCELERATE = ("1.15.0", "1.12.0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,37 @@ PATCHES = (
     Patch(name="keep-heads", version=1, modules=EMBEDDERS),
     Patch(name="sentence-transformers", version=1, modules=EMBEDDERS),
     Patch(name="file-modes", version=1, modules=(*EMBEDDERS, RERANKER)),
+    Patch(name="sampling", version=1, modules=(*EMBEDDERS, RERANKER)),
+    Patch(name="resume-weights", version=1, modules=(*EMBEDDERS, RERANKER)),
+    Patch(name="resume-position", version=1, modules=EMBEDDERS),
+    Patch(
+        name="skip-batches",
+        version=1,
+        modules=(*EMBEDDERS, RERANKER),
+        library="accelerate",
+        known=_ACCELERATE,
+    ),
+    Patch(
+        name="numbered-cpu",
+        version=1,
+        modules=(*EMBEDDERS, RERANKER),
+        library="accelerate",
+        known=_ACCELERATE,
+    ),
+    Patch(
+        name="intel-random-state",
+        version=1,
+        modules=(*EMBEDDERS, RERANKER),
+        library="transformers",
+        known=_TRANSFORMERS,
+    ),
+    Patch(
+        name="loss-sums",
+        version=1,
+        modules=(*EMBEDDERS, RERANKER),
+        library="transformers",
+        known=_TRANSFORMERS,
+    ),
 )
 
 
