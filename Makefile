@@ -16,7 +16,7 @@ REPORT ?=
 LEFT_OUT = $(addprefix --without ,$(WITHOUT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test check unit integration bench bench-train bench-layers proof-xpu lock render docs format $(IMAGES) $(SMOKES)
+.PHONY: help setup tools demo test check unit integration bench bench-train bench-layers chaos proof-xpu lock render docs format $(IMAGES) $(SMOKES)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
@@ -40,6 +40,9 @@ $(VENV)/.tools: $(VENV)/.launcher
 	@touch $@
 
 tools: $(VENV)/.tools ## install the test tools too
+
+chaos: tools ## faults in real runs, and what came of them: FAULTS (1000), SEED, ENGINE=docker
+	$(VENV)/bin/python -m tests.faults $(or $(FAULTS),1000) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--engine $(ENGINE))
 
 demo: setup ## fine-tune a tiny BGE-M3 on real text, with Docker or without
 	@$(LAUNCH) demo

@@ -16,6 +16,9 @@ from launcher.recipe import Recipe
 
 SCHEMA = 1
 
+#: Where a run takes place: in a container, or in an environment of this machine.
+EngineName = Literal["docker", "podman", "venv"]
+
 #: CUDA's choice of GPUs.
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -120,7 +123,7 @@ class RunPlan:
     runtime_sha256: str
     recipes: Path
     target: str
-    engine: Literal["docker", "venv"]
+    engine: EngineName
     image: str | None
     lock_digest: str
     without: tuple[str, ...] = ()
@@ -141,6 +144,11 @@ class RunPlan:
     preflight: bool = True  # older plans say nothing of it: their data was checked
 
     @property
+    def container(self) -> bool:
+        """It runs in a container."""
+        return self.engine != "venv"
+
+    @property
     def device(self) -> str:
         """What torch calls the kind of device that the run is for."""
         return "cuda" if self.access.nvidia else "xpu" if DRI in self.access.devices else "cpu"
@@ -153,7 +161,7 @@ def make(
     recipes: Path,
     runtime_sha256: str,
     target: Target,
-    engine: Literal["docker", "venv"],
+    engine: EngineName,
     image: str | None,
     lock_digest: str,
     without: tuple[str, ...],
@@ -183,7 +191,7 @@ def make(
         recipes=recipes,
         target=target.name,
         engine=engine,
-        image=image if engine == "docker" else None,
+        image=None if engine == "venv" else image,
         lock_digest=lock_digest,
         without=without,
         world_size=nproc if recipe.launch == "torchrun" else 0,

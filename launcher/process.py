@@ -180,13 +180,28 @@ def detach(
     return child.pid
 
 
-def with_variable(name: str, value: str) -> list[int]:
-    """The processes of this user that have been started with a variable; zombies have none any more."""
-    wanted, found = f"{name}={value}".encode(), []
+def members(session: int) -> list[int]:
+    """The processes of a session; its number is not given to another process while there is one."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with suppress(OSError):  # of other users, or gone by now
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+            with suppress(OSError):
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if int(fields[3]) == session and fields[0] not in "ZX":
+                    found.append(int(entry.name))
+    return found
+
+
+def with_variables(wanted: Mapping[str, str]) -> list[int]:
+    """The processes that were started with these variables, as far as this user may see."""
+    lines = {f"{name}={value}".encode() for name, value in wanted.items()}
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                given = (entry / "environ").read_bytes().split(b"\0")
+                state = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+                if lines.issubset(given) and state not in "ZX":
                     found.append(int(entry.name))
     return found
 

@@ -428,7 +428,7 @@ def check_again(plan: RunPlan, target: Target, machine: Host, *, notes: list[str
             hint="plan a new run",
         )
     judge(gpus, target, machine, dry_run=False, notes=notes)
-    container = plan.engine == "docker"
+    container = plan.container
     settle(gpus, target, machine, container=container, without=plan.without, dry_run=False, notes=notes)
 
 

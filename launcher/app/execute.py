@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,12 +90,16 @@ def execute(begun: Begun, view: RunView, *, grace: float, restarts: int = 0) -> 
             _followed(handle, attempt, place, view, recorder)
             outcome = judge(begun.planned, place, attempt, handle.wait, recorder, stopped=signals.name)
             attempt = recorder.end(attempt, outcome)
-            again = _next(start, outcome, place, recorder, restarts, view)
+            again = None if signals.received else _next(start, outcome, place, recorder, restarts, view)
             restarts -= 1
             if again is None:
                 break
             handle.remove()
             start = again
+            with suppress(
+                OSError
+            ):  # a full disk may keep no room for the end; the start is tried all the same
+                runs.make(place)
         result = recorder.close(outcome)
         handle.remove()
     return ended(result, place, outcome, attempt)
@@ -113,6 +118,7 @@ def _started(begun: Begun, start: Start, recorder: Recorder, signals: Signals) -
         LaunchError: the engine refused; the record says so.
     """
     planned, place = begun.planned, begun.place
+    attempt: Attempt | None = None
     try:
         described = planned.engine.describe(planned.plan)
         log = place.run / "log.txt"
@@ -130,7 +136,10 @@ def _started(begun: Begun, start: Start, recorder: Recorder, signals: Signals) -
         submission = planned.engine.render(planned.plan, place, start)
         handle = planned.engine.start(submission, planned.secrets)
     except BaseException as broken:
-        recorder.close(verdict.refused(broken, stage="start"))
+        refused = verdict.refused(broken, stage="start")
+        if attempt is not None:
+            recorder.end(attempt, refused)
+        recorder.close(refused)
         if start.attempt == 1:
             runs.unclaim(place)
         raise
@@ -144,9 +153,17 @@ def _followed(handle: Handle, attempt: Attempt, place: Folders, view: RunView, r
         follow(handle, attempt, place, view, recorder.reported)
     except EngineGoneError:
         raise  # it may go on
+    except OSError:  # a full disk, a terminal that is gone: no reason to end a training
+        with suppress(LaunchError):
+            handle.wait()
+        with suppress(LaunchError, OSError):
+            log = place.run / "log.txt"
+            for _ in handle.lines(log, attempt.log_offset, log.stat().st_size, follow=False):
+                pass
     except BaseException as broken:
         handle.kill()
-        handle.wait()
+        with suppress(LaunchError):
+            handle.wait()
         recorder.end(attempt, verdict.refused(broken, stage="train"))
         recorder.close(verdict.refused(broken, stage="train"))
         handle.remove()
@@ -232,7 +249,7 @@ def _next(
     """
     events = metrics.of_attempt(recorder.reported.events, start.attempt)
     began = any(event.get("event") == "begin" for event in events)
-    if not (outcome.crashed and began and restarts > 0):
+    if not (outcome.crashed and began and restarts > 0) or (place.run / STOPPED).exists():
         return None
     following = next_start(start.run, start.attempt, place.output, view.notice)
     why = outcome.message or f"exit code {outcome.exit_code}"

@@ -90,7 +90,7 @@ def checks(plan: RunPlan, chosen: Settings, progress: Progress) -> Iterator[Chec
         LaunchError: the engine refused to run any.
     """
     target = manifest.shipped().target(plan.target)
-    if plan.engine == "docker":
+    if plan.container:
         report = images.check(
             target.name, base=chosen.base.value, without=plan.without, only=(), progress=progress
         )

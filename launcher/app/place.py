@@ -1,5 +1,6 @@
 """Where a run takes place: in a container of the target's image, or in the embedded environment."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import VenvEngine
 from launcher.errors import EngineError, ImageMissingError
-from launcher.image import inputs, inspect
+from launcher.image import client, inputs, inspect
+from launcher.image.inputs import Inputs
+from launcher.image.inspect import ImageInfo
 from launcher.lock import TargetLock
 from launcher.manifest import Target
 from launcher.plan import RunPlan
@@ -44,7 +47,7 @@ def choose(
     """The place of a new run.
 
     Args:
-        wanted: ``auto``, ``docker`` or ``venv``; None: by the settings.
+        wanted: ``auto``, ``docker``, ``podman`` or ``venv``; None: by the settings.
         chosen: the user's settings.
         target: of the run.
         dry_run: nothing is started or made, and nothing that only a start needs is missed.
@@ -57,29 +60,11 @@ def choose(
     """
     name = wanted or chosen.engine.value
     without = manifest.shipped().left_out(target, chosen.without.value)
-    if name in ("auto", "docker"):
-        docker = DockerEngine()
+    if name != "venv":
         inside = inputs.load(paths.images(), target, base=chosen.base.value, without=without)
-        try:
-            found = inspect.find_for(docker.connect(), inside)
-        except EngineError as error:
-            if name == "docker" and not dry_run:
-                raise
-            if name == "docker" or dry_run:
-                notes.append(
-                    f"{error.message}: this is the container's request"
-                    + ("; a start here would use the embedded environment" if name == "auto" else "")
-                )
-                return Place(engine=docker, image=inside.reference, lock=inside.lock)
-            notes.append(f"{error.message}: running without a container, from the same lock")
-        else:
-            if found is None and not dry_run:
-                raise _no_image(target)
-            installed = inside.lock.without(found.left_out if found else ())
-            _refuse_unfinished(target, installed)
-            if installed.left_out:
-                notes.append(f"the image is partial: built without {', '.join(installed.left_out)}")
-            return Place(engine=docker, image=found.reference if found else inside.reference, lock=installed)
+        there = _container(name, inside, dry_run=dry_run, notes=notes)
+        if there is not None:
+            return there
     locked = lock.load(paths.images(), target).without(without).for_environment()
     _refuse_unfinished(target, locked)
     if locked.left_out:
@@ -89,10 +74,60 @@ def choose(
     )
 
 
+def _container(name: str, inside: Inputs, *, dry_run: bool, notes: list[str]) -> Place | None:
+    """The container of a run; None: no engine answers, and none was asked for by name."""
+    engine = DockerEngine("podman" if name == "podman" else "docker")
+    try:
+        found = inspect.find_for(engine.connect(), inside)
+    except EngineError as error:
+        podman = _podman_with(inside) if name == "auto" else None
+        if podman is not None:
+            notes.append(f"{error.message}: running in Podman, which has the image")
+            return _with_image(*podman, inside, notes)
+        if name != "auto" and not dry_run:
+            raise
+        if name != "auto" or dry_run:
+            notes.append(
+                f"{error.message}: this is the container's request"
+                + ("; a start here would use the embedded environment" if name == "auto" else "")
+            )
+            return Place(engine=engine, image=inside.reference, lock=inside.lock)
+        notes.append(f"{error.message}: running without a container, from the same lock")
+        return None
+    if found is None and not dry_run:
+        raise _no_image(inside.target)
+    return _with_image(engine, found, inside, notes)
+
+
+def _podman_with(inside: Inputs) -> tuple[DockerEngine, ImageInfo] | None:
+    """Podman with the image of these inputs, if it listens and has it."""
+    if not client.podman_address(os.environ):
+        return None
+    engine = DockerEngine("podman")
+    try:
+        found = inspect.find_for(engine.connect(), inside)
+    except EngineError:
+        return None
+    return (engine, found) if found is not None else None
+
+
+def _with_image(engine: DockerEngine, found: ImageInfo | None, inside: Inputs, notes: list[str]) -> Place:
+    """A container of the image that was found, or that will be built from these inputs.
+
+    Raises:
+        ImageMissingError: the image is for its checks.
+    """
+    installed = inside.lock.without(found.left_out if found else ())
+    _refuse_unfinished(inside.target, installed)
+    if installed.left_out:
+        notes.append(f"the image is partial: built without {', '.join(installed.left_out)}")
+    return Place(engine=engine, image=found.reference if found else inside.reference, lock=installed)
+
+
 def of(plan: RunPlan, progress: Progress) -> Engine[Any]:
     """The engine of a plan that was made before."""
-    if plan.engine == "docker":
-        return DockerEngine()
+    if plan.engine != "venv":
+        return DockerEngine(plan.engine)
     target = manifest.shipped().target(plan.target)
     return VenvEngine(_environment(target, lock_of(plan), progress, dry_run=False))
 
@@ -102,13 +137,15 @@ def known(plan: RunPlan) -> Engine[Any]:
     # Imported here: a container needs none of it.
     from launcher.image import environment
 
-    return DockerEngine() if plan.engine == "docker" else VenvEngine(environment.folder(lock_of(plan)))
+    if plan.engine != "venv":
+        return DockerEngine(plan.engine)
+    return VenvEngine(environment.folder(lock_of(plan)))
 
 
 def lock_of(plan: RunPlan) -> TargetLock:
     """What the locks say now that a plan's image or environment holds."""
     found = lock.load(paths.images(), manifest.shipped().target(plan.target)).without(plan.without)
-    return found if plan.engine == "docker" else found.for_environment()
+    return found if plan.container else found.for_environment()
 
 
 def _refuse_unfinished(target: Target, locked: TargetLock) -> None:

@@ -62,7 +62,7 @@ def said(line: Line) -> str:
 
 def preflight(planned: Planned) -> tuple[Line, ...]:
     """Disk, RAM, shared memory, limits and clock for a planned run; a few milliseconds, nothing is raised."""
-    plan, container = planned.plan, planned.plan.engine == "docker"
+    plan, container = planned.plan, planned.plan.container
     trains = planned.plan.access.gpus == "" and not planned.plan.access.devices
     wanted = bytes_of(plan.access.shm_size)
     weights = _tried(lambda: model.size(plan.model) if plan.model else 0)

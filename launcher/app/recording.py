@@ -36,9 +36,8 @@ class Recorder:
             name: {"name": item.name, "revision": item.revision} for name, item in self._used().items()
         }
         self._hashing: threading.Thread | None = None
-        noted = place.run / _MODELS
-        if noted.is_file():
-            self._models = json.loads(noted.read_bytes())
+        if noted := self._noted():
+            self._models = noted
         elif following and not all(item.revision for item in self._used().values()):
             self._hashing = threading.Thread(target=self._hash, daemon=True)
             self._hashing.start()
@@ -47,6 +46,14 @@ class Recorder:
         """The model to start from as ``model``, which no parameter may be called, and the parameters' own."""
         plan = self._planned.plan
         return {**({} if plan.model is None else {"model": plan.model}), **dict(plan.models)}
+
+    def _noted(self) -> dict[str, dict[str, str]]:
+        """What was hashed before; nothing when that cannot be read: a run's end is worth more."""
+        with suppress(OSError, ValueError, RecursionError):
+            found = json.loads((self._place.run / _MODELS).read_bytes())
+            if isinstance(found, dict) and found.keys() == self._models.keys():
+                return found
+        return {}
 
     def _hash(self) -> None:
         known: dict[Path, str] = {}
@@ -61,6 +68,7 @@ class Recorder:
     def end(self, attempt: Attempt, outcome: Outcome) -> Attempt:
         """Put the end of one start on the record."""
         failed = f"exit code {outcome.exit_code}" if outcome.exit_code else ""
+        runs.make_room(self._place)
         done = replace(
             attempt,
             ended=outcome.ended or runs.now(),

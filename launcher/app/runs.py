@@ -21,7 +21,7 @@ from launcher.app.recording import Recorder
 from launcher.app.verdict import Outcome
 from launcher.engines.base import Exit, Handle, Phase
 from launcher.engines.docker import DockerEngine
-from launcher.errors import EngineError, EngineGoneError, RecordError, UsageError
+from launcher.errors import EngineError, EngineGoneError, LaunchError, RecordError, UsageError
 from launcher.metrics import Reader
 from launcher.plan import Start
 from launcher.progress import Progress, RunView
@@ -29,6 +29,9 @@ from launcher.runs import Lock, Record
 
 #: Seconds between two looks at a run that another launcher follows.
 _PAUSE = 0.2
+
+#: How the verdict on a run begins whose end was asked for, see :mod:`launcher.app.verdict`.
+_STOPPED_BY = "stopped by "
 
 #: Seconds that a launcher may take between a run's end and its result: a model's weights are hashed.
 _CONCLUSION = 60.0
@@ -71,27 +74,49 @@ class Seen:
 def look(folder: Path) -> Seen:
     """The state of a run; one that has ended unobserved is concluded."""
     try:
-        record = runs.load(folder)
+        return _look(folder)
+    except EngineGoneError as error:
+        return _unknown(folder, error.message)
+    except EngineError:  # it lost a container between two questions: its launcher has just removed it
+        pass
     except RecordError as error:
         return Seen(folder=folder, state=State.UNREADABLE, why=error.message)
+    except (LaunchError, OSError) as error:
+        return _unknown(folder, str(error))
+    try:
+        return _look(folder)
+    except (LaunchError, OSError) as error:
+        return _unknown(folder, str(error))
+
+
+def _look(folder: Path) -> Seen:
+    record = runs.load(folder)
     if record.result is not None:
         return _over(record)
     followed = runs.followed(folder)
+    handle = _handle(record)
+    if handle is not None and handle.phase() is Phase.RUNNING:
+        return Seen(folder=folder, state=State.RUNNING, followed=followed, record=record)
+    if followed:
+        return Seen(folder=folder, state=State.STARTING, followed=True, record=record)
+    return _concluded(folder)
+
+
+def _unknown(folder: Path, why: str) -> Seen:
+    """What cannot be found out now: nothing is concluded. A record may go away while it is looked at."""
     try:
-        handle = _handle(record)
-        if handle is not None and handle.phase() is Phase.RUNNING:
-            return Seen(folder=folder, state=State.RUNNING, followed=followed, record=record)
-        if followed:
-            return Seen(folder=folder, state=State.STARTING, followed=True, record=record)
-        return _concluded(folder)
-    except EngineGoneError as error:
-        return Seen(folder=folder, state=State.UNKNOWN, why=error.message, followed=followed, record=record)
+        record = runs.load(folder)
+        return Seen(
+            folder=folder, state=State.UNKNOWN, why=why, followed=runs.followed(folder), record=record
+        )
+    except (RecordError, OSError):
+        return Seen(folder=folder, state=State.UNREADABLE, why=why)
 
 
 def _over(record: Record) -> Seen:
     result = record.result or {}
     why = str(result.get("error") or "")
-    stopped = why.startswith("stopped by ")
+    stopped = why.startswith(_STOPPED_BY)
     code = result.get("exit_code")
     state = State.STOPPED if stopped else State.FAILED if code else State.DONE
     if code and not why:
@@ -122,8 +147,10 @@ def _concluded(folder: Path) -> Seen:
     with lock:
         record = runs.load(folder)
         if record.result is None:
-            planned = planning.known(record.plan)
-            conclude(record, planned, _handle(record))
+            handle = _handle(record)
+            if handle is not None and handle.phase() is Phase.RUNNING:  # it was started late
+                return Seen(folder=folder, state=State.RUNNING, record=record)
+            conclude(record, planning.known(record.plan), handle)
     return _over(runs.load(folder))
 
 
@@ -135,13 +162,16 @@ def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
         runs.unclaim(place)
         return
     attempt = record.attempts[-1]
+    if attempt.ended and runs.restore_result(record.folder, attempt.number):
+        return  # whoever was about to resume it did not come to it
+    stopped = attempt.cause.removeprefix(_STOPPED_BY) if attempt.cause.startswith(_STOPPED_BY) else ""
     if handle is not None and handle.phase() is Phase.ENDED:
         for _ in _rest(record, handle):
             pass  # what the engine has, and the log has not
-        outcome = execute.judge(planned, place, attempt, handle.wait, recorder)
+        outcome = execute.judge(planned, place, attempt, handle.wait, recorder, stopped=stopped)
     elif attempt.recipe_exit is not None:  # its launcher was killed between two starts
         code = attempt.recipe_exit
-        outcome = execute.judge(planned, place, attempt, lambda: Exit(code=code), recorder)
+        outcome = execute.judge(planned, place, attempt, lambda: Exit(code=code), recorder, stopped=stopped)
     else:
         outcome = _lost(record, started=handle is None)
     if not attempt.ended:
@@ -156,7 +186,8 @@ def _lost(record: Record, *, started: bool) -> Outcome:
     if not started:
         error = EngineError("the launcher ended before the engine started it")
         return verdict.refused(error, stage="start")
-    last = max(file.stat().st_mtime for file in (record.log, record.metrics) if file.exists())
+    seen = (file.stat().st_mtime for file in (record.log, record.metrics) if file.exists())
+    last = max(seen, default=time.time())
     error = EngineError(
         "the run was lost: its engine knows nothing of it",
         why="the machine was restarted, or somebody removed it",
@@ -218,30 +249,31 @@ def attach(folder: Path, view: RunView, *, shown: int = 0) -> Record:
         if seen.state.over:
             return seen.record
         if seen.followed:
-            _watched(folder, view, reported, shown)
-            shown = (folder / "log.txt").stat().st_size
+            shown = _watched(folder, view, reported, shown)
         else:
-            _followed(folder, view, reported, shown)
-            shown = (folder / "log.txt").stat().st_size
+            shown = _followed(folder, view, reported, shown)
 
 
-def _followed(folder: Path, view: RunView, reported: Reader, shown: int) -> None:
-    """Follow a run to its end, unless it has ended, or another launcher follows it."""
+def _followed(folder: Path, view: RunView, reported: Reader, shown: int) -> int:
+    """Follow a run to its end, unless it has one, or another launcher follows it; returns what was shown."""
     with suppress(UsageError), Lock.take(folder):
         record = runs.load(folder)
         handle = None if record.result else _handle(record)
         if handle is not None and handle.phase() is Phase.RUNNING:
             execute.follow(handle, record.attempts[-1], record.place, view, reported, shown=shown)
+            shown = record.log.stat().st_size
             conclude(record, planning.known(record.plan), handle)
+    return shown
 
 
-def _watched(folder: Path, view: RunView, reported: Reader, shown: int) -> None:
-    """Show what another launcher writes, for as long as it follows the run."""
+def _watched(folder: Path, view: RunView, reported: Reader, shown: int) -> int:
+    """Show what another launcher writes, for as long as it follows the run; returns what was shown."""
     going_on = True
     while going_on:
         time.sleep(_PAUSE)
         going_on = runs.followed(folder) and not (folder / "result.json").exists()
         shown = _show(folder, view, reported, shown)
+    return shown
 
 
 def _show(folder: Path, view: RunView, reported: Reader, shown: int) -> int:
@@ -270,14 +302,16 @@ def stop(folder: Path, *, grace: float) -> Seen:
     seen = look(folder)
     if seen.state not in (State.RUNNING, State.STARTING):
         raise UsageError(f"{folder.name} does not run: {seen.state} {seen.why}".rstrip())
-    (folder / execute.STOPPED).touch()
-    deadline, asked = time.monotonic() + grace + _CONCLUSION, False
+    with suppress(OSError):  # where nothing can be written it ends all the same, as one that was killed
+        (folder / execute.STOPPED).touch()
+    deadline, asked = time.monotonic() + grace + _CONCLUSION, 0
     while time.monotonic() < deadline:
         record = runs.load(folder)
-        handle = None if record.result or asked else _handle(record)
-        if handle is not None:
+        newest = record.attempts[-1].number if record.attempts else 0
+        handle = None if record.result or asked == newest else _handle(record)
+        if handle is not None:  # of every start: its launcher may have been about to start it again
             handle.stop(grace)
-            asked = True
+            asked = newest
         seen = look(folder)
         if seen.state.over:
             return seen
@@ -299,6 +333,8 @@ def remove(folder: Path) -> None:
             hint=f"launch runs stop {folder.name}",
         )
     with Lock.take(folder):
+        if seen.state.over and runs.load(folder).result is None:
+            raise UsageError(f"{folder.name} was resumed meanwhile", hint=f"launch runs stop {folder.name}")
         going = folder.rename(folder.with_name(f".removed-{folder.name}"))  # never seen half of it
     shutil.rmtree(going)
     (paths.known_runs() / folder.name).unlink(missing_ok=True)
@@ -320,11 +356,14 @@ def resume(
             why=seen.why,
             hint=f"launch runs show {folder.name}",
         )
-    record = seen.record
-    if not record.plan.world_size:
-        raise UsageError(f"{record.plan.recipe} does not train: it has no checkpoints", hint="run it again")
+    if not seen.record.plan.world_size:
+        recipe = seen.record.plan.recipe
+        raise UsageError(f"{recipe} does not train: it has no checkpoints", hint="run it again")
     lock = Lock.take(folder)
     try:
+        record = runs.load(folder)
+        if record.result != seen.record.result:  # somebody was faster, and has ended already
+            raise UsageError(f"{folder.name} was resumed meanwhile", hint=f"launch runs show {folder.name}")
         planned = planning.again(record.plan, folder.name, secrets, progress=progress)
         _refuse_another_image(record, planned)
         start = _next_start(record, say)
@@ -369,7 +408,10 @@ def prepare_again(record: Record, start: Start) -> None:
 def sweep(folders: Iterable[Path]) -> None:
     """Remove containers that outlived their records' end: the launcher was killed between the two."""
     over = {folder.name for folder in folders if (folder / "result.json").exists()}
-    with suppress(EngineError):
-        for run, handle in DockerEngine().every() if over else ():
-            if run in over and handle.phase() is not Phase.RUNNING:
-                handle.remove()
+    if not over:
+        return
+    for engine in (DockerEngine(), DockerEngine("podman")):
+        with suppress(EngineError):
+            for run, handle in engine.every():
+                if run in over and handle.phase() is not Phase.RUNNING:
+                    handle.remove()

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -47,10 +48,13 @@ class Signals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         first, self.received = not self.received, self.received or number
-        if first:
-            self._view.stopping(grace=self._grace)
         if self._handle is not None:
             if first:
                 self._handle.stop(self._grace)
             else:
                 self._handle.kill()
+        if first:
+            # It may have come in the middle of a print, which Python does not begin again; or there is no
+            # terminal any more.
+            with suppress(RuntimeError, OSError):
+                self._view.stopping(grace=self._grace)

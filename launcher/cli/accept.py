@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target")
 @click.option(
-    "--engine", type=click.Choice(["auto", "docker", "venv"]), help="Container or embedded environment."
+    "--engine",
+    type=click.Choice(["auto", "docker", "podman", "venv"]),
+    help="Container or embedded environment.",
 )
 @click.option(
     "--model", metavar="PATH|ID", help="Measure the speed of this reranker; default: a random one of --size."

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     "--folder", type=click.Path(path_type=Path), help="Where everything goes; default: demo/<time>."
 )
 @click.option(
-    "--engine", type=click.Choice(["auto", "docker", "venv"]), help="Container or embedded environment."
+    "--engine",
+    type=click.Choice(["auto", "docker", "podman", "venv"]),
+    help="Container or embedded environment.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(folder: Path | None, engine: str | None, as_json: bool) -> None:

@@ -55,7 +55,7 @@ def _options() -> list[click.Parameter]:
         ),
         option(
             "--engine",
-            type=click.Choice(["auto", "docker", "venv"]),
+            type=click.Choice(["auto", "docker", "podman", "venv"]),
             help="With --probe: container or embedded environment.",
         ),
         option("--json", "as_json", is_flag=True, help="Print the figures as JSON."),

@@ -30,7 +30,7 @@ def launcher_options() -> list[click.Parameter]:
         option("--target", metavar="auto|cpu|cuda|cuda-vllm|xpu", help="The accelerator's environment."),
         option(
             "--engine",
-            type=click.Choice(["auto", "docker", "venv"]),
+            type=click.Choice(["auto", "docker", "podman", "venv"]),
             help="Container or embedded environment.",
         ),
         option(

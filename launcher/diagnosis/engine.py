@@ -23,16 +23,23 @@ def engine(facts: EngineFacts | LaunchError, *, wanted: bool) -> Line:
         found = f"{facts.message}{f': {facts.why}' if facts.why else ''}"
         judged = failed if wanted else warning
         return judged("engine", found, fix=facts.hint)
-    return ok("engine", f"Docker Engine {facts.version}")
+    how = " without root" if facts.rootless else ""
+    return ok("engine", f"Podman {facts.version}{how}" if facts.podman else f"Docker Engine {facts.version}")
 
 
 def storage(facts: EngineFacts) -> Line:
     """Storage driver and image store."""
     store = "containerd's image store" if facts.containerd else "the engine's own image store"
     found = f"{facts.driver}, {store}"
+    if facts.podman:
+        found = f"{facts.driver}, Podman's own image store"
     if facts.driver in _SLOW:
         fix = 'remove "storage-driver" from /etc/docker/daemon.json, then restart the engine'
+        if facts.podman:
+            fix = 'driver = "overlay" in storage.conf, then podman system reset, which removes all images'
         return warning("engine.storage", found, means=_SLOW[facts.driver], fix=fix)
+    if facts.podman:
+        return ok("engine.storage", f"{found}; building one twice does not give the same digest")
     return ok("engine.storage", found) if facts.containerd else warning("engine.storage", found)
 
 
@@ -40,6 +47,10 @@ def builder(facts: EngineFacts, *, image: ImageFacts | None) -> Line:
     """Whether images can be built; that is needed while the target's is not there."""
     major = facts.version.split(".")[0]
     judged = failed if image is not None and not image.built else warning
+    if facts.podman:
+        return (
+            ok("engine.builder", facts.builder) if facts.builder else judged("engine.builder", facts.missing)
+        )
     if major.isdigit() and int(major) < OLDEST:
         found = f"Docker Engine {facts.version} knows neither RUN --network=none nor named build contexts"
         return judged("engine.builder", found, fix=f"install Docker Engine {OLDEST} or newer")
@@ -52,7 +63,7 @@ def builder(facts: EngineFacts, *, image: ImageFacts | None) -> Line:
 
 def rootless(facts: EngineFacts, *, nvidia: bool) -> Line:
     """Whether the engine runs without root, which GPUs of NVIDIA do not get along with by themselves."""
-    if facts.rootless and nvidia:
+    if facts.rootless and nvidia and not facts.podman:  # which gives GPUs by CDI, without such cgroups
         return warning("engine.rootless", "it runs without root")
     return ok("engine.rootless", "it runs without root" if facts.rootless else "it runs as root")
 

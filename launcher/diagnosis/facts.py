@@ -66,12 +66,13 @@ class EngineFacts:
 
     Attributes:
         version: e.g. ``28.2.2``.
+        podman: it is Podman, which speaks Docker's protocol.
         driver: of the storage.
         containerd: containerd keeps the images.
         rootless: it runs without root.
         gives_gpus: something says that it can give NVIDIA GPUs.
         disks: where its images live, as far as this machine sees it; empty: elsewhere.
-        builder: version of buildx; empty: ``missing`` says why.
+        builder: version of buildx, or of Podman's own builder; empty: ``missing`` says why.
     """
 
     version: str
@@ -82,6 +83,7 @@ class EngineFacts:
     disks: tuple[Disk, ...] = ()
     builder: str = ""
     missing: str = ""
+    podman: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

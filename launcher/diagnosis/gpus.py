@@ -35,6 +35,9 @@ def nvidia_runtime(facts: EngineFacts | None, *, container: bool) -> Line:
     """Whether containers can have GPUs."""
     if facts is None or not container:
         return skipped("nvidia.runtime", "runs take place without a container")
+    if not facts.gives_gpus and facts.podman:
+        fix = "install nvidia-container-toolkit; sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+        return failed("nvidia.runtime", "there is no CDI specification of NVIDIA's", fix=fix)
     if not facts.gives_gpus:
         return failed("nvidia.runtime", "nothing says that this engine can give NVIDIA GPUs to containers")
     return ok("nvidia.runtime", "the engine can give GPUs to containers")

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from launcher.plan import Folders, RunPlan, Start
+from launcher.plan import EngineName, Folders, RunPlan, Start
 
 
 class Phase(StrEnum):
@@ -100,7 +100,7 @@ RequestT = TypeVar("RequestT", bound=Submission)
 class Engine(Protocol[RequestT]):
     """A place where plans run."""
 
-    name: str
+    name: EngineName
 
     def check(self, plan: RunPlan) -> None:
         """Raise the named error of whatever is missing: engine, image, device, runtime."""

@@ -4,16 +4,19 @@ One request object gives both the SDK's call and the ``docker run`` line that a 
 both and compares the containers.
 """
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from launcher import plan as plans
 from launcher import process
+from launcher.engines import podman
 from launcher.engines.base import Description, Exit, Phase
+from launcher.engines.podman import Podman
 from launcher.errors import (
     DeviceError,
     EngineError,
@@ -22,7 +25,7 @@ from launcher.errors import (
     LaunchError,
 )
 from launcher.image import client, refusals
-from launcher.plan import Folders, Mount, RunPlan, Start
+from launcher.plan import EngineName, Folders, Mount, RunPlan, Start
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -53,13 +56,25 @@ class ContainerRequest:
     memory: str
     network: str
     labels: tuple[tuple[str, str], ...]
+    # What Podman has otherwise; see launcher.engines.podman.adapted.
+    program: str = "docker"
+    security: tuple[str, ...] = ("no-new-privileges",)
+    userns: str = ""
+    pids: int = 0
 
     def printed(self) -> str:
-        """The equivalent ``docker run`` line; secrets by name only, the caller's shell has their values."""
-        flags: list[str] = ["docker", "run", "--name", self.name, "--init", "--read-only"]
+        """The equivalent ``docker run`` line, or Podman's; secrets by name only, the shell has the values."""
+        flags: list[str] = [self.program, "run", "--name", self.name, "--init", "--read-only"]
         for path, options in _TMPFS.items():
             flags += ["--tmpfs", f"{path}:{options}"]
-        flags += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", self.network]
+        flags += ["--cap-drop", "ALL"]
+        for option in self.security:
+            flags += ["--security-opt", option]
+        flags += ["--network", self.network]
+        if self.userns:
+            flags += ["--userns", self.userns]
+        if self.pids:
+            flags += ["--pids-limit", str(self.pids)]
         flags += ["--user", self.user, "--workdir", "/output", "--shm-size", self.shm_size]
         if self.memory:  # without swap, as the SDK's request below
             flags += ["--memory", self.memory, "--memory-swap", self.memory]
@@ -86,6 +101,11 @@ class ContainerRequest:
         from docker.types import Mount as SdkMount
 
         which = {"count": -1} if self.gpus == "all" else {"device_ids": self.gpus.split(",")}
+        requests = [DeviceRequest(**which, capabilities=[["gpu"]])] if self.gpus else []
+        nodes = [device for device in self.devices if device.startswith("/")]
+        if len(nodes) < len(self.devices):  # the others have names of CDI's
+            named = [device for device in self.devices if device not in nodes]
+            requests.append(DeviceRequest(driver="cdi", device_ids=named))
         return {
             "image": self.image,
             "command": list(self.command),
@@ -97,8 +117,8 @@ class ContainerRequest:
             ],
             "user": self.user,
             "group_add": list(self.groups),
-            "devices": [f"{device}:{device}:rwm" for device in self.devices],
-            "device_requests": [DeviceRequest(**which, capabilities=[["gpu"]])] if self.gpus else [],
+            "devices": [f"{device}:{device}:rwm" for device in nodes],
+            "device_requests": requests,
             "shm_size": self.shm_size,
             "mem_limit": self.memory or None,
             "memswap_limit": self.memory or None,
@@ -107,7 +127,8 @@ class ContainerRequest:
             "read_only": True,
             "tmpfs": _TMPFS,
             "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
+            "security_opt": list(self.security),
+            "pids_limit": self.pids or None,
             "working_dir": "/output",
             "labels": dict(self.labels),
         }
@@ -136,12 +157,15 @@ class DockerHandle:
     def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
         """See base.Handle.lines; the engine keeps the output from its beginning."""
         rest = b""
-        with log.open("ab") as file:
+        with log.open(
+            "ab", buffering=0
+        ) as file:  # on a full disk: what is in it is a beginning of the output
             known = max(0, file.tell() - begins)
             for block in self._blocks(follow=follow):
                 fresh, known = block[known:], max(0, known - len(block))
-                file.write(fresh)
-                file.flush()
+                written = 0
+                while written < len(fresh):
+                    written += file.write(fresh[written:])
                 *complete, rest = (rest + fresh).split(b"\n")
                 for line in complete:
                     yield line.decode(errors="replace")
@@ -150,18 +174,20 @@ class DockerHandle:
 
     def _blocks(self, *, follow: bool) -> Iterator[bytes]:
         with _answering("it may still run"):
-            yield from self._container.logs(stream=True, follow=follow)
+            if follow and podman.answers(self._container):
+                yield from podman.followed(self._container)
+            else:
+                yield from self._container.logs(stream=True, follow=follow)
 
     def wait(self) -> Exit:
         """See base.Handle.wait."""
         with _answering("it may still run"):
             code = int(self._container.wait()["StatusCode"])
             self._container.reload()
-        state = self._container.attrs["State"]
-        ended = str(state.get("FinishedAt", ""))[:23]  # of the nanoseconds Python takes three digits
-        return Exit(
-            code=code, out_of_memory=bool(state.get("OOMKilled")), ended=f"{ended}+00:00" if ended else ""
-        )
+            killed = podman.ran_out(self._container, code)
+        ended = str(self._container.attrs["State"].get("FinishedAt", ""))
+        ended = ended[:23].removesuffix("Z")  # of the nanoseconds Python takes three digits
+        return Exit(code=code, out_of_memory=killed, ended=f"{ended}+00:00" if ended else "")
 
     def remove(self) -> None:
         """See base.Handle.remove."""
@@ -234,12 +260,13 @@ def _gone(error: Exception, meanwhile: str) -> EngineGoneError:
 
 
 class DockerEngine:
-    """Containers on the engine that ``docker`` would use."""
+    """Containers on the engine that ``docker`` would use, or on Podman; the first may be Podman, too."""
 
-    name = "docker"
-
-    def __init__(self) -> None:
+    def __init__(self, name: Literal["docker", "podman"] = "docker") -> None:
+        self.name: EngineName = name
         self._client: DockerClient | None = None
+        # Until it has answered: a dry run prints what would be asked of it.
+        self._podman = Podman(rootless=os.getuid() != 0) if name == "podman" else None
 
     def connect(self) -> "DockerClient":
         """The engine's client.
@@ -248,7 +275,8 @@ class DockerEngine:
             EngineError: no engine answers.
         """
         if self._client is None:
-            self._client = client.connect()
+            self._client = client.connect(self.name)
+            self._podman = podman.found(self._client)
             # It has answered; the first container of an image may still have to wait for its unpacking.
             self._client.api.timeout = 600
         return self._client
@@ -285,7 +313,10 @@ class DockerEngine:
                 why="udev makes these links, by which oneAPI tells cards apart",
                 hint="start udev, or make them: by-path/pci-<address>-render -> ../renderD<number>",
             )
-        if plan.access.nvidia and not refusals.gives_gpus(connection.info()):
+        if self._podman is not None:
+            access, given = plan.access, refusals.gives_cdi(connection.info())
+            podman.refuse(self._podman, memory=access.memory, nvidia=access.nvidia, given=given)
+        elif plan.access.nvidia and not refusals.gives_gpus(connection.info()):
             raise refusals.no_runtime()
 
     def describe(self, plan: RunPlan) -> Description:
@@ -293,9 +324,10 @@ class DockerEngine:
         with _answering("nothing is known of the run"):
             found = self.connect().info()
             image = self.connect().images.get(plan.image or "")
-        return Description(
-            image_digest=str(image.id), version=str(found["ServerVersion"]), where=_where(found)
-        )
+        version = str(found["ServerVersion"])
+        if self._podman is not None and self.name != "podman":  # behind Docker's address
+            version = f"Podman {version}"
+        return Description(image_digest=str(image.id), version=version, where=_where(found))
 
     def where(self) -> str:
         """See base.Engine.where."""
@@ -308,7 +340,7 @@ class DockerEngine:
         found = plans.mounts(plan, folders)
         if plans.DRI in plan.access.devices:  # --device leaves the links out
             found = (*found, Mount(source=_BY_PATH, target=PurePosixPath(_BY_PATH), read_only=True))
-        return ContainerRequest(
+        request = ContainerRequest(
             name=_name(start),
             image=plan.image or "",
             command=plans.command(plan, places),
@@ -328,6 +360,7 @@ class DockerEngine:
                 ("launch.target", plan.target),
             ),
         )
+        return podman.adapted(request, self._podman) if self._podman else request
 
     def start(self, submission: ContainerRequest, secrets: Mapping[str, str]) -> DockerHandle:
         """See base.Engine.start.
@@ -339,7 +372,7 @@ class DockerEngine:
 
         container: Container | None = None
         try:
-            container = self.connect().containers.create(**submission.sdk(secrets))
+            container = self._create(submission, secrets)
             container.start()
         except BaseException as error:
             if container is not None:
@@ -352,6 +385,14 @@ class DockerEngine:
                 raise EngineError("the engine did not start the container", why=str(error)) from None
             raise
         return DockerHandle(container)
+
+    def _create(self, submission: ContainerRequest, secrets: Mapping[str, str]) -> "Container":
+        """The container of a request, which may have been rendered before it was known who answers."""
+        connection = self.connect()
+        if self._podman is None:
+            return connection.containers.create(**submission.sdk(secrets))
+        submission = podman.adapted(submission, self._podman)
+        return podman.create(connection, submission.sdk(secrets), submission.userns)
 
     def find(self, folders: Folders, start: Start) -> DockerHandle | None:
         """See base.Engine.find."""
@@ -403,7 +444,7 @@ def _csv(fields: list[str]) -> str:
 def _named(error: Any) -> LaunchError:
     """The engine's refusal as a named error."""
     text = str(error.explanation or error)
-    if "is already in use by container" in text:
+    if "is already in use by" in text:
         return EngineError(
             "a container of this run's name exists", why=text, hint="docker ps -a --filter label=launch.run"
         )

@@ -22,13 +22,14 @@ from launcher import process, supervisor
 from launcher.engines.base import Description, Exit, Phase
 from launcher.errors import DeviceError, EngineError
 from launcher.host import nvidia
-from launcher.plan import Folders, RunPlan, Start
+from launcher.plan import EngineName, Folders, RunPlan, Start
 
 #: What a run inherits of the caller's environment; everything else is in the plan.
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 
-#: The variable by which every process of a run is known.
-_RUN = "LAUNCH_RUN_ID"
+#: What a supervisor says, and what it adds when the recipe has ended; see launcher.supervisor.
+_SAID: dict[str, type] = {"pid": int, "start": int, "boot": str}
+_ENDED: dict[str, type] = {"code": int, "out_of_memory": bool, "ended": str}
 
 #: Seconds between two looks at a supervisor.
 _PAUSE = 0.05
@@ -60,11 +61,10 @@ class ProcessHandle:
 
     Args:
         trace: the supervisor's file.
-        run: the run's id.
     """
 
-    def __init__(self, trace: Path, run: str) -> None:
-        self._trace, self._run = trace, run
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
 
     def phase(self) -> Phase:
         """See base.Handle.phase."""
@@ -86,13 +86,20 @@ class ProcessHandle:
     def bury(self) -> None:
         """End what a killed supervisor has left: the recipe died with it, its children may not have.
 
-        torchrun gives each of its processes a session of its own; what all have is the run's name.
+        Those that left its session are known by their variables.
         """
         found = self._read()
-        if found and found["boot"] == _boot():
-            for pid in process.with_variable(_RUN, self._run):
+        if not found or found["boot"] != _boot():
+            return
+        start = {"LAUNCH_RUN_ID": self._trace.parent.parent.name}
+        deadline = time.monotonic() + _HELLO
+        while left := {*process.members(found["pid"]), *process.with_variables(start)}:
+            if time.monotonic() > deadline:  # a process in the kernel dies when it comes back
+                return
+            for pid in sorted(left):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            time.sleep(_PAUSE)
 
     def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
         """See base.Handle.lines; the supervisor has given the recipe the log itself."""
@@ -122,6 +129,11 @@ class ProcessHandle:
                 )
             time.sleep(_PAUSE)
         found = self._read()
+        if "code" not in found:
+            raise EngineError(
+                "the recipe was not started: its supervisor never spoke",
+                why="somebody killed it, or the machine has no memory left",
+            )
         return Exit(code=found["code"], out_of_memory=found["out_of_memory"], ended=found["ended"])
 
     def remove(self) -> None:
@@ -143,6 +155,7 @@ class ProcessHandle:
     def kill(self) -> None:
         """See base.Handle.kill."""
         self._signal(signal.SIGUSR1)
+        self._signal(signal.SIGCONT)  # it may have been halted
 
     def _signal(self, number: int) -> None:
         deadline = time.monotonic() + _HELLO
@@ -155,9 +168,12 @@ class ProcessHandle:
     def _read(self) -> dict[str, Any]:
         """What the supervisor wrote last; nothing before its first word."""
         try:
-            return dict(json.loads(self._trace.read_bytes()))
-        except ValueError:
+            said = json.loads(self._trace.read_bytes())
+        except (ValueError, RecursionError):
             return {}
+        wanted = {**_SAID, **(_ENDED if isinstance(said, dict) and "code" in said else {})}
+        whole = isinstance(said, dict) and all(type(said.get(key)) is kind for key, kind in wanted.items())
+        return said if whole else {}
 
 
 class VenvEngine:
@@ -167,7 +183,7 @@ class VenvEngine:
         environment: the folder of the environment; a dry run may name one that does not exist yet.
     """
 
-    name = "venv"
+    name: EngineName = "venv"
 
     def __init__(self, environment: Path) -> None:
         self._environment = environment
@@ -227,14 +243,14 @@ class VenvEngine:
         program = [sys.executable, "-I", "-S", supervisor.__file__, str(trace), str(log), "--"]
         variables = {**dict(submission.environment), **{name: secrets[name] for name in submission.secrets}}
         process.detach([*program, *submission.command], log=log, env=variables, cwd=submission.folder)
-        return ProcessHandle(trace, dict(submission.environment)[_RUN])
+        return ProcessHandle(trace)
 
     def find(self, folders: Folders, start: Start) -> ProcessHandle | None:
         """See base.Engine.find."""
         trace = _trace(folders, start)
         if not trace.is_file():
             return None
-        handle = ProcessHandle(trace, start.run)
+        handle = ProcessHandle(trace)
         if handle.lost():
             handle.bury()
             return None

@@ -12,14 +12,24 @@ from typing import TYPE_CHECKING
 from launcher import dockerfile, paths, process, wheelhouse
 from launcher.diagnosis.engine import OLDEST
 from launcher.errors import BuildError, ProgramError
-from launcher.image import compare, engine, uv
+from launcher.image import buildah, compare, engine, inspect, uv
 from launcher.image.buildlog import BuildLog
-from launcher.image.client import context_name
+from launcher.image.client import context_name, is_podman
 from launcher.image.inputs import Inputs
 from launcher.progress import Progress
 
 if TYPE_CHECKING:
     from docker import DockerClient
+
+
+#: How Docker's engine comes to the same bits every time.
+_CONTAINERD = (
+    'switch the containerd image store on ("features": {"containerd-snapshotter": true} in the '
+    "daemon's configuration) and build again"
+)
+
+#: What buildx says of a finished image.
+_METADATA = "metadata.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +39,12 @@ class Builder:
     Attributes:
         name: of the buildx builder.
         unreproducible: why its images are not bit-reproducible, "" when they are.
+        podman: its version, where Podman builds; "": buildx does.
     """
 
     name: str
     unreproducible: str
+    podman: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +80,11 @@ def builder(client: "DockerClient") -> Builder:
     Raises:
         BuildError: it is too old, or buildx is missing; says what to install.
     """
-    version = str(client.version().get("Version", "0"))
+    said = client.version()
+    version = str(said.get("Version", "0"))
+    if is_podman(said):
+        buildah.version(said)
+        return Builder(name="podman", unreproducible=buildah.UNREPRODUCIBLE, podman=version)
     major = version.split(".")[0]
     if not major.isdigit() or int(major) < OLDEST:
         raise BuildError(
@@ -112,8 +128,14 @@ def build(
     """
     engine = builder(client)
     with _job(engine, inputs, wheels, system, secrets) as job:
-        result = _buildx(
+        result = _built(
             job, inputs.reference, revision=_revision(inputs), no_cache=no_cache, progress=progress
+        )
+    if engine.podman and inspect.find(client, inputs.reference) is None:
+        raise BuildError(
+            f"{inputs.reference} was built, and is not on the engine",
+            why="the podman command keeps its images elsewhere than the Podman behind the socket",
+            hint="let both be the same user's, or: podman save IMAGE | podman --url ADDRESS load",
         )
     point(client, inputs)
     return result
@@ -147,8 +169,7 @@ def verify(
         raise BuildError(
             "this engine's images are not bit-reproducible",
             why=engine.unreproducible,
-            hint='switch the containerd image store on ("features": {"containerd-snapshotter": true} in the '
-            "daemon's configuration) and build again",
+            hint="" if engine.podman else _CONTAINERD,
         )
     image = client.images.get(inputs.reference)
     first = str(image.id)
@@ -156,7 +177,7 @@ def verify(
     revision = image.labels.get("org.opencontainers.image.revision", "")
     name = f"{inputs.reference}-second"
     with _job(engine, inputs, wheels, system, secrets) as job:
-        second = _buildx(job, name, revision=revision, no_cache=True, progress=progress, unpack=False)
+        second = _built(job, name, revision=revision, no_cache=True, progress=progress, unpack=False)
     try:
         if second.digest == first:
             return first
@@ -182,13 +203,19 @@ def _output(job: _Job, *, unpack: bool) -> list[str]:
     return ["--output", f"type=image,{form},unpack={str(unpack).lower()}"]
 
 
-def _buildx(
+def _built(
     job: _Job, name: str, *, revision: str, no_cache: bool, progress: Progress, unpack: bool = True
 ) -> Built:
-    inputs, metadata = job.inputs, job.folder / "metadata.json"
+    inputs, podman = job.inputs, job.engine.podman
+    file = buildah.dockerfile(inputs.dockerfile, podman, job.folder) if podman else inputs.dockerfile
     argv = [
-        *("docker", "buildx", "build", "--builder", job.engine.name, "--progress", "plain"),
-        *("--file", str(inputs.dockerfile), "--tag", name, "--platform", inputs.target.platform),
+        # Only this format of Podman's has SHELL. CONTAINER_HOST would send it elsewhere, without contexts.
+        *(
+            ("podman", "--remote=false", "build", "--format", "docker")
+            if podman
+            else _buildx(job, unpack=unpack)
+        ),
+        *("--file", str(file), "--tag", name, "--platform", inputs.target.platform),
         *("--build-context", f"uv={_uv_folder(job.folder)}"),
         # A context per lock: the engine keeps what it was sent by the context's name, and sends it once.
         *(
@@ -202,16 +229,13 @@ def _buildx(
         *(["--build-context", f"system={job.system}", "--network", "none"] if job.system else []),
         *("--build-arg", f"BASE={inputs.base}"),
         *(["--build-arg", f"WITHOUT={' '.join(inputs.lock.left_out)}"] if inputs.lock.left_out else []),
-        # The build's own record holds the moment and the machine: neither belongs into a reproducible digest.
-        *("--provenance=false", "--sbom=false"),
         *(part for label in _labels(job, revision) for part in ("--label", label)),
         *(part for secret in job.secrets for part in ("--secret", secret)),
         *(["--no-cache"] if no_cache else []),
-        *("--metadata-file", str(metadata)),
-        *_output(job, unpack=unpack),
         str(inputs.folder),
     ]
-    log = BuildLog(progress=progress, task=f"building {inputs.reference}")
+    follow = buildah.Log if podman else BuildLog
+    log = follow(progress=progress, task=f"building {inputs.reference}")
     epoch = {"SOURCE_DATE_EPOCH": str(dockerfile.SOURCE_DATE_EPOCH)}
     with process.started(argv, env=epoch) as child:
         for line in child.lines():
@@ -221,8 +245,19 @@ def _buildx(
         step, tail = log.failure()
         raise BuildError(f"{inputs.reference}: {step} failed", why=tail, hint=_advice(tail, job))
     log.finish()
-    digest = "" if job.engine.unreproducible else _digest(metadata)
+    digest = "" if job.engine.unreproducible else _digest(job.folder / _METADATA)
     return Built(digest=digest, cached=tuple(log.cached), run=tuple(log.run))
+
+
+def _buildx(job: _Job, *, unpack: bool) -> list[str]:
+    """The command and what only it knows."""
+    return [
+        *("docker", "buildx", "build", "--builder", job.engine.name, "--progress", "plain"),
+        # The build's own record holds the moment and the machine: neither belongs into a reproducible digest.
+        *("--provenance=false", "--sbom=false"),
+        *("--metadata-file", str(job.folder / _METADATA)),
+        *_output(job, unpack=unpack),
+    ]
 
 
 def _digest(metadata: Path) -> str:

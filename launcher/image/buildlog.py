@@ -9,8 +9,8 @@ _LINE = re.compile(r"^#(?P<step>\d+) (?P<text>.*)$")
 _STEP = re.compile(r"^\[(?:(?P<stage>\S+) +)?(?P<n>\d+)/(?P<m>\d+)\] (?P<command>.*)$")
 _LAYER = re.compile(r"seal\.py \S+ \S+ (?P<layer>[a-z0-9-]+)")
 _TIMED = re.compile(r"^\d+\.\d+ ")
-_BASE = "base image"
-_TAIL = 25  # lines of a failed step: enough for a resolver's or apt's whole complaint
+BASE_IMAGE = "base image"
+TAIL = 25  # lines of a failed step: enough for a resolver's or apt's whole complaint
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class BuildLog:
     def failure(self) -> tuple[str, str]:
         """The failed step's title and the last lines of its output."""
         lines = self._output.get(self._failed) or [line for line in self._loose if line]
-        return self._titles.get(self._failed, "the build"), "\n".join(lines[-_TAIL:])
+        return self._titles.get(self._failed, "the build"), "\n".join(lines[-TAIL:])
 
     def _name(self, step: str, named: re.Match[str]) -> None:
         if step in self._titles or named["stage"] == "locks":
@@ -78,7 +78,7 @@ class BuildLog:
         if name is not None and step not in self._ended:
             self._ended.add(step)
             self.progress.advance(self.task, 1)
-            if name != _BASE:  # never from the cache, and never work
+            if name != BASE_IMAGE:  # never from the cache, and never work
                 record.append(name)
                 self.progress.say(f"  {name}: {how}")
 
@@ -93,5 +93,5 @@ def title(command: str) -> str:
     if "apt" in command and command.startswith("RUN"):
         return "system packages"
     if command.startswith("FROM"):
-        return _BASE
+        return BASE_IMAGE
     return command if len(command) <= 40 else f"{command[:39]}…"

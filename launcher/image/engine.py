@@ -8,7 +8,8 @@ from launcher import dockerfile, process
 from launcher.diagnosis.facts import Disk, EngineFacts, ImageFacts
 from launcher.errors import BuildError, LaunchError, ProgramError
 from launcher.host import memory
-from launcher.image import inspect, refusals
+from launcher.image import buildah, inspect, refusals
+from launcher.image.client import is_podman
 from launcher.image.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -32,21 +33,31 @@ def facts(client: "DockerClient", *, patience: float) -> EngineFacts:
         patience: seconds that buildx has to say its version.
     """
     info = client.info()
+    version = client.version()
+    podman = is_podman(version)
     builder = missing = ""  # both: it did not answer in time
     try:
-        builder = buildx(patience=patience)
+        builder = buildah.version(version) if podman else buildx(patience=patience)
     except LaunchError as error:
         missing = "" if SILENT in error.message else error.message
     local = client.api.base_url == _LOCAL
     return EngineFacts(
         version=str(info.get("ServerVersion", "")) or "unknown",
+        podman=podman,
         driver=str(info.get("Driver", "")) or "unknown",
         containerd=keeps_in_containerd(info),
-        rootless=any("rootless" in str(each) for each in info.get("SecurityOptions") or ()),
-        gives_gpus=refusals.gives_gpus(info),
+        rootless=runs_rootless(info),
+        gives_gpus=refusals.gives_cdi(info) if podman else refusals.gives_gpus(info),
         disks=disks(info) if local else (),
         builder=builder,
         missing=missing,
+    )
+
+
+def runs_rootless(info: Mapping[str, Any]) -> bool:
+    """Whether the engine runs without root; Podman 4 says so in a key of its own."""
+    return bool(info.get("Rootless")) or any(
+        "rootless" in str(each) for each in info.get("SecurityOptions") or ()
     )
 
 

@@ -22,6 +22,15 @@ _DRIVER_FAILS = ("nvidia-container-cli:", "nvml error", "failed to initialize NV
 #: How engines say that nothing answers ``--gpus``: by the hook, by CDI, and about NVIDIA's programs.
 _NO_GPUS = ("could not select device driver", "GPU vendor", "unresolvable CDI devices", "nvidia-container")
 
+#: What Podman's OCI runtimes refuse, and the setting of Podman's that ends it.
+_SETTINGS = {
+    "cgroups in hybrid mode": 'runtime = "runc" below [engine] in containers.conf: crun knows none such',
+    "rlimit": 'default_ulimits = ["nofile=N:N", "nproc=N:N"] below [containers] in containers.conf, with no '
+    "more than ulimit -Hn and ulimit -Hu allow",
+    "/dev/net/tun": "a network without root takes a /dev/net/tun that the user may open; or leave it at "
+    "--network none",
+}
+
 
 def gives_gpus(info: Mapping[str, Any]) -> bool:
     """Whether anything says that the engine can give NVIDIA GPUs to containers.
@@ -42,6 +51,12 @@ def gives_gpus(info: Mapping[str, Any]) -> bool:
         or any("nvidia" in file.name for folder in info.get("CDISpecDirs") or () for file in _files(folder))
         or any(shutil.which(helper, path=path) for helper in _HELPERS)
     )
+
+
+def gives_cdi(info: Mapping[str, Any]) -> bool:
+    """Whether a CDI specification of NVIDIA's is where engines look for one."""
+    folders = info.get("CDISpecDirs") or ("/etc/cdi", "/var/run/cdi")
+    return any("nvidia" in file.name for folder in folders for file in _files(folder))
 
 
 def _files(folder: str) -> list[Path]:
@@ -73,13 +88,15 @@ def named(text: str) -> LaunchError | None:
     if "error gathering device information" in text:
         found = re.search(r'device information while adding custom device "([^"]+)"', text)
         return no_device(found.group(1) if found else "device")
-    return None
+    absent = re.search(r"stat (/dev/\S+): no such file or directory", text)  # Podman's words
+    return no_device(absent.group(1)) if absent else None
 
 
 def explained(error: Any, message: str) -> LaunchError:
     """The SDK's APIError as a named error, or under this message."""
     text = str(error.explanation or error)
-    return named(text) or EngineError(message, why=text)
+    hint = next((advice for sign, advice in _SETTINGS.items() if sign in text), "")
+    return named(text) or EngineError(message, why=text, hint=hint)
 
 
 def no_device(device: str) -> DeviceError:

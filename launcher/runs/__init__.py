@@ -11,7 +11,7 @@ A launcher that follows a run holds its lock. Where none does, the next command 
 engine, and concludes the record if the run has ended.
 """
 
-from launcher.runs.attempt import Attempt, set_aside_result
+from launcher.runs.attempt import Attempt, restore_result, set_aside_result
 from launcher.runs.attempt import read as attempts
 from launcher.runs.attempt import write as write_attempt
 from launcher.runs.folder import (
@@ -29,7 +29,7 @@ from launcher.runs.folder import (
 from launcher.runs.lock import Lock, followed
 from launcher.runs.outputs import digests as outputs
 from launcher.runs.record import Record, everything, find, load, tail
-from launcher.runs.result import Result, finish
+from launcher.runs.result import Result, finish, make_room
 
 __all__ = [
     "CLAIM",
@@ -46,12 +46,14 @@ __all__ = [
     "followed",
     "load",
     "make",
+    "make_room",
     "new_id",
     "now",
     "outputs",
     "own",
     "prepare",
     "refuse_used_output",
+    "restore_result",
     "set_aside_result",
     "tail",
     "unclaim",

@@ -1,5 +1,6 @@
 """The starts of a run: ``attempts/N.json``, from before a start until after its end."""
 
+import datetime
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,12 +66,37 @@ def _read(file: Path) -> Attempt:
                 f"{file} has the version {raw['schema']}, this launcher reads {SCHEMA}",
                 why="it was written by another version of the launcher",
             )
-        return Attempt(**raw)
+        return _checked(Attempt(**raw))
     except (ValueError, TypeError, KeyError, RecursionError):
         raise RecordError(f"{file} is damaged") from None
 
 
+def _checked(found: Attempt) -> Attempt:
+    """Raise when a value is none that was written: what reads a list of runs must not stumble over one."""
+    texts = (found.checkpoint, found.where, found.engine_version, found.began, found.ended, found.cause)
+    numbers = (found.number, found.log_offset, 0 if found.recipe_exit is None else found.recipe_exit)
+    if not all(isinstance(text, str) for text in (*texts, found.image_digest or "")):
+        raise TypeError("a text")
+    if not all(type(number) is int for number in numbers) or found.log_offset < 0:
+        raise TypeError("a number")
+    for time in filter(None, (found.began, found.ended)):
+        if datetime.datetime.fromisoformat(time).tzinfo is None:
+            raise ValueError("a time without its zone")
+    return found
+
+
 def set_aside_result(run: Path, number: int) -> None:
     """The run goes on: what result.json says is now the end of one start."""
+    (run / _FOLDER).mkdir(exist_ok=True)
     (run / "result.json").rename(run / _FOLDER / f"{number}.result.json")
     paths.sync_folder(run)
+
+
+def restore_result(run: Path, number: int) -> bool:
+    """Put the result back that was set aside for a start which never came; False: there is none."""
+    try:
+        (run / _FOLDER / f"{number}.result.json").rename(run / "result.json")
+    except FileNotFoundError:
+        return False
+    paths.sync_folder(run)
+    return True

@@ -4,6 +4,7 @@ import datetime
 import os
 import re
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,25 +57,53 @@ def prepare(plan: RunPlan, run_id: str, command: str, place: Folders) -> Lock:
     refuse_used_output(place.output)
     try:
         place.run.mkdir(parents=True)
-        lock = Lock.take(place.run)
-        make(place)
-        with (place.output / CLAIM).open("x", encoding="utf-8") as claim:
-            claim.write(run_id + "\n")
-    except FileExistsError as error:
-        raise OutputError(
-            f"{error.filename} exists", why="another launcher was faster", hint="give another --output"
-        ) from None
     except OSError as error:
-        raise OutputError(
-            f"{error.filename} cannot be made",
-            why=error.strerror or "",
-            hint="give --output, LAUNCH_RUNS_DIR or LAUNCH_CACHE_DIR a folder that you may write to",
-        ) from None
-    paths.write_atomic(place.run / "command", command + "\n")
-    own(place, plan.uid, plan.gid)
-    paths.write_atomic(place.run / "plan.json", plans.to_json(plan))  # last: with it the record can be read
-    _remember(place.run)
+        raise _not_made(error) from None
+    lock = Lock.take(place.run)
+    try:
+        make(place)
+        paths.write_atomic(place.run / "command", command + "\n")
+        own(place, plan.uid, plan.gid)
+        _remember(place.run)
+        paths.write_atomic(place.run / "plan.json", plans.to_json(plan))  # with it the record can be read
+        _claim(place, run_id)  # now: what claims an output is found, and gives it free again
+    except BaseException as error:
+        _undo(place, lock)
+        if isinstance(error, OSError):
+            raise _not_made(error) from None
+        raise
     return lock
+
+
+def _claim(place: Folders, run_id: str) -> None:
+    """Take the output folder, with one system call that only one launcher succeeds in."""
+    with (place.output / CLAIM).open("x", encoding="utf-8") as claim:
+        try:
+            claim.write(run_id + "\n")
+            claim.flush()
+        except OSError:  # a full disk
+            (place.output / CLAIM).unlink()
+            raise
+
+
+def _undo(place: Folders, lock: Lock) -> None:
+    """A run that could not be prepared leaves nothing."""
+    with suppress(OSError):
+        (paths.known_runs() / place.run.name).unlink()
+    shutil.rmtree(place.run, ignore_errors=True)
+    lock.release()
+
+
+def _not_made(error: OSError) -> OutputError:
+    if isinstance(error, FileExistsError):
+        return OutputError(
+            f"{error.filename} exists", why="another launcher was faster", hint="give another --output"
+        )
+    return OutputError(
+        f"{error.filename or 'the record'} cannot be made",
+        why=error.strerror or "",
+        hint="give --output, LAUNCH_RUNS_DIR or LAUNCH_CACHE_DIR a folder that you may write to, with room",
+    )
 
 
 def make(place: Folders) -> None:
@@ -93,8 +122,12 @@ def _remember(run: Path) -> None:
 
 
 def unclaim(place: Folders) -> None:
-    """Give the output folder of a run that never started free again."""
-    (place.output / CLAIM).unlink(missing_ok=True)
+    """Give the output folder of a run that never started free again, unless another run has it."""
+    claim = place.output / CLAIM
+    with suppress(FileNotFoundError):
+        # Empty: its launcher was killed before it had written.
+        if claim.read_text(encoding="utf-8", errors="replace").strip() in ("", place.run.name):
+            claim.unlink()
 
 
 def refuse_used_output(output: Path) -> None:

@@ -28,9 +28,12 @@ class Lock:
         """Become the one who follows a run.
 
         Raises:
-            UsageError: another launcher does.
+            UsageError: another launcher does, or there is no such run any more.
         """
-        descriptor = os.open(run / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(run / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            raise UsageError(f"{run.name} is gone", why="somebody has removed it") from None
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0))
         except OSError:

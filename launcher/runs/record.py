@@ -80,6 +80,8 @@ def _result(file: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_bytes())
         schema = found["schema"]
+        if schema == results.SCHEMA:
+            results.check(found)
     except (ValueError, TypeError, KeyError, RecursionError):
         raise RecordError(f"{file} is damaged", hint="the plan beside it can still be run again") from None
     if schema != results.SCHEMA:
@@ -105,7 +107,8 @@ def everything(*, everywhere: bool = False) -> list[Path]:
 
 
 def _below(parent: Path) -> set[Path]:
-    return {file.parent for file in parent.glob("*/plan.json")} if parent.is_dir() else set()
+    # What begins with a dot is being removed.
+    return {file.parent for file in parent.glob("[!.]*/plan.json")} if parent.is_dir() else set()
 
 
 def find(name: str) -> Path:

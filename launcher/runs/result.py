@@ -69,7 +69,26 @@ class Result:
 
 def finish(place: Folders, result: Result) -> None:
     """Write the result, and drop the run's caches and what was kept free for it."""
-    (place.run / folder.RESERVE).unlink(missing_ok=True)
+    make_room(place)
     text = json.dumps(asdict(result), indent=2, ensure_ascii=False)
     paths.write_atomic(place.run / "result.json", text + "\n")
     shutil.rmtree(place.run / "scratch", ignore_errors=True)
+
+
+def make_room(place: Folders) -> None:
+    """Give free what was kept for the end of the run, and what killed launchers did not finish writing."""
+    (place.run / folder.RESERVE).unlink(missing_ok=True)
+    for inside in (place.run, place.run / "attempts"):
+        for half in inside.glob(".*.json.*"):
+            half.unlink(missing_ok=True)
+
+
+def check(found: dict[str, Any]) -> None:
+    """Raise TypeError for what no launcher has written, as far as a verdict is read from it.
+
+    A result without its exit code would otherwise pass for a good one.
+    """
+    if type(found.get("exit_code")) is not int or not isinstance(found.get("error", ""), str):
+        raise TypeError("exit_code or error")
+    if not isinstance(found.get("seconds", 0.0), int | float):
+        raise TypeError("seconds")

@@ -35,7 +35,7 @@ class Settings:
 
     Attributes:
         target: the accelerator's target, or ``auto``.
-        engine: ``auto``, ``docker`` or ``venv``.
+        engine: ``auto``, ``docker``, ``podman`` or ``venv``.
         gpus: ``auto``, ``all``, or a list of numbers (NVIDIA: and uuids), e.g. ``0,1``.
         base: an image reference that replaces the manifest's base image in builds.
         without: optional packages that images and environments are made without, e.g. flash-attn.

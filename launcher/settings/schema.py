@@ -20,7 +20,7 @@ class _Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     target: str = "auto"
-    engine: str = Field(default="auto", pattern="^(auto|docker|venv)$")
+    engine: str = Field(default="auto", pattern="^(auto|docker|podman|venv)$")
     gpus: str = Field(default="auto", pattern="^(auto|all|[0-9a-zA-Z/-]+(, ?[0-9a-zA-Z/-]+)*)$")
     base: str | None = None
     without: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()

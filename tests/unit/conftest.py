@@ -157,7 +157,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         place.inputs,
         "load",
         lambda folder, target, base, without: SimpleNamespace(
-            reference=f"finetune:{target.name}-0123456789ab", lock=fake_lock().without(without)
+            target=target,
+            reference=f"finetune:{target.name}-0123456789ab",
+            lock=fake_lock().without(without),
         ),
     )
     monkeypatch.setattr(place.lock, "load", lambda folder, target: fake_lock())

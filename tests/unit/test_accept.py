@@ -263,7 +263,7 @@ def test_checks_of_an_image_are_those_of_image_check(monkeypatch: pytest.MonkeyP
         return SimpleNamespace(outcomes=(outcome,))
 
     monkeypatch.setattr(machine.images, "check", check)
-    plan: Any = SimpleNamespace(target="cuda", engine="docker", without=("flash-attn",))
+    plan: Any = SimpleNamespace(target="cuda", container=True, without=("flash-attn",))
     found = list(machine.checks(plan, settings.load(), Silent()))
     assert found == [Check(name="device", status="needs-gpu", detail="no device here", seconds=1.3)]
     assert (asked["name"], asked["without"], asked["only"]) == ("cuda", ("flash-attn",), ())
@@ -279,7 +279,7 @@ def test_checks_of_an_environment_are_the_same_programs(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(machine.programs, "run_here", here)
     target = manifest.shipped().target("cpu")
-    plan: Any = SimpleNamespace(target="cpu", engine="venv", without=())
+    plan: Any = SimpleNamespace(target="cpu", container=False, without=())
     found = list(machine.checks(plan, settings.load(), Silent()))
     assert asked == [check.name for check in found] == [*target.checks, "size"]
 

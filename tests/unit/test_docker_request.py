@@ -221,6 +221,7 @@ class FakeContainer:
     """What the SDK's container is used for."""
 
     id = "c0ffee"
+    client = None
 
     def __init__(self, *, log: list[bytes] = (), code: int = 0, oom: bool = False) -> None:  # type: ignore[assignment]
         self._log, self._code = log, code

@@ -361,6 +361,7 @@ def test_engines(
     )
     client: Any = SimpleNamespace(
         info=lambda: {**info, "DockerRootDir": str(tmp_path)},
+        version=dict,
         api=SimpleNamespace(base_url="http+docker://localhost"),
     )
     found = asking.facts(client, patience=1)

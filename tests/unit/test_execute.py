@@ -101,7 +101,7 @@ class FakeEngine:
     during: Callable[[], None] | None = None
     missing: Exception | None = None
     refusal: Exception | None = None
-    name: str = "fake"
+    name: str = "venv"
     handle: FakeHandle | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
 

@@ -41,7 +41,7 @@ def test_environment_goes_before_the_file(tmp_path: Path) -> None:
 
 def test_all_problems_each_with_its_origin(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        load('engine = "podman"\nsurprise = 1\nshm_size = "big"', tmp_path, LAUNCH_STOP_GRACE="soon")
+        load('engine = "kubernetes"\nsurprise = 1\nshm_size = "big"', tmp_path, LAUNCH_STOP_GRACE="soon")
     problems = "\n".join(caught.value.problems)
     file = tmp_path / "config.toml"
     for part in (f"engine (from {file})", f"surprise (from {file})", f"shm_size (from {file})"):
@@ -77,7 +77,7 @@ valid = st.fixed_dictionaries(
     {},
     optional={
         "target": st.sampled_from(["auto", "cpu", "xpu"]),
-        "engine": st.sampled_from(["auto", "docker", "venv"]),
+        "engine": st.sampled_from(["auto", "docker", "podman", "venv"]),
         "gpus": st.sampled_from(["auto", "all", "0", "1,0", "0, 1", "GPU-8932f937,MIG-1"]),
         "base": st.text(string.ascii_lowercase + ":/", min_size=1),
         "stop_grace": st.floats(0.5, 3600) | st.integers(1, 3600),

@@ -142,14 +142,14 @@ HERE = supervisor.identity(os.getpid()) or {}
 @pytest.mark.parametrize("code", [0, 3, 137, 143])
 def test_an_end_is_what_the_supervisor_wrote(tmp_path: Path, code: int) -> None:
     file = trace(tmp_path, **HERE, code=code, out_of_memory=code == 137, ended="2026-11-21T20:00:00+00:00")
-    handle = ProcessHandle(file, "RUN")
+    handle = ProcessHandle(file)
     assert handle.phase() is Phase.ENDED
     assert not handle.lost()
     assert handle.wait() == Exit(code=code, out_of_memory=code == 137, ended="2026-11-21T20:00:00+00:00")
 
 
 def test_it_runs_as_long_as_its_supervisor_is_there(tmp_path: Path) -> None:
-    handle = ProcessHandle(trace(tmp_path, **HERE), "RUN")
+    handle = ProcessHandle(trace(tmp_path, **HERE))
     assert handle.phase() is Phase.RUNNING
     assert not handle.lost()
 
@@ -158,8 +158,9 @@ def test_it_runs_as_long_as_its_supervisor_is_there(tmp_path: Path) -> None:
 def test_another_process_of_its_number_is_not_its_supervisor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(process, "with_variable", lambda name, value: [])
-    handle = ProcessHandle(trace(tmp_path, **{**HERE, **other}), "RUN")
+    monkeypatch.setattr(process, "members", lambda session: [])
+    monkeypatch.setattr(process, "with_variables", lambda wanted: [])
+    handle = ProcessHandle(trace(tmp_path, **{**HERE, **other}))
     assert handle.lost()
     with pytest.raises(EngineError, match="its supervisor is gone"):
         handle.wait()
@@ -167,21 +168,42 @@ def test_another_process_of_its_number_is_not_its_supervisor(
 
 def test_a_supervisor_that_never_spoke(tmp_path: Path) -> None:
     file = trace(tmp_path)
-    assert ProcessHandle(file, "RUN").phase() is Phase.RUNNING  # it may just be about to
+    assert ProcessHandle(file).phase() is Phase.RUNNING  # it may just be about to
     os.utime(file, (0, 0))
-    assert ProcessHandle(file, "RUN").phase() is Phase.UNSTARTED
+    assert ProcessHandle(file).phase() is Phase.UNSTARTED
+    with pytest.raises(EngineError, match="never spoke"):
+        ProcessHandle(file).wait()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"[1]", b"[" * 9000, b"\xff", b'{"pid": 1}', b'{"code": 0}', json.dumps({**HERE, "code": "0"}).encode()],
+    ids=["list", "deep", "bytes", "no start", "no process", "text"],
+)
+def test_a_damaged_trace_says_nothing(tmp_path: Path, said: bytes) -> None:
+    file = trace(tmp_path)
+    file.write_bytes(said)
+    assert not ProcessHandle(file).lost()
+    assert ProcessHandle(file).phase() is Phase.RUNNING
+    os.utime(file, (0, 0))
+    assert ProcessHandle(file).phase() is Phase.UNSTARTED
 
 
 def test_what_a_killed_supervisor_left_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(process, "with_variable", lambda name, value: [7, 8])
+    own = 2**22 + 1
+    session, others = [own + 1, own + 2], [own + 2, own + 3]  # the last one has left the session
+    monkeypatch.setattr(process, "members", lambda _: [] if killed else session)
+    monkeypatch.setattr(
+        process, "with_variables", lambda wanted: [] if killed or "LAUNCH_RUN_ID" not in wanted else others
+    )
     monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((pid, number)))
     file = trace(tmp_path, **{**HERE, "pid": 2**22 + 1})
-    assert ProcessHandle(file, "RUN").lost()
-    ProcessHandle(file, "RUN").bury()
-    assert killed == [(7, signal.SIGKILL), (8, signal.SIGKILL)]
-    ProcessHandle(trace(tmp_path, **{**HERE, "pid": 2**22 + 1, "boot": "another"}), "RUN").bury()
-    assert len(killed) == 2  # of another boot: these are other processes
+    assert ProcessHandle(file).lost()
+    ProcessHandle(file).bury()
+    assert killed == [(own + number, signal.SIGKILL) for number in (1, 2, 3)]
+    ProcessHandle(trace(tmp_path, **{**HERE, "pid": 2**22 + 1, "boot": "another"})).bury()
+    assert len(killed) == 3  # of another boot: these are other processes
 
 
 def test_start_gives_secrets_to_the_process_alone(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
