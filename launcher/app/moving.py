@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launcher import data, model
 from launcher.data import DataFile
-from launcher.errors import ChangedError, UsageError
+from launcher.errors import ChangedError, RecordError, UsageError
 from launcher.plan import Model, RunPlan
 from launcher.progress import Progress
 
@@ -55,6 +55,7 @@ def find(plan: RunPlan, given: Sequence[Path], run: Path, progress: Progress) ->
     Raises:
         UsageError: a path that is not there.
         ChangedError: files that are not among them, each with its hash and rows.
+        RecordError: a plan whose files would lie outside the record.
     """
     found = _matched(plan.data, _files(given), progress)
     missing = [file for file, path in zip(plan.data, found, strict=True) if path is None]
@@ -70,22 +71,37 @@ def find(plan: RunPlan, given: Sequence[Path], run: Path, progress: Progress) ->
         )
     paths = tuple(path for path in found if path is not None)
     where = dict(zip((file.path for file in plan.data), paths, strict=True))
-    inputs, places, kept = [], dict[Path, Path](), list[tuple[Path, Path]]()
-    for number, path in enumerate(plan.inputs):
-        own = run / INPUTS / str(number) / path.name
-        inside = [file for file in where if path in file.parents]
-        as_named = path in where and where[path].name == path.name
-        inputs.append(where[path] if as_named else own)
-        if as_named:
-            places.setdefault(path, where[path])
-        elif path in where:
-            kept.append((own, where[path]))
-            places.setdefault(path, own)
-        for file in inside:
-            kept.append((own / file.relative_to(path), where[file]))
-            places.setdefault(file, own / file.relative_to(path))
+    inputs, places, kept = _inputs(plan, where, run / INPUTS)
     files = tuple(replace(file, path=places[file.path]) for file in plan.data)
-    return Data(inputs=tuple(inputs), files=files, found=paths, kept=tuple(kept))
+    return Data(inputs=inputs, files=files, found=paths, kept=kept)
+
+
+def _inputs(
+    plan: RunPlan, where: Mapping[Path, Path], folder: Path
+) -> tuple[tuple[Path, ...], dict[Path, Path], tuple[tuple[Path, Path], ...]]:
+    """What the recipe gets, where each file of the plan lies in it, and what must be made for that.
+
+    Args:
+        where: the plan's path of each file, and where it is now.
+        folder: of the new record, for what must keep its name.
+    """
+    inputs: list[Path] = []
+    places: dict[Path, Path] = {}
+    kept: list[tuple[Path, Path]] = []
+    for number, path in enumerate(plan.inputs):
+        own = folder / str(number) / path.name
+        if path in where and where[path].name == path.name:
+            inputs.append(where[path])
+            places.setdefault(path, where[path])
+            continue
+        inputs.append(own)
+        for file in (each for each in where if path == each or path in each.parents):
+            place = own / file.relative_to(path)
+            if ".." in (path.name, *file.relative_to(path).parts):  # the plan may be somebody else's
+                raise RecordError(f"the plan has a data file {file}, which would lie elsewhere")
+            kept.append((place, where[file]))
+            places.setdefault(file, place)
+    return tuple(inputs), places, tuple(kept)
 
 
 def make(moved: Data) -> None:

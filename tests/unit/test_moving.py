@@ -78,6 +78,14 @@ def test_what_is_missing_is_listed(plan: RunPlan, tmp_path: Path) -> None:
         moving.find(plan, [tmp_path / "nowhere"], tmp_path / "run", Silent())
 
 
+def test_a_plan_of_somebody_else_writes_into_the_record_alone(plan: RunPlan, tmp_path: Path) -> None:
+    file = of(Path("/there/rows/../../../evil.jsonl"), "b\n")
+    write(tmp_path / "here" / "x.jsonl", "b\n")
+    for inputs in ((Path("/there/rows"),), (Path("/there/rows/../.."),)):
+        with pytest.raises(RecordError, match="elsewhere"):
+            moving.find(replace(plan, inputs=inputs, data=(file,)), [tmp_path / "here"], tmp_path, Silent())
+
+
 def test_models_are_those_that_are_given(bench: Any, plan: RunPlan) -> None:
     folder = bench.model()
     moved = moving.with_models(plan, {"model": folder})
