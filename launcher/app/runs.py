@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from launcher import paths, runs
-from launcher.app import execute, verdict
+from launcher.app import execute, place, verdict
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
 from launcher.app.plan import Planned
@@ -132,7 +132,7 @@ def _handle(record: Record) -> Handle | None:
     """
     if not record.attempts:
         return None
-    attempt, engine = record.attempts[-1], planning.known(record.plan).engine
+    attempt, engine = record.attempts[-1], place.known(record.plan)
     if attempt.where != (here := engine.where()):
         raise EngineGoneError(f"it was started on {attempt.where}; this is {here}")
     return engine.find(record.place, Start(run=record.id, attempt=attempt.number))

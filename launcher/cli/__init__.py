@@ -8,9 +8,9 @@ import rich_click as click
 #: verb -> module that holds a click command of the name ``command``, and its one-line help.
 VERBS = {
     "run": ("launcher.cli.run", "Run a recipe in the image that matches the accelerator."),
-    "runs": ("launcher.cli.runs", "Look at runs, stop, resume and compare them."),
     "sweep": ("launcher.cli.sweep", "Run a recipe with every combination of some values."),
     "fit": ("launcher.cli.fit", "Say whether a training fits into memory."),
+    "runs": ("launcher.cli.runs", "Look at runs, stop, resume, repeat and compare them."),
     "recipe": ("launcher.cli.recipe", "List, show, copy and check recipes."),
     "image": ("launcher.cli.image", "Lock, fetch, build and check the images."),
     "data": ("launcher.cli.data", "Check, convert and split training data."),

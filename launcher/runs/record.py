@@ -93,14 +93,14 @@ def _result(file: Path) -> dict[str, Any] | None:
     return dict(found)
 
 
-def everything(*, everywhere: bool = False) -> list[Path]:
+def everything(parent: Path | None = None, *, everywhere: bool = False) -> list[Path]:
     """The folders of runs, oldest first; whether they can be read is another question.
 
     Args:
-        everywhere: all that this user has started on this machine, not only those of the working folder's
-            ``runs``.
+        parent: where records lie; None: the working folder's ``runs``.
+        everywhere: those elsewhere, too, that this user has started on this machine.
     """
-    found = _below(paths.runs())
+    found = _below(parent or paths.runs())
     if everywhere:
         found |= {link.resolve() for link in _below(paths.known_runs())}
     return sorted(found, key=lambda folder: (folder.name, folder))

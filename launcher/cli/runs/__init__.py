@@ -14,6 +14,12 @@ VERBS = {
     "replay": ("launcher.cli.runs.replay", "Run a record's plan again, and compare what came out."),
     "export": ("launcher.cli.runs.export", "One file of a run, to be repeated on another machine."),
     "rm": ("launcher.cli.runs.rm", "Delete records and the results in them."),
+    "compare": ("launcher.cli.runs.compare", "Say what differs between runs, and what came of it."),
+    "report": (
+        "launcher.cli.runs.report",
+        "Write runs as one HTML file: curves, figures, parameters.",
+    ),
+    "board": ("launcher.cli.runs.board", "Show runs and their live curves in a browser on this machine."),
 }
 
 
