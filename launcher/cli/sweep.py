@@ -217,13 +217,14 @@ def _print(found: "Sweep", lines: list[dict[str, Any]]) -> None:
 
 
 def _compare(names: list[str]) -> None:
-    """Hand the good runs to ``launch runs compare``, where there is one."""
+    """Hand the good runs to ``launch runs compare``."""
     from launcher.cli import runs
 
-    if "compare" not in runs.VERBS:
-        return
     ui.note(f"launch runs compare {' '.join(names)}")
-    importlib.import_module(runs.VERBS["compare"][0]).command.main(names, standalone_mode=False)
+    try:
+        importlib.import_module(runs.VERBS["compare"][0]).command.main(names, standalone_mode=False)
+    except LaunchError as error:  # the sweep's exit code is that of its runs
+        ui.print_error(error)
 
 
 def _print_dry_run(judged: list[Any], *, as_json: bool) -> None:
