@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
+from packaging.utils import canonicalize_name
 
 from launcher import compatibility, errors, lock, manifest, paths, recipe
 from launcher.cli import root
@@ -268,11 +269,15 @@ def opened(package: LockedPackage) -> Distribution | None:
         return Source(content.read().decode() if content else "")
 
 
-def licence_table(packages: Sequence[LockedPackage], optional: Collection[str]) -> str | None:
-    """The licences that packages state; None when their files are not all on this machine."""
+def licence_table(packages: Sequence[LockedPackage], unread: Collection[str]) -> str | None:
+    """The licences that packages state; None when their files are not all on this machine.
+
+    Args:
+        unread: names of packages on no registry that may be left out: their files may be here or not.
+    """
     rows = []
     for package in packages:
-        if package.name in optional:  # whether its file is here or not: it lies on no registry
+        if package.name in unread:
             rows.append([package.name, package.version, "not read", ""])
             continue
         found = opened(package)
@@ -296,7 +301,9 @@ def licence_page(page: str) -> str:
     seen: set[str] = set()
     for name in READ:
         fresh = [package for package in locks[name].packages if package.name not in seen]
-        now[name] = licence_table(fresh, known.target(name).optional) or now[name]
+        target = known.target(name)
+        unread = {canonicalize_name(wheel.name) for wheel in target.wheels} & set(target.optional)
+        now[name] = licence_table(fresh, unread) or now[name]
         rows = re.findall(r"^\| (\S+) \| (\S+) \|", now[name], flags=re.MULTILINE)[2:]
         if sorted(rows) != sorted(name_and_version(each) for each in fresh):
             raise SystemExit(

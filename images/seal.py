@@ -28,6 +28,11 @@ from shutil import rmtree
 #: Distribution -> globs below site-packages, with the megabytes that each saves. Test suites, archives for
 #: static linking, and what nothing in the environment names (images/checks/pruned.py looks). Licences stay.
 PRUNED: dict[str, tuple[str, ...]] = {
+    # 27: JupyterLab asks for names of languages that it was translated to: English, and Chinese by its pack
+    "babel": tuple(
+        f"babel/locale-data/{names}.dat" for names in ("[!erz]*", "[e][!n]*", "[r][!o]*", "[z][!h]*")
+    ),
+    "debugpy": ("debugpy/_vendored/pydevd/**/*.c",),  # 6, what its extension modules were made from
     "ir-datasets": ("test", "examples"),  # 4, and top-level names that belong to nobody
     "joblib": ("joblib/test",),  # 1
     "mpmath": ("mpmath/tests",),  # 1
@@ -47,6 +52,9 @@ PRUNED: dict[str, tuple[str, ...]] = {
     "scikit-learn": ("sklearn/**/tests",),  # 14
     "scipy": ("scipy/**/tests", "scipy/special/_precompute"),  # 31; the latter asks for the former
     "sympy": ("sympy/**/tests",),  # 33
+    "tensorboard-data-server": (
+        "tensorboard_data_server/bin/*",
+    ),  # 20: without it TensorBoard reads in Python
     # 86 and 54; torch/bin keeps torch_shm_manager, which data loaders start.
     "torch": (
         "torch/test",
@@ -59,6 +67,8 @@ PRUNED: dict[str, tuple[str, ...]] = {
     ),
     "triton": ("triton/backends/nvidia/lib/cupti/*.a",),  # 77
     "unsloth": ("studio/frontend",),  # 46, pages for a browser
+    # 17: a screen of the machine's load, and what reads tables that were downloaded from a server
+    "wandb": ("wandb/bin/wandb-symon", "wandb/bin/librust_parquet_ffi.so"),
 }
 
 #: Distributions that carry one library per accelerator, of which a program loads that of the installed torch:

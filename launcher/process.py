@@ -145,6 +145,28 @@ def started(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Ite
             child.wait()
 
 
+def attached(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+    """Run a program on the launcher's own streams, with exactly these variables; returns its exit code.
+
+    Ctrl-C is the program's: the launcher waits for what it makes of it. The code is 128 + number when a
+    signal ended it.
+
+    Raises:
+        ProgramError: it cannot be started.
+    """
+    _announce(argv)
+    # A handler, for an ignored signal would stay ignored in the program.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        code = subprocess.Popen(list(argv), env=dict(env), cwd=cwd).wait()
+    except FileNotFoundError:
+        raise _not_found(argv) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 - code if code < 0 else code
+
+
 def detach(
     argv: Sequence[str],
     *,

@@ -51,7 +51,10 @@ def main() -> None:
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # whom the program leaves behind comes here
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    file = os.open(trace, os.O_WRONLY)
+    try:
+        file = os.open(trace, os.O_WRONLY)
+    except OSError as error:  # without it nobody would know of the recipe's end: it is not begun
+        sys.exit(f"{trace}: {error.strerror}")
     own = identity(os.getpid()) or {}
     before = _out_of_memory_kills()
     # Until there is a child to pass it on to, a signal waits.

@@ -25,11 +25,11 @@ TRAINERS = {
 GPU_ONLY = {"unsloth", "unsloth_zoo", "flash_attn", "flash_attn_2_cuda", "xformers", "vllm"}
 
 # Not for importing: hooks of other programs, which need that program.
-SKIPPED = {"_distutils_hack", "isympy"}
+SKIPPED = {"_distutils_hack", "git", "isympy", "matplotlib_inline"}
 
 
 # What may be left out, as it is imported where its name does not say so.
-IMPORTED_AS = {"flash-attn": "flash_attn", "pytorch-triton-xpu": "triton"}
+IMPORTED_AS = {"flash-attn": "flash_attn", "mlflow-skinny": "mlflow", "pytorch-triton-xpu": "triton"}
 
 
 def waits(error: BaseException) -> bool:

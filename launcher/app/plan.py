@@ -89,7 +89,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         notes.append(f"target {target.name}: {why}")
     machine = accelerators.look(machine, target)
     values = found.values(target.name, request.parameters)
-    _refuse_overrides(request, found)
+    refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
     files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes, progress=progress)
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
@@ -132,7 +132,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         secrets=tuple(request.secrets),
         uid=uid,
         gid=gid,
-        access=_access(request, chosen, target, machine, gpus, notes),
+        access=access(request, chosen, target, machine, gpus, notes),
         preflight=request.preflight,
     )
     return Planned(plan=plan, engine=where.engine, host=machine, secrets=request.secrets, notes=tuple(notes))
@@ -214,7 +214,7 @@ def known(plan: RunPlan) -> Planned:
 _SECRET_ARGUMENT = re.compile(r"--?[\w-]*(token|secret|password|api[_-]?key)(=|$)", re.IGNORECASE)
 
 
-def _refuse_overrides(request: Request, found: Recipe) -> None:
+def refuse_overrides(request: Request, found: Recipe) -> None:
     """Variables may not change what the plan says, and arguments may not carry what it must not say.
 
     Raises:
@@ -316,7 +316,7 @@ def _recorded(
     return tuple(({_THREADS: str(threads), _DYNAMIC: "FALSE"} | given).items())
 
 
-def _access(
+def access(
     request: Request, chosen: Settings, target: Target, machine: Host, gpus: str, notes: list[str]
 ) -> Access:
     for option, size in (("--memory", request.memory), ("--shm-size", request.shm_size)):

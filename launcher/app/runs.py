@@ -6,20 +6,18 @@ concluded by the first command that sees its end: with the same verdict and the 
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from launcher import paths, runs
-from launcher.app import execute, place, verdict
+from launcher.app import conclusion, execute, place
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
 from launcher.app.plan import Planned
-from launcher.app.recording import Recorder
-from launcher.app.verdict import Outcome
-from launcher.engines.base import Exit, Handle, Phase
+from launcher.engines.base import Handle, Phase
 from launcher.engines.docker import DockerEngine
 from launcher.errors import EngineError, EngineGoneError, LaunchError, RecordError, UsageError
 from launcher.metrics import Reader
@@ -29,9 +27,6 @@ from launcher.runs import Lock, Record
 
 #: Seconds between two looks at a run that another launcher follows.
 _PAUSE = 0.2
-
-#: How the verdict on a run begins whose end was asked for, see :mod:`launcher.app.verdict`.
-_STOPPED_BY = "stopped by "
 
 #: Seconds that a launcher may take between a run's end and its result: a model's weights are hashed.
 _CONCLUSION = 60.0
@@ -116,7 +111,7 @@ def _unknown(folder: Path, why: str) -> Seen:
 def _over(record: Record) -> Seen:
     result = record.result or {}
     why = str(result.get("error") or "")
-    stopped = why.startswith(_STOPPED_BY)
+    stopped = why.startswith(conclusion.STOPPED_BY)
     code = result.get("exit_code")
     state = State.STOPPED if stopped else State.FAILED if code else State.DONE
     if code and not why:
@@ -150,64 +145,8 @@ def _concluded(folder: Path) -> Seen:
             handle = _handle(record)
             if handle is not None and handle.phase() is Phase.RUNNING:  # it was started late
                 return Seen(folder=folder, state=State.RUNNING, record=record)
-            conclude(record, planning.known(record.plan), handle)
+            conclusion.conclude(record, planning.known(record.plan), handle)
     return _over(runs.load(folder))
-
-
-def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
-    """Write the end of a run that the engine says is over, or knows nothing of; the lock is held."""
-    place, recorder = record.place, Recorder(planned, record.place, following=False)
-    if not record.attempts:
-        recorder.close(verdict.refused(EngineError("the launcher ended before it started it"), stage="start"))
-        runs.unclaim(place)
-        return
-    attempt = record.attempts[-1]
-    if attempt.ended and runs.restore_result(record.folder, attempt.number):
-        return  # whoever was about to resume it did not come to it
-    stopped = attempt.cause.removeprefix(_STOPPED_BY) if attempt.cause.startswith(_STOPPED_BY) else ""
-    if handle is not None and handle.phase() is Phase.ENDED:
-        for _ in _rest(record, handle):
-            pass  # what the engine has, and the log has not
-        outcome = execute.judge(planned, place, attempt, handle.wait, recorder, stopped=stopped)
-    elif attempt.recipe_exit is not None:  # its launcher was killed between two starts
-        code = attempt.recipe_exit
-        outcome = execute.judge(planned, place, attempt, lambda: Exit(code=code), recorder, stopped=stopped)
-    else:
-        outcome = _lost(record, started=handle is None)
-    if not attempt.ended:
-        recorder.end(attempt, outcome)
-    recorder.close(outcome)
-    if handle is not None:
-        handle.remove()
-
-
-def _lost(record: Record, *, started: bool) -> Outcome:
-    """The end of what nobody saw end."""
-    if not started:
-        error = EngineError("the launcher ended before the engine started it")
-        return verdict.refused(error, stage="start")
-    seen = (file.stat().st_mtime for file in (record.log, record.metrics) if file.exists())
-    last = max(seen, default=time.time())
-    error = EngineError(
-        "the run was lost: its engine knows nothing of it",
-        why="the machine was restarted, or somebody removed it",
-        hint=f"launch runs resume {record.id}",
-    )
-    ended = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(last))
-    return Outcome(
-        stage="train",
-        exit_code=error.exit_code,
-        recipe_exit=None,
-        error=error,
-        message=error.message,
-        ended=ended,
-    )
-
-
-def _rest(record: Record, handle: Handle) -> Iterator[str]:
-    """Bring into the log what the engine has printed so far."""
-    begins = record.attempts[-1].log_offset
-    return handle.lines(record.log, begins, record.log.stat().st_size, follow=False)
 
 
 def catch_up(folder: Path) -> None:
@@ -222,7 +161,7 @@ def catch_up(folder: Path) -> None:
     with suppress(UsageError), Lock.take(folder):
         record = runs.load(folder)
         handle = None if record.result else _handle(record)
-        for _ in _rest(record, handle) if handle else ():
+        for _ in conclusion.rest(record, handle) if handle else ():
             pass
 
 
@@ -262,7 +201,7 @@ def _followed(folder: Path, view: RunView, reported: Reader, shown: int) -> int:
         if handle is not None and handle.phase() is Phase.RUNNING:
             execute.follow(handle, record.attempts[-1], record.place, view, reported, shown=shown)
             shown = record.log.stat().st_size
-            conclude(record, planning.known(record.plan), handle)
+            conclusion.conclude(record, planning.known(record.plan), handle)
     return shown
 
 

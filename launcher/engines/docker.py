@@ -1,21 +1,16 @@
-"""Runs in containers, through the Docker SDK: least privilege, named errors, nothing left behind.
-
-One request object gives both the SDK's call and the ``docker run`` line that a dry run prints; a test starts
-both and compares the containers.
-"""
+"""Runs in containers, through the Docker SDK: least privilege, named errors, nothing left behind."""
 
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher import plan as plans
-from launcher import process
 from launcher.engines import podman
 from launcher.engines.base import Description, Exit, Phase
+from launcher.engines.container import ContainerRequest
 from launcher.engines.podman import Podman
 from launcher.errors import (
     DeviceError,
@@ -31,114 +26,20 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-#: The image's root is read-only; temporary files live in memory, and may be executed (compiled kernels).
-_TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
-
 #: The links by which oneAPI tells Intel GPUs apart.
 _BY_PATH = Path("/dev/dri/by-path")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerRequest:
-    """One container, as data."""
-
-    name: str
-    image: str
-    command: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...]
-    secrets: tuple[str, ...]
-    mounts: tuple[Mount, ...]
-    user: str
-    groups: tuple[str, ...]
-    devices: tuple[str, ...]
-    gpus: str
-    shm_size: str
-    memory: str
-    network: str
-    labels: tuple[tuple[str, str], ...]
-    # What Podman has otherwise; see launcher.engines.podman.adapted.
-    program: str = "docker"
-    security: tuple[str, ...] = ("no-new-privileges",)
-    userns: str = ""
-    pids: int = 0
-
-    def printed(self) -> str:
-        """The equivalent ``docker run`` line, or Podman's; secrets by name only, the shell has the values."""
-        flags: list[str] = [self.program, "run", "--name", self.name, "--init", "--read-only"]
-        for path, options in _TMPFS.items():
-            flags += ["--tmpfs", f"{path}:{options}"]
-        flags += ["--cap-drop", "ALL"]
-        for option in self.security:
-            flags += ["--security-opt", option]
-        flags += ["--network", self.network]
-        if self.userns:
-            flags += ["--userns", self.userns]
-        if self.pids:
-            flags += ["--pids-limit", str(self.pids)]
-        flags += ["--user", self.user, "--workdir", "/output", "--shm-size", self.shm_size]
-        if self.memory:  # without swap, as the SDK's request below
-            flags += ["--memory", self.memory, "--memory-swap", self.memory]
-        for group in self.groups:
-            flags += ["--group-add", group]
-        for device in self.devices:
-            flags += ["--device", device]
-        if self.gpus:
-            flags += ["--gpus", "all" if self.gpus == "all" else _csv([f"device={self.gpus}"])]
-        for mount in self.mounts:
-            fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
-            flags += ["--mount", _csv([*fields, "readonly"] if mount.read_only else fields)]
-        for name, value in self.environment:
-            flags += ["--env", f"{name}={value}"]
-        for name in self.secrets:
-            flags += ["--env", name]
-        for name, value in self.labels:
-            flags += ["--label", f"{name}={value}"]
-        return process.printed([*flags, self.image, *self.command])
-
-    def sdk(self, secrets: Mapping[str, str]) -> dict[str, Any]:
-        """The arguments of ``client.containers.create``."""
-        from docker.types import DeviceRequest
-        from docker.types import Mount as SdkMount
-
-        which = {"count": -1} if self.gpus == "all" else {"device_ids": self.gpus.split(",")}
-        requests = [DeviceRequest(**which, capabilities=[["gpu"]])] if self.gpus else []
-        nodes = [device for device in self.devices if device.startswith("/")]
-        if len(nodes) < len(self.devices):  # the others have names of CDI's
-            named = [device for device in self.devices if device not in nodes]
-            requests.append(DeviceRequest(driver="cdi", device_ids=named))
-        return {
-            "image": self.image,
-            "command": list(self.command),
-            "name": self.name,
-            "environment": {**dict(self.environment), **{name: secrets[name] for name in self.secrets}},
-            "mounts": [
-                SdkMount(str(m.target), str(m.source), type="bind", read_only=m.read_only)
-                for m in self.mounts
-            ],
-            "user": self.user,
-            "group_add": list(self.groups),
-            "devices": [f"{device}:{device}:rwm" for device in nodes],
-            "device_requests": requests,
-            "shm_size": self.shm_size,
-            "mem_limit": self.memory or None,
-            "memswap_limit": self.memory or None,
-            "network_mode": self.network,
-            "init": True,
-            "read_only": True,
-            "tmpfs": _TMPFS,
-            "cap_drop": ["ALL"],
-            "security_opt": list(self.security),
-            "pids_limit": self.pids or None,
-            "working_dir": "/output",
-            "labels": dict(self.labels),
-        }
-
-
 class DockerHandle:
-    """A container of a run; it stays until its end is on the record."""
+    """A container of a run; it stays until its end is on the record.
 
-    def __init__(self, container: "Container") -> None:
-        self._container = container
+    Args:
+        container: of the SDK.
+        on_podman: it is Podman that has it.
+    """
+
+    def __init__(self, container: "Container", *, on_podman: bool = False) -> None:
+        self._container, self._on_podman = container, on_podman
 
     @property
     def id(self) -> str:
@@ -157,9 +58,8 @@ class DockerHandle:
     def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
         """See base.Handle.lines; the engine keeps the output from its beginning."""
         rest = b""
-        with log.open(
-            "ab", buffering=0
-        ) as file:  # on a full disk: what is in it is a beginning of the output
+        # Unbuffered: on a full disk, what is in the file is a beginning of the output.
+        with log.open("ab", buffering=0) as file:
             known = max(0, file.tell() - begins)
             for block in self._blocks(follow=follow):
                 fresh, known = block[known:], max(0, known - len(block))
@@ -174,7 +74,7 @@ class DockerHandle:
 
     def _blocks(self, *, follow: bool) -> Iterator[bytes]:
         with _answering("it may still run"):
-            if follow and podman.answers(self._container):
+            if follow and self._on_podman:
                 yield from podman.followed(self._container)
             else:
                 yield from self._container.logs(stream=True, follow=follow)
@@ -184,8 +84,9 @@ class DockerHandle:
         with _answering("it may still run"):
             code = int(self._container.wait()["StatusCode"])
             self._container.reload()
-            killed = podman.ran_out(self._container, code)
-        ended = str(self._container.attrs["State"].get("FinishedAt", ""))
+        state = self._container.attrs["State"]
+        killed = bool(state.get("OOMKilled")) or (self._on_podman and podman.ran_out(self._container, code))
+        ended = str(state.get("FinishedAt", ""))
         ended = ended[:23].removesuffix("Z")  # of the nanoseconds Python takes three digits
         return Exit(code=code, out_of_memory=killed, ended=f"{ended}+00:00" if ended else "")
 
@@ -384,7 +285,7 @@ class DockerEngine:
             if isinstance(error, (DockerException, OSError)):
                 raise EngineError("the engine did not start the container", why=str(error)) from None
             raise
-        return DockerHandle(container)
+        return self._handle(container)
 
     def _create(self, submission: ContainerRequest, secrets: Mapping[str, str]) -> "Container":
         """The container of a request, which may have been rendered before it was known who answers."""
@@ -400,7 +301,7 @@ class DockerEngine:
 
         with _answering("it may still run"):
             try:
-                return DockerHandle(self.connect().containers.get(_name(start)))
+                return self._handle(self.connect().containers.get(_name(start)))
             except NotFound:
                 return None
 
@@ -410,7 +311,10 @@ class DockerEngine:
             for container in self.connect().containers.list(
                 all=True, filters={"label": "launch.run"}, ignore_removed=True
             ):
-                yield container.labels["launch.run"], DockerHandle(container)
+                yield container.labels["launch.run"], self._handle(container)
+
+    def _handle(self, container: "Container") -> DockerHandle:
+        return DockerHandle(container, on_podman=self._podman is not None)
 
     def _remove(self, name: str) -> None:
         """Remove a container by name, if it was made and the engine answers."""
@@ -432,13 +336,6 @@ def _where(info: dict[str, Any]) -> str:
 
 def _build_command(plan: RunPlan) -> str:
     return " ".join(["launch image build", plan.target, *(f"--without {name}" for name in plan.without)])
-
-
-def _csv(fields: list[str]) -> str:
-    """One record as the docker command reads the value of --mount: a path may hold a comma or a quote."""
-    return ",".join(
-        '"' + field.replace('"', '""') + '"' if "," in field or '"' in field else field for field in fields
-    )
 
 
 def _named(error: Any) -> LaunchError:

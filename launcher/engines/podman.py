@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-    from launcher.engines.docker import ContainerRequest
+    from launcher.engines.container import ContainerRequest
 
 #: The first Podman that hears of CDI devices over Docker's protocol (its release notes, 5.4.0).
 _CDI = (5, 4)
@@ -135,7 +135,7 @@ def refuse(podman: Podman, *, memory: str, nvidia: str, given: bool) -> None:
 
 
 def ran_out(container: "Container", code: int) -> bool:
-    """Whether the kernel ended a container because its memory ran out.
+    """Whether the kernel probably ended a container because its memory ran out, where Podman says nothing.
 
     With cgroups v1, Podman's conmon 2.1.6 misses it: where there is a limit, a SIGKILL says the same.
 
@@ -143,16 +143,7 @@ def ran_out(container: "Container", code: int) -> bool:
         container: as it is after its end.
         code: the exit code that it ended with.
     """
-    attributes = container.attrs
-    if attributes["State"].get("OOMKilled"):
-        return True
-    limited = attributes.get("HostConfig", {}).get("Memory")
-    return bool(limited) and code == _KILLED and answers(container)
-
-
-def answers(container: "Container") -> bool:
-    """Whether it is Podman that has this container."""
-    return container.client is not None and is_podman(container.client.version())
+    return bool(container.attrs.get("HostConfig", {}).get("Memory")) and code == _KILLED
 
 
 def followed(container: "Container") -> Iterator[bytes]:

@@ -44,6 +44,7 @@ def filled_by_recipe(case: Case) -> None:
     _small(case)
     case.output = case.runs / "out"
     launcher = case.run("--no-preflight", FILL=case.chance.randint(1, 3), steps=4)
+    case.until("start", launcher)
     _end(case, launcher)
 
 

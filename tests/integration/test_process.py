@@ -117,3 +117,27 @@ def test_a_detached_program_has_a_session_and_a_log_of_its_own(tmp_path: Path) -
     os.waitpid(pid, 0)
     assert log.read_text() == f"before\n{pid}\n"
     assert os.getsid(0) != pid
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -TERM $$", 143)])
+def test_a_program_on_the_launchers_own_streams(
+    script: str, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    variables = {"PATH": os.environ["PATH"], "ONLY": "1"}
+    before = signal.getsignal(signal.SIGINT)
+    assert (
+        process.attached(["bash", "-c", f"echo $ONLY $HOME $PWD; {script}"], env=variables, cwd=tmp_path)
+        == code
+    )
+    assert capfd.readouterr().out.split() == ["1", str(tmp_path)]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_is_the_programs(tmp_path: Path) -> None:
+    script = "trap 'echo; exit 3' INT; kill -INT $PPID; kill -INT $$; sleep 5"
+    assert process.attached(["bash", "-c", script], env={"PATH": os.environ["PATH"]}, cwd=tmp_path) == 3
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="no-such-program is not installed"):
+        process.attached(["no-such-program"], env={"PATH": os.environ["PATH"]}, cwd=tmp_path)

@@ -21,7 +21,8 @@ from launcher import plan as plans
 from launcher import runs
 from launcher.engines import docker as engine_module
 from launcher.engines.base import Description, Exit, Phase
-from launcher.engines.docker import ContainerRequest, DockerEngine, DockerHandle
+from launcher.engines.container import ContainerRequest
+from launcher.engines.docker import DockerEngine, DockerHandle
 from launcher.errors import (
     DeviceError,
     DeviceRuntimeError,

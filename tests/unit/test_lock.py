@@ -279,6 +279,7 @@ def test_owned_reads_former_layers_too_and_refuses_damage(images: Path) -> None:
         "cuda.former.txt",
         "cuda.kernels.txt",
         "cuda.libraries.txt",
+        "cuda.tools.txt",
         "cuda.torch.txt",
         "cuda.trainers.txt",
         "cuda.transformers.txt",

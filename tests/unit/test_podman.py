@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from launcher.engines import podman
+from launcher.engines.docker import DockerHandle
 from launcher.engines.podman import Podman
 from launcher.errors import BuildError, DeviceRuntimeError, EngineError
 from launcher.image import buildah, client
 from launcher.progress import Silent
-from tests.unit.test_docker_request import options, rendered
+from tests.unit.test_docker_request import FakeContainer, options, rendered
 
 Golden = Callable[[str, str], None]
 
@@ -77,20 +78,19 @@ def test_what_it_cannot_do_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "code", "version", "expected"),
+    ("oom", "limit", "code", "on_podman", "expected"),
     [
-        ({"State": {"OOMKilled": True}}, 137, {}, True),
-        ({"State": {}, "HostConfig": {"Memory": 1}}, 137, VERSION, True),
-        ({"State": {}, "HostConfig": {"Memory": 1}}, 137, {"Components": []}, False),
-        ({"State": {}, "HostConfig": {"Memory": 0}}, 137, VERSION, False),
-        ({"State": {}, "HostConfig": {"Memory": 1}}, 1, VERSION, False),
+        (True, 0, 137, False, True),
+        (False, 1, 137, True, True),  # its conmon misses it
+        (False, 1, 137, False, False),
+        (False, 0, 137, True, False),
+        (False, 1, 1, True, False),
     ],
 )
-def test_out_of_memory(
-    attributes: dict[str, Any], code: int, version: dict[str, Any], expected: bool
-) -> None:
-    container: Any = SimpleNamespace(attrs=attributes, client=SimpleNamespace(version=lambda: version))
-    assert podman.ran_out(container, code) is expected
+def test_out_of_memory(oom: bool, limit: int, code: int, on_podman: bool, expected: bool) -> None:
+    container = FakeContainer(code=code, oom=oom)
+    container.attrs["HostConfig"] = {"Memory": limit}
+    assert DockerHandle(container, on_podman=on_podman).wait().out_of_memory is expected  # type: ignore[arg-type]
 
 
 def test_its_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,72 @@
+"""The end of a run that nobody followed to it, written by the first who sees it."""
+
+import time
+from collections.abc import Iterator
+
+from launcher import runs
+from launcher.app import execute, verdict
+from launcher.app.plan import Planned
+from launcher.app.recording import Recorder
+from launcher.app.verdict import Outcome
+from launcher.engines.base import Exit, Handle, Phase
+from launcher.errors import EngineError
+from launcher.runs import Record
+
+#: How the verdict on a run begins whose end was asked for, see :mod:`launcher.app.verdict`.
+STOPPED_BY = "stopped by "
+
+
+def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
+    """Write the end of a run that the engine says is over, or knows nothing of; the lock is held."""
+    place, recorder = record.place, Recorder(planned, record.place, following=False)
+    if not record.attempts:
+        recorder.close(verdict.refused(EngineError("the launcher ended before it started it"), stage="start"))
+        runs.unclaim(place)
+        return
+    attempt = record.attempts[-1]
+    if attempt.ended and runs.restore_result(record.folder, attempt.number):
+        return  # whoever was about to resume it did not come to it
+    stopped = attempt.cause.removeprefix(STOPPED_BY) if attempt.cause.startswith(STOPPED_BY) else ""
+    if handle is not None and handle.phase() is Phase.ENDED:
+        for _ in rest(record, handle):
+            pass  # what the engine has, and the log has not
+        outcome = execute.judge(planned, place, attempt, handle.wait, recorder, stopped=stopped)
+    elif attempt.recipe_exit is not None:  # its launcher was killed between two starts
+        code = attempt.recipe_exit
+        outcome = execute.judge(planned, place, attempt, lambda: Exit(code=code), recorder, stopped=stopped)
+    else:
+        outcome = _lost(record, started=handle is None)
+    if not attempt.ended:
+        recorder.end(attempt, outcome)
+    recorder.close(outcome)
+    if handle is not None:
+        handle.remove()
+
+
+def _lost(record: Record, *, started: bool) -> Outcome:
+    """The end of what nobody saw end."""
+    if not started:
+        error = EngineError("the launcher ended before the engine started it")
+        return verdict.refused(error, stage="start")
+    seen = (file.stat().st_mtime for file in (record.log, record.metrics) if file.exists())
+    last = max(seen, default=time.time())
+    error = EngineError(
+        "the run was lost: its engine knows nothing of it",
+        why="the machine was restarted, or somebody removed it",
+        hint=f"launch runs resume {record.id}",
+    )
+    ended = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(last))
+    return Outcome(
+        stage="train",
+        exit_code=error.exit_code,
+        recipe_exit=None,
+        error=error,
+        message=error.message,
+        ended=ended,
+    )
+
+
+def rest(record: Record, handle: Handle) -> Iterator[str]:
+    """Bring into the log what the engine has printed so far."""
+    begins = record.attempts[-1].log_offset
+    return handle.lines(record.log, begins, record.log.stat().st_size, follow=False)

@@ -1,0 +1,117 @@
+"""One container, as data, from which the SDK's call and the ``docker run`` line of a dry run are made.
+
+A test starts both and compares the containers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher import process
+from launcher.plan import Mount
+
+#: The image's root is read-only; temporary files live in memory, and may be executed (compiled kernels).
+_TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRequest:
+    """One container, as data."""
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    secrets: tuple[str, ...]
+    mounts: tuple[Mount, ...]
+    user: str
+    groups: tuple[str, ...]
+    devices: tuple[str, ...]
+    gpus: str
+    shm_size: str
+    memory: str
+    network: str
+    labels: tuple[tuple[str, str], ...]
+    # What Podman has otherwise; see launcher.engines.podman.adapted.
+    program: str = "docker"
+    security: tuple[str, ...] = ("no-new-privileges",)
+    userns: str = ""
+    pids: int = 0
+
+    def printed(self) -> str:
+        """The equivalent ``docker run`` line, or Podman's; secrets by name only, the shell has the values."""
+        flags: list[str] = [self.program, "run", "--name", self.name, "--init", "--read-only"]
+        for path, options in _TMPFS.items():
+            flags += ["--tmpfs", f"{path}:{options}"]
+        flags += ["--cap-drop", "ALL"]
+        for option in self.security:
+            flags += ["--security-opt", option]
+        flags += ["--network", self.network]
+        if self.userns:
+            flags += ["--userns", self.userns]
+        if self.pids:
+            flags += ["--pids-limit", str(self.pids)]
+        flags += ["--user", self.user, "--workdir", "/output", "--shm-size", self.shm_size]
+        if self.memory:  # without swap, as the SDK's request below
+            flags += ["--memory", self.memory, "--memory-swap", self.memory]
+        for group in self.groups:
+            flags += ["--group-add", group]
+        for device in self.devices:
+            flags += ["--device", device]
+        if self.gpus:
+            flags += ["--gpus", "all" if self.gpus == "all" else _csv([f"device={self.gpus}"])]
+        for mount in self.mounts:
+            fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
+            flags += ["--mount", _csv([*fields, "readonly"] if mount.read_only else fields)]
+        for name, value in self.environment:
+            flags += ["--env", f"{name}={value}"]
+        for name in self.secrets:
+            flags += ["--env", name]
+        for name, value in self.labels:
+            flags += ["--label", f"{name}={value}"]
+        return process.printed([*flags, self.image, *self.command])
+
+    def sdk(self, secrets: Mapping[str, str]) -> dict[str, Any]:
+        """The arguments of ``client.containers.create``."""
+        from docker.types import DeviceRequest
+        from docker.types import Mount as SdkMount
+
+        which = {"count": -1} if self.gpus == "all" else {"device_ids": self.gpus.split(",")}
+        requests = [DeviceRequest(**which, capabilities=[["gpu"]])] if self.gpus else []
+        nodes = [device for device in self.devices if device.startswith("/")]
+        if len(nodes) < len(self.devices):  # the others have names of CDI's
+            named = [device for device in self.devices if device not in nodes]
+            requests.append(DeviceRequest(driver="cdi", device_ids=named))
+        return {
+            "image": self.image,
+            "command": list(self.command),
+            "name": self.name,
+            "environment": {**dict(self.environment), **{name: secrets[name] for name in self.secrets}},
+            "mounts": [
+                SdkMount(str(m.target), str(m.source), type="bind", read_only=m.read_only)
+                for m in self.mounts
+            ],
+            "user": self.user,
+            "group_add": list(self.groups),
+            "devices": [f"{device}:{device}:rwm" for device in nodes],
+            "device_requests": requests,
+            "shm_size": self.shm_size,
+            "mem_limit": self.memory or None,
+            "memswap_limit": self.memory or None,
+            "network_mode": self.network,
+            "init": True,
+            "read_only": True,
+            "tmpfs": _TMPFS,
+            "cap_drop": ["ALL"],
+            "security_opt": list(self.security),
+            "pids_limit": self.pids or None,
+            "working_dir": "/output",
+            "labels": dict(self.labels),
+        }
+
+
+def _csv(fields: list[str]) -> str:
+    """One record as the docker command reads the value of --mount: a path may hold a comma or a quote."""
+    return ",".join(
+        '"' + field.replace('"', '""') + '"' if "," in field or '"' in field else field for field in fields
+    )
