@@ -57,7 +57,8 @@ ADVICE = {
     "WorldSizeError": "Read `log.txt` of the run: the processes did not find each other, or the data is "
     "smaller than one batch. The result is not to be used",
     "SettingsError": "Correct the variable or the key of the settings file that the message names",
-    "RecordError": "Plan a new run: recipe, lock or data are not what they were",
+    "RecordError": "Plan a new run: recipe, lock or data are not what they were. `launch runs replay RUN "
+    "--allow KIND` [repeats one](runs.md#repeating-a-run) with what is here",
     "ProgramError": "The message holds the program's last lines and the command to run it by itself",
 }
 
@@ -97,10 +98,10 @@ def verb_sections(command: click.Command, name: str) -> Iterator[str]:
     if not isinstance(command, click.Group):
         return
     names = command.list_commands(context)
-    if name in ("launch run", "launch fit"):
+    if name in ("launch run", "launch sweep", "launch fit"):
         yield "Options of every recipe:\n"
         shared = below(command, context, names[0])
-        launchers = [p for p in shared.params if getattr(p, "panel", None) == "Launcher options"]
+        launchers = [p for p in shared.params if getattr(p, "panel", None) not in (None, "Recipe options")]
         yield option_table(launchers, context)
         return
     for each in names:

@@ -46,6 +46,10 @@ class RefusedError(UsageError, ProblemsError):
     """Options that a recipe's header refuses together, each combination with its reason."""
 
 
+class GridError(UsageError, ProblemsError):
+    """Grids of a sweep that cannot be tried; everything that is wrong with them at once."""
+
+
 class ManifestError(ProblemsError):
     """images/manifest.toml is not valid."""
 
@@ -182,6 +186,10 @@ class RecordError(LaunchError):
 
     exit_code = 82
     title = "record"
+
+
+class ChangedError(RecordError, ProblemsError):
+    """What a plan or a record names is not what it was; each difference with its kind."""
 
 
 class ProgramError(LaunchError):

@@ -113,6 +113,16 @@ def _from_hub(name: str, *, download: bool) -> Resolved:
     )
 
 
+def of_revision(name: str, revision: str) -> Model:
+    """A commit of a model on the hub, downloaded when it is not in the cache.
+
+    Raises:
+        ModelNotFoundError: it is not in the cache, and the hub does not give it.
+    """
+    snapshot = _download(name, revision)
+    return Model(name=name, path=snapshot, root=snapshot.parent.parent, revision=snapshot.name)
+
+
 def config(name: str) -> dict[str, Any]:
     """A model's config.json: of a folder, or from the hub, which sends this one file.
 

@@ -46,13 +46,14 @@ class Ended:
     error: LaunchError | None = None
 
 
-def begin(planned: Planned, *, parent: Path | None = None) -> Begun:
+def begin(planned: Planned, *, run: str = "", parent: Path | None = None) -> Begun:
     """Check everything that can be checked before the start, then write the record's first part.
 
     Args:
+        run: its id; empty: a new one.
         parent: the folder of run records; None: the working folder's ``runs``.
     """
-    start = Start(run=runs.new_id(planned.plan.recipe))
+    start = Start(run=run or runs.new_id(planned.plan.recipe))
     place = runs.folders(start.run, planned.plan, parent)
     runs.refuse_used_output(place.output)
     planned.engine.check(planned.plan)

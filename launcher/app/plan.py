@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import launcher
-from launcher import data, host, manifest, paths, recipe
+from launcher import data, host, manifest, paths, recipe, replay
 from launcher import plan as plans
-from launcher.app import accelerators, batches, models, place
+from launcher.app import accelerators, batches, models, place, sameness
 from launcher.app.accelerators import Asked
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
 from launcher.data import DataFile
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
-from launcher.errors import RecordError, UsageError
+from launcher.errors import ChangedError, UsageError
 from launcher.host import Host
 from launcher.manifest import Target
 from launcher.plan import Access, RunPlan
@@ -122,13 +122,13 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         without=where.lock.left_out,
         nproc=nproc,
         inputs=tuple(path.absolute() for path in request.data),
-        data=files,
+        data=tuple(replace(file, path=file.path.absolute()) for file in files),
         model=first,
         output=request.output.absolute() if request.output else None,
         parameters=values,
         models=named,
         arguments=request.arguments,
-        env=tuple(item for item in request.env.items() if item[0] not in plans.CHOICES),
+        env=_recorded(request, found, target, machine, nproc),
         secrets=tuple(request.secrets),
         uid=uid,
         gid=gid,
@@ -147,7 +147,7 @@ def read(
         output: where this time's result goes; None: into the run's own folder, never where the first one is.
 
     Raises:
-        RecordError: not a plan, or recipe, lock or data are not what they were.
+        RecordError: not a plan, or (ChangedError) recipe, lock or data are not what they were.
         DeviceError: the machine is not what it was.
     """
     found = again(plans.from_json(text, source=source), source, secrets, progress=progress)
@@ -160,11 +160,11 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
     """A plan as it is, if what it names is what it was.
 
     Raises:
-        RecordError: recipe, lock, model or data are not what they were.
+        ChangedError: recipe, lock, model or data are not what they were.
         UsageError: a secret is missing.
         DeviceError: the machine is not what it was.
     """
-    differences = _differences(plan)
+    found = replay.compare(sameness.of_plan(plan))
     missing = [name for name in plan.secrets if name not in secrets]
     if missing:
         raise UsageError(
@@ -172,11 +172,12 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
             why="secrets are not part of a plan",
             hint="--env NAME or --env-file",
         )
-    if differences:
-        raise RecordError(
-            f"{source} cannot be repeated: {'; '.join(differences)}",
+    if found.differences:
+        raise ChangedError(
+            f"{source} cannot be repeated: {', '.join(found.kinds())}",
+            [f"{difference.kind}: {difference}" for difference in found.differences],
             why="the same plan must be the same run",
-            hint="plan a new run instead",
+            hint="plan a new run; launch runs replay RUN --allow KIND repeats one with what is here",
         )
     target, notes = manifest.shipped().target(plan.target), list[str]()
     machine = accelerators.look(host.facts(), target)
@@ -207,20 +208,6 @@ def reread(run: Path, environment_variables: Mapping[str, str]) -> Planned:
 def known(plan: RunPlan) -> Planned:
     """The plan of a run that was started before, to look at it and to conclude it; nothing is made for it."""
     return Planned(plan=plan, engine=place.known(plan), host=host.facts(), secrets={}, notes=())
-
-
-def _differences(plan: RunPlan) -> list[str]:
-    found = []
-    if not plan.recipe_path.is_file() or recipe.load(plan.recipe_path).sha256 != plan.recipe_sha256:
-        found.append(f"the recipe {plan.recipe_path} has changed")
-    if recipe.runtime_sha256(plan.recipes) != plan.runtime_sha256:
-        found.append(f"what runs beside the recipes in {plan.recipes} has changed")
-    if place.lock_of(plan).digest != plan.lock_digest:
-        found.append(f"the lock of {plan.target} has changed")
-    used = [*([plan.model] if plan.model else []), *(item for _, item in plan.models)]
-    found += [f"the model {item.name} is not on this machine" for item in used if not item.path.is_dir()]
-    found += [f"{file.path} has changed" for file in plan.data if data.fingerprint(file.path) != file.sha256]
-    return found
 
 
 #: Raw trainer arguments that carry a credential.
@@ -305,6 +292,28 @@ def _check_data(
 
 #: A size as Docker reads it, and as the settings' schema has it.
 _SIZE = re.compile(r"[0-9]+[kmgKMG]?")
+
+
+#: Threads of each process; the recipes' shell has the same default for those who run it by itself.
+_THREADS = "OMP_NUM_THREADS"
+
+#: Matrix libraries may otherwise take fewer threads than they are given, by the machine's cores.
+_DYNAMIC = "MKL_DYNAMIC"
+
+
+def _recorded(
+    request: Request, found: Recipe, target: Target, machine: Host, nproc: int
+) -> tuple[tuple[str, str], ...]:
+    """The variables of ``--env``; of a training on a CPU also the threads.
+
+    Sums that are shared out among another number of threads are other sums: it belongs to the plan, so that a
+    repetition on another machine takes the same one.
+    """
+    given = {name: value for name, value in request.env.items() if name not in plans.CHOICES}
+    if found.launch != "torchrun" or target.devices.kind != "none" or _THREADS in request.secrets:
+        return tuple(given.items())
+    threads = max(1, machine.cpus // nproc)
+    return tuple(({_THREADS: str(threads), _DYNAMIC: "FALSE"} | given).items())
 
 
 def access(

@@ -106,6 +106,9 @@ class Recorder:
             world_size=plan.world_size or None,
             steps=metrics.steps(events) if plan.world_size else None,
             final=metrics.final_numbers(events),
+            outputs={}
+            if outcome.exit_code
+            else runs.outputs(self._place.output, trained=plan.world_size > 0),
             runtime=metrics.runtime(events),
             buckets=metrics.buckets(events),
             summary=asdict(metrics.summary(events)) if plan.world_size else None,

@@ -8,6 +8,7 @@ import rich_click as click
 #: verb -> module that holds a click command of the name ``command``, and its one-line help.
 VERBS = {
     "run": ("launcher.cli.run", "Run a recipe in the image that matches the accelerator."),
+    "sweep": ("launcher.cli.sweep", "Run a recipe with every combination of some values."),
     "fit": ("launcher.cli.fit", "Say whether a training fits into memory."),
     "runs": ("launcher.cli.runs", "Look at runs, stop, resume, repeat and compare them."),
     "recipe": ("launcher.cli.recipe", "List, show, copy and check recipes."),

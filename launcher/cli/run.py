@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -14,10 +14,13 @@ from launcher.cli import ui, variables, watching
 from launcher.errors import UsageError
 from launcher.recipe import Parameter, Recipe
 
+if TYPE_CHECKING:
+    from launcher.app import plan as planning
+
 _LAUNCHER = "Launcher options"
 
 
-def _launcher_options() -> list[click.Parameter]:
+def launcher_options() -> list[click.Parameter]:
     """What every recipe shares."""
 
     def option(*names: str, help: str, **more: Any) -> click.RichOption:
@@ -90,7 +93,7 @@ def recipe_option(parameter: Parameter, language: str) -> click.RichOption:
     )
 
 
-class _RecipeCommand(click.RichCommand):
+class RecipeCommand(click.RichCommand):
     """One recipe; what follows ``--`` is left to the trainer."""
 
     raw: tuple[str, ...] = ()
@@ -114,7 +117,7 @@ def repeated(option: str, args: list[str]) -> Iterator[str]:
         yield arg
 
 
-class _Recipes(click.RichGroup):
+class Recipes(click.RichGroup):
     """The catalogue as subcommands; any path to a recipe works too."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -129,18 +132,19 @@ class _Recipes(click.RichGroup):
         def callback(**options: Any) -> None:
             _run(found, options, made.raw)
 
-        made = _RecipeCommand(
+        made = RecipeCommand(
             name=cmd_name,
-            params=[*_launcher_options(), *(recipe_option(item, language) for item in found.parameters)],
+            params=[*launcher_options(), *(recipe_option(item, language) for item in found.parameters)],
             callback=callback,
-            help=_help(found, language),
+            help=recipe_help(found, language),
             short_help=found.summary.in_language(language),
             context_settings={"help_option_names": ["-h", "--help"]},
         )
         return made
 
 
-def _help(found: Recipe, language: str) -> str:
+def recipe_help(found: Recipe, language: str) -> str:
+    """What a recipe does, reads and writes, for its ``--help``."""
     lines = [f"{found.summary.in_language(language)}."]
     if found.data:
         lines.append(f"--data: {found.data.help.in_language(language)}.")
@@ -152,7 +156,7 @@ def _help(found: Recipe, language: str) -> str:
 
 
 @click.command(
-    cls=_Recipes,
+    cls=Recipes,
     invoke_without_command=True,
     subcommand_metavar="RECIPE [OPTIONS] [-- TRAINER ARGUMENTS]",
 )
@@ -219,8 +223,30 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
     from launcher.app import execute, preflight
     from launcher.app import plan as planning
 
+    request = request_of(found, options, arguments)
+    with ui.TerminalProgress() as progress:
+        planned = planning.make(request, settings.load(), dry_run=options["dry_run"], progress=progress)
+    said = preflight.ready(planned, dry_run=options["dry_run"])
+    planned = replace(planned, notes=(*planned.notes, *said))
+    for note in planned.notes:
+        ui.note(note)
+    if options["dry_run"]:
+        _print_dry_run(planned, as_json=options["as_json"])
+        return
+    begun, restarts = execute.begin(planned), options["max_restarts"]
+    if options["detach"]:
+        watching.detach(begun, restarts=restarts)
+    else:
+        output = options["show_output"] or found.launch == "python"
+        sys.exit(watching.watch(begun, as_json=options["as_json"], show_output=output, restarts=restarts))
+
+
+def request_of(found: Recipe, options: Mapping[str, Any], arguments: tuple[str, ...]) -> "planning.Request":
+    """What the options of a recipe's command ask for."""
+    from launcher.app import plan as planning
+
     given = variables.read(options["env"], options["env_file"])
-    request = planning.Request(
+    return planning.Request(
         recipe=str(found.path),
         target=options["target"],
         engine=options["engine"],
@@ -239,21 +265,6 @@ def _run(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> 
         preflight=not options["no_preflight"],
         language=ui.language(),
     )
-    with ui.TerminalProgress() as progress:
-        planned = planning.make(request, settings.load(), dry_run=options["dry_run"], progress=progress)
-    said = preflight.ready(planned, dry_run=options["dry_run"])
-    planned = replace(planned, notes=(*planned.notes, *said))
-    for note in planned.notes:
-        ui.note(note)
-    if options["dry_run"]:
-        _print_dry_run(planned, as_json=options["as_json"])
-        return
-    begun, restarts = execute.begin(planned), options["max_restarts"]
-    if options["detach"]:
-        watching.detach(begun, restarts=restarts)
-    else:
-        output = options["show_output"] or found.launch == "python"
-        sys.exit(watching.watch(begun, as_json=options["as_json"], show_output=output, restarts=restarts))
 
 
 def parse_nproc(text: str | None) -> int | None:

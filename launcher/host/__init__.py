@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.cuda import Nvidia
-from launcher.host import intel, nvidia
+from launcher.host import cpu, intel, nvidia
 from launcher.intel import Intel
 
 
@@ -21,6 +21,7 @@ class Host:
         intel: number of discrete Intel GPUs.
         render_groups: group ids that own the render nodes of /dev/dri.
         kernel: release of the running kernel.
+        processor: its name, and those of its instruction sets that matrix libraries choose their programs by.
         cards: the GPUs of one vendor, see :mod:`launcher.host.nvidia` and :mod:`launcher.host.intel`; Intel's
             cost nothing and are there when there are some, NVIDIA's when they are needed.
     """
@@ -32,6 +33,7 @@ class Host:
     render_groups: tuple[int, ...]
     kernel: str
     cards: Nvidia | Intel | None = None
+    processor: str = ""
 
     def accelerators(self, kind: str) -> int:
         """How many devices of a kind (``nvidia``, ``intel``; ``none`` counts as one CPU) there are."""
@@ -64,4 +66,5 @@ def facts(root: Path = Path("/")) -> Host:
         render_groups=tuple(sorted({node.stat().st_gid for node in nodes})),
         kernel=platform.release(),
         cards=cards if cards.gpus else None,
+        processor=cpu.processor(root),
     )

@@ -21,6 +21,27 @@ def facts(root: Path = Path("/")) -> Cpu:
     )
 
 
+#: What oneDNN, MKL and torch choose their programs by on x86; each may add in another order than the next.
+#: Source: oneDNN, "CPU Dispatcher Control"; torch, aten/src/ATen/native/DispatchStub.cpp.
+_DECISIVE = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile")
+
+#: Bytes of /proc/cpuinfo in which its first processor is.
+_FIRST = 16 * 1024
+
+
+def processor(root: Path = Path("/")) -> str:
+    """Name and decisive instruction sets of the first processor, one line; empty when it cannot be read."""
+    try:
+        with (root / "proc/cpuinfo").open("rb") as stream:
+            text = stream.read(_FIRST).decode(errors="replace")
+    except OSError:
+        return ""
+    lines = text.partition("\n\n")[0].splitlines()
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = set(said.get("flags", "").split())
+    return " ".join((said.get("model name", ""), *(name for name in _DECISIVE if name in flags))).strip()
+
+
 def _quota(root: Path) -> float | None:
     """The cores' worth of time of the narrowest group.
 

@@ -37,6 +37,7 @@ __all__ = [
     "find",
     "load",
     "parse",
+    "runtime_files",
     "runtime_sha256",
 ]
 
@@ -98,9 +99,21 @@ def runtime_sha256(recipes: Path) -> str:
     Names and contents, sorted; compiled files do not count.
     """
     digest = hashlib.sha256()
-    for folder in (recipes / "runtime", recipes / "tools", recipes.parent / "ds_configs"):
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and file.suffix != ".pyc":
-                content = hashlib.sha256(file.read_bytes()).hexdigest()
-                digest.update(f"{folder.name}/{file.relative_to(folder)} {content}\n".encode())
+    for folder in _runtime_folders(recipes):
+        for file in _runtime_files(folder):
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{folder.name}/{file.relative_to(folder)} {content}\n".encode())
     return digest.hexdigest()
+
+
+def runtime_files(recipes: Path) -> list[Path]:
+    """The files that :func:`runtime_sha256` is about."""
+    return [file for folder in _runtime_folders(recipes) for file in _runtime_files(folder)]
+
+
+def _runtime_folders(recipes: Path) -> tuple[Path, ...]:
+    return recipes / "runtime", recipes / "tools", recipes.parent / "ds_configs"
+
+
+def _runtime_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".pyc"]

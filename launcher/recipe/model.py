@@ -15,7 +15,8 @@ BLOCK = re.compile(r"(?m)^# /// recipe$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 #: parameter may take one.
 RESERVED = frozenset(
     "target engine nproc data model output home path user here env env_file detach dry_run plan json memory"
-    " shm_size network verbose help show_output begun as_json uid euid ppid ifs pythonpath".split()
+    " shm_size network verbose help show_output begun as_json grid repeat fail_fast uid euid ppid ifs"
+    " pythonpath".split()
 )
 
 #: A ``model`` is a folder or an id on the hub; the recipe's variable holds the folder that it sees.

@@ -27,6 +27,7 @@ from launcher.runs.folder import (
     unclaim,
 )
 from launcher.runs.lock import Lock, followed
+from launcher.runs.outputs import digests as outputs
 from launcher.runs.record import Record, everything, find, load, tail
 from launcher.runs.result import Result, finish, make_room
 
@@ -48,6 +49,7 @@ __all__ = [
     "make_room",
     "new_id",
     "now",
+    "outputs",
     "own",
     "prepare",
     "refuse_used_output",

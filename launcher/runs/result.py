@@ -25,6 +25,8 @@ class Result:
         models: the same of each parameter that names a model.
         started, ended: UTC, ISO 8601; ``seconds`` is the wall time of all starts.
         steps: optimiser steps that were done; None for recipes that do not train.
+        outputs: sha256 of each file of a good result that a repetition must bring again, see
+            :mod:`launcher.runs.outputs`.
         runtime: what ran beside the trainer: its patches, those that are off, its options.
         buckets: the batch size of every length, of runs that group rows by length.
         summary: what the training came to, see :class:`launcher.metrics.Summary`; None without a training.
@@ -55,6 +57,7 @@ class Result:
     world_size: int | None
     steps: int | None
     final: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
     runtime: dict[str, Any] | None = None
     buckets: list[Any] | None = None
     summary: dict[str, Any] | None = None

@@ -6,7 +6,9 @@ import pytest
 
 from launcher import errors
 from launcher.errors import (
+    ChangedError,
     EngineGoneError,
+    GridError,
     LaunchError,
     ModelConfigError,
     ProblemsError,
@@ -37,7 +39,9 @@ def test_every_error_of_the_module_is_in_the_table() -> None:
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, LaunchError)
     }
     without_a_code_of_their_own = {
+        ChangedError,
         EngineGoneError,
+        GridError,
         LaunchError,
         ModelConfigError,
         ProblemsError,

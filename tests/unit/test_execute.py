@@ -203,6 +203,7 @@ def test_success_and_its_record(bench: Any) -> None:
         "world_size": 1,
         "steps": 3,
         "final": {"loss": 1 / 3, "train_loss": 0.5},
+        "outputs": {},
         "runtime": None,
         "buckets": None,
     }

@@ -18,6 +18,7 @@ from launcher.data import DataFile
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import VenvEngine
 from launcher.errors import (
+    ChangedError,
     DeviceError,
     EngineError,
     ImageMissingError,
@@ -272,8 +273,9 @@ def test_a_repeated_plan_needs_the_models_of_its_parameters(bench: Any) -> None:
     assert planning.read(text, "plan.json", {}, progress=Silent()).plan == plan
     (two / "config.json").unlink()
     two.rmdir()
-    with pytest.raises(RecordError, match=f"the model {two} is not on this machine"):
+    with pytest.raises(ChangedError) as caught:
         planning.read(text, "plan.json", {}, progress=Silent())
+    assert f"the model {two} is not on this machine" in caught.value.problems[0]
 
 
 def test_a_plan_from_before_there_were_such_models(bench: Any) -> None:
@@ -428,8 +430,9 @@ def test_repeat_a_plan(bench: Any) -> None:
 
 def test_the_plan_of_a_dry_run_needs_its_model(bench: Any) -> None:
     text = plans.to_json(bench.plan(target="cpu").plan)
-    with pytest.raises(RecordError, match="BAAI/bge-m3 is not on this machine"):
+    with pytest.raises(ChangedError, match="cannot be repeated: model") as caught:
         planning.read(text, "plan.json", {}, progress=Silent())
+    assert "BAAI/bge-m3 is not on this machine" in caught.value.problems[0]
 
 
 def test_a_plan_is_not_repeated_with_something_else(bench: Any) -> None:
@@ -437,7 +440,9 @@ def test_a_plan_is_not_repeated_with_something_else(bench: Any) -> None:
     bench.data().write_text('{"query": "other", "pos": ["p"], "neg": ["n"]}\n')
     bench.patch.setattr(place.lock, "load", lambda folder, target: fake_lock("other"))
     changed = text.replace(json.loads(text)["recipe_sha256"], "0" * 64)
-    with pytest.raises(RecordError) as caught:
+    with pytest.raises(ChangedError, match="cannot be repeated: lock, recipe, data") as caught:
         planning.read(changed, "plan.json", {}, progress=Silent())
-    for part in ("bge-m3-unified.sh has changed", "the lock of cpu has changed", "train.jsonl has changed"):
-        assert part in caught.value.message
+    parts = ("bge-m3-unified.sh has changed", "the lock of cpu has changed", "train.jsonl has changed")
+    for part, problem in zip(parts, caught.value.problems, strict=True):
+        assert part in problem
+    assert "lock: the lock of cpu has changed: was 10cc" in caught.value.problems[1]

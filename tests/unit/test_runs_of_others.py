@@ -15,6 +15,7 @@ from launcher.engines.base import Exit, Phase
 from launcher.errors import EngineGoneError, RecordError, UsageError
 from launcher.plan import Folders, Start
 from launcher.progress import Silent, SilentView
+from launcher.replay import Fact
 from launcher.runs import Attempt
 from tests.unit.test_checkpoints import checkpoint, lose_marker
 from tests.unit.test_execute import Event, FakeEngine, FakeHandle, Watched, planned, trained
@@ -246,7 +247,7 @@ def failed_with(bench: Any, engine: FakeEngine, *steps: int) -> Path:
         checkpoint(run / "output", step)
     assert seen.look(run).state is State.FAILED
     bench.patch.setattr(place, "of", lambda plan, progress: engine)
-    bench.patch.setattr("launcher.app.plan._differences", lambda plan: [])
+    bench.patch.setattr("launcher.app.sameness.of_plan", lambda plan: [])
     return run
 
 
@@ -286,8 +287,9 @@ def test_what_cannot_be_resumed_stays_as_it_is(bench: Any, engine: FakeEngine) -
     runs.write_attempt(run, replace(attempt, image_digest="sha256:0ther"))
     with pytest.raises(RecordError, match="is another one now"):
         resumed(run)
-    bench.patch.setattr("launcher.app.plan._differences", lambda plan: ["the recipe has changed"])
-    with pytest.raises(RecordError, match="the recipe has changed"):
+    other = Fact(kind="recipe", subject="the recipe r.sh", was="1", now="2")
+    bench.patch.setattr("launcher.app.sameness.of_plan", lambda plan: [other])
+    with pytest.raises(RecordError, match="cannot be repeated: recipe"):
         resumed(run)
     assert (run / "result.json").read_bytes() == before
     assert not runs.followed(run)

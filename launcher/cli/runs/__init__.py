@@ -11,6 +11,8 @@ VERBS = {
     "attach": ("launcher.cli.runs.attach", "Watch a run that somebody else started."),
     "stop": ("launcher.cli.runs.stop", "End runs, wherever they were started."),
     "resume": ("launcher.cli.runs.resume", "Go on from the last complete checkpoint."),
+    "replay": ("launcher.cli.runs.replay", "Run a record's plan again, and compare what came out."),
+    "export": ("launcher.cli.runs.export", "One file of a run, to be repeated on another machine."),
     "rm": ("launcher.cli.runs.rm", "Delete records and the results in them."),
     "compare": ("launcher.cli.runs.compare", "Say what differs between runs, and what came of it."),
     "report": (
