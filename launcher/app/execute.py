@@ -130,7 +130,7 @@ def _started(begun: Begun, start: Start, recorder: Recorder, signals: Signals) -
             where=described.where,
             image_digest=described.image_digest,
             engine_version=described.version,
-            began=runs.now(),
+            began=runs.moment(),
         )
         runs.write_attempt(place.run, attempt)
         submission = planned.engine.render(planned.plan, place, start)

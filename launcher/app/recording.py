@@ -71,7 +71,7 @@ class Recorder:
         runs.make_room(self._place)
         done = replace(
             attempt,
-            ended=outcome.ended or runs.now(),
+            ended=outcome.ended or runs.moment(),
             recipe_exit=outcome.recipe_exit,
             cause=outcome.message or failed,
         )
@@ -100,8 +100,8 @@ class Recorder:
             data=[{**asdict(file), "path": str(file.path)} for file in plan.data],
             model=self._models.get("model", {}),
             models={name: self._models[name] for name, _ in plan.models},
-            started=attempts[0].began if attempts else runs.now(),
-            ended=last.ended if last else runs.now(),
+            started=attempts[0].began if attempts else runs.moment(),
+            ended=last.ended if last else runs.moment(),
             seconds=round(sum(_seconds(attempt) for attempt in attempts), 3),
             world_size=plan.world_size or None,
             steps=metrics.steps(events) if plan.world_size else None,

@@ -35,7 +35,12 @@ def new_id(recipe: str) -> str:
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the millisecond."""
+    """UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def moment() -> str:
+    """The same, to the millisecond: what starts and ends of runs are noted with."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 

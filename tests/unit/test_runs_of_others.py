@@ -49,7 +49,7 @@ def abandoned(
 ) -> Path:
     """The record of a run whose launcher was killed after its start; ``phase`` None: the engine lost it."""
     begun = execute.begin(planned(bench, engine))
-    attempt = Attempt(number=1, where="here", image_digest=None, engine_version="9.9", began=runs.now())
+    attempt = Attempt(number=1, where="here", image_digest=None, engine_version="9.9", began=runs.moment())
     begun.place.run.joinpath("log.txt").touch()
     runs.write_attempt(begun.place.run, attempt)
     begun.lock.release()
@@ -127,7 +127,7 @@ def test_a_launcher_that_died_before_its_first_start(bench: Any, engine: FakeEng
 def test_a_launcher_that_died_between_two_starts(bench: Any, engine: FakeEngine) -> None:
     run = abandoned(bench, engine, None)
     (attempt,) = runs.attempts(run)
-    runs.write_attempt(run, replace(attempt, ended=runs.now(), recipe_exit=9, cause="exit code 9"))
+    runs.write_attempt(run, replace(attempt, ended=runs.moment(), recipe_exit=9, cause="exit code 9"))
     assert seen.look(run).state is State.FAILED
     assert result(run)["exit_code"] == 9
 
