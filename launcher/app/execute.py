@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher import metrics, runs
 from launcher.app import verdict
 from launcher.app.plan import Planned
-from launcher.app.recording import Recorder
+from launcher.app.recording import Recorder, note_profile
 from launcher.app.signals import Signals
 from launcher.app.verdict import Outcome
 from launcher.engines.base import Exit, Handle
@@ -59,6 +59,8 @@ def begin(planned: Planned, *, run: str = "", parent: Path | None = None) -> Beg
     planned.engine.check(planned.plan)
     submission = planned.engine.render(planned.plan, place, start)
     lock = runs.prepare(planned.plan, start.run, submission.printed(), place)
+    if planned.profile is not None:
+        note_profile(planned.profile, place.run)
     return Begun(planned=planned, place=place, start=start, lock=lock)
 
 

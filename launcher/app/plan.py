@@ -15,6 +15,7 @@ from launcher.app.accelerators import Asked
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
 from launcher.data import DataFile
+from launcher.data.profile import Profile, profile
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
 from launcher.errors import ChangedError, UsageError
@@ -64,6 +65,7 @@ class Planned:
 
     Attributes:
         notes: what the user should know before the start.
+        profile: of the rows; None where they were not looked at.
     """
 
     plan: RunPlan
@@ -71,6 +73,7 @@ class Planned:
     host: Host
     secrets: Mapping[str, str]
     notes: tuple[str, ...]
+    profile: Profile | None = None
 
 
 def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progress) -> Planned:
@@ -91,7 +94,8 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     values = found.values(target.name, request.parameters)
     refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
-    files = _check_data(request, found, dict(values), dry_run=dry_run, notes=notes, progress=progress)
+    rows: list[Mapping[str, Any]] = []
+    files = _check_data(request, found, dict(values), rows, dry_run=dry_run, notes=notes, progress=progress)
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
     accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
     if request.preflight:
@@ -135,7 +139,14 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         access=access(request, chosen, target, machine, gpus, notes),
         preflight=request.preflight,
     )
-    return Planned(plan=plan, engine=where.engine, host=machine, secrets=request.secrets, notes=tuple(notes))
+    return Planned(
+        plan=plan,
+        engine=where.engine,
+        host=machine,
+        secrets=request.secrets,
+        notes=tuple(notes),
+        profile=profile(rows) if rows and not dry_run else None,
+    )
 
 
 def read(
@@ -268,6 +279,7 @@ def _check_data(
     request: Request,
     found: Recipe,
     values: Mapping[str, str],
+    rows: list[Mapping[str, Any]],
     *,
     dry_run: bool,
     notes: list[str],
@@ -287,7 +299,7 @@ def _check_data(
         return data.identify(request.data, rules, progress=progress)
     with crew(None, data.size(request.data)) as work:
         shown = progress if work is not map else Silent()  # a second needs no bar
-        return data.check(request.data, rules, notes=notes, work=work, progress=shown)
+        return data.check(request.data, rules, notes=notes, kept=rows, work=work, progress=shown)
 
 
 #: A size as Docker reads it, and as the settings' schema has it.

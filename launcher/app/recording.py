@@ -13,12 +13,16 @@ from typing import Any
 from launcher import metrics, model, paths, runs
 from launcher.app.plan import Planned
 from launcher.app.verdict import Outcome
+from launcher.data.profile import Profile
 from launcher.metrics import Event
 from launcher.plan import Folders, Model
 from launcher.runs import Attempt, Result
 
 #: Digests of the models, as they were at the start: whoever concludes the run later finds them here.
 _MODELS = "models.json"
+
+#: What the rows look like, as they were when they were checked.
+PROFILE = "profile.json"
 
 
 class Recorder:
@@ -98,6 +102,7 @@ class Recorder:
             image_digest=last.image_digest if last else None,
             lock_digest=plan.lock_digest,
             data=[{**asdict(file), "path": str(file.path)} for file in plan.data],
+            profile=_profile(self._place.run / PROFILE),
             model=self._models.get("model", {}),
             models={name: self._models[name] for name, _ in plan.models},
             started=attempts[0].began if attempts else runs.moment(),
@@ -127,6 +132,19 @@ class Recorder:
     def _events(self) -> Sequence[Event]:
         self.reported.new()
         return self.reported.events
+
+
+def note_profile(profile: Profile, run: Path) -> None:
+    """Keep what the rows look like for the result; a run is as good without."""
+    with suppress(OSError):
+        paths.write_atomic(run / PROFILE, json.dumps(asdict(profile), indent=2, ensure_ascii=False) + "\n")
+
+
+def _profile(file: Path) -> dict[str, Any] | None:
+    """What the launcher that began the run has noted; None: nothing that can be read."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads(file.read_bytes()))
+    return None
 
 
 def _failure(events: Sequence[Event], last: Attempt | None) -> dict[str, Any] | None:

@@ -77,6 +77,7 @@ def _ended(plan: RunPlan, result: Mapping[str, Any]) -> Iterator[tuple[str, str,
         if model is not None:
             yield "model", name, model.name
             yield "model", f"{name} identity", _identity(model, weights.get(name) or {})
+    yield from (("data", name, value) for name, value in _profile(result.get("profile") or {}))
     yield "packages", "image digest", str(result.get("image_digest") or "")
     for name, value in (result.get("versions") or {}).items():
         if name != "launcher":
@@ -86,6 +87,15 @@ def _ended(plan: RunPlan, result: Mapping[str, Any]) -> Iterator[tuple[str, str,
     if buckets:
         yield "runtime", "buckets", _flat(buckets)
     yield from (("host", name, value) for name, value in _host(result.get("host") or {}))
+
+
+def _profile(profile: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Lengths and scripts of a sample of the rows."""
+    for each in profile.get("lengths") or ():
+        numbers = f"median {each['median']:,}, 95 % up to {each['high']:,}, longest {each['most']:,}"
+        yield f"{each['field']}: {each['unit']}", f"{numbers} ({each['texts']:,} texts looked at)"
+    scripts = [f"{name} {share:.0%}".replace("%", " %") for name, share in profile.get("scripts") or ()]
+    yield "scripts", ", ".join(scripts[:5])
 
 
 def _identity(model: Model, weights: Mapping[str, Any]) -> str:

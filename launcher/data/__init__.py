@@ -4,8 +4,9 @@ Streaming: a part of a file is read, judged, hashed and forgotten; a data set is
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from launcher.data.identity import identify
 from launcher.data.inspection import Report, Wanted, Work, inspect
@@ -16,6 +17,7 @@ from launcher.progress import Progress
 
 __all__ = [
     "FORMATS",
+    "KEPT",
     "RULES",
     "SHOWN",
     "DataFile",
@@ -40,12 +42,16 @@ __all__ = [
 #: Problems that an error lists in full; the rest is counted.
 SHOWN = 20
 
+#: Rows that the profile of a run's data looks at.
+KEPT = 500
+
 
 def check(
     given: tuple[Path, ...],
     rules: Rules,
     *,
     notes: list[str] | None = None,
+    kept: list[Mapping[str, Any]] | None = None,
     work: Work = map,
     progress: Progress | None = None,
 ) -> tuple[DataFile, ...]:
@@ -56,6 +62,7 @@ def check(
             (``.tsv``) and folders in BEIR's layout.
         rules: what is required of a row.
         notes: gets a line for each warning's rule.
+        kept: gets about :data:`KEPT` rows of all files, for a profile.
         work: who does the parts of a large file.
 
     Returns:
@@ -64,11 +71,14 @@ def check(
     Raises:
         DataError: all errors at once, each with file, line and field (the first ones in full).
     """
-    wanted = Wanted(for_run=True, hashes=True, limit=SHOWN)
+    sample = 0 if kept is None else KEPT
+    wanted = Wanted(for_run=True, hashes=True, sample=sample, limit=SHOWN)
     report = inspect(given, rules, wanted, work=work, progress=progress)
     refuse(report)
     if notes is not None:
         notes += warnings(report)
+    if kept is not None:
+        kept += report.sample
     return report.files
 
 

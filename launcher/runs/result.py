@@ -21,6 +21,7 @@ class Result:
         exit_code: what the launcher exits with: the recipe's own code, or one of the error tree's.
         recipe_exit: the recipe's own exit code; None when it never started.
         image, image_digest: reference and digest of the image that ran; None for the venv engine.
+        profile: lengths and scripts of a sample of the rows, see :class:`launcher.data.profile.Profile`.
         model: the hub's revision, or the sha256 of a folder's weights.
         models: the same of each parameter that names a model.
         started, ended: UTC, ISO 8601; ``seconds`` is the wall time of all starts.
@@ -49,6 +50,7 @@ class Result:
     image_digest: str | None
     lock_digest: str
     data: list[dict[str, Any]]
+    profile: dict[str, Any] | None = None
     model: dict[str, str]
     models: dict[str, dict[str, str]]
     started: str

@@ -15,6 +15,7 @@ from launcher import data, paths
 from launcher.app import execute, recording
 from launcher.app.plan import Planned
 from launcher.app.signals import Signals
+from launcher.data.profile import profile
 from launcher.engines.base import Description, Exit, Phase
 from launcher.errors import (
     DeviceError,
@@ -173,6 +174,7 @@ def test_success_and_its_record(bench: Any) -> None:
     assert found.pop("seconds") >= 0
     assert found.pop("summary")["loss"] == pytest.approx(1 / 3)
     assert found.pop("failure") is None
+    assert found.pop("profile") is None
     began = found.pop("started")
     assert began <= found["ended"]
     (attempt,) = found.pop("attempts")
@@ -208,6 +210,18 @@ def test_success_and_its_record(bench: Any) -> None:
         "buckets": None,
     }
     assert engine.secrets == {"HF_TOKEN": "s3cr3t"}
+
+
+def test_what_the_rows_looked_like_is_recorded(bench: Any) -> None:
+    looked = profile([{"query": "how", "pos": ["so", "thus"], "neg": ["никак"]}])
+    begun = execute.begin(replace(planned(bench, FakeEngine()), profile=looked))
+    found = record(execute.execute(begun, SilentView(), grace=5))["profile"]
+    assert [(each["field"], each["most"]) for each in found["lengths"]] == [
+        ("query", 3),
+        ("pos", 2),
+        ("neg", 5),
+    ]
+    assert dict(found["scripts"]).keys() == {"Latin", "Cyrillic"}
 
 
 def test_what_the_folder_holds(bench: Any) -> None:
