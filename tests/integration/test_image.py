@@ -152,7 +152,7 @@ def test_cpu_is_built_only_once(launch: Launch) -> None:
     assert result["built"] is False
     assert result["labels"]["launch.target"] == "cpu"
     assert taken < 10  # about a second; the goal of 2 is measured by tests/bench/build.py, on a quiet machine
-    assert result["bytes"] <= 1.55e9
+    assert result["bytes"] <= 1.9e9  # the layer of the tools, JupyterLab and loggers, has 0.37e9 of them
 
 
 @pytest.mark.usefixtures("image")
@@ -161,7 +161,7 @@ def test_cpu_passes_its_checks(launch: Launch) -> None:
     assert done.code == 0, done.err + done.out
     outcomes = {each["check"]: each for each in json.loads(done.out)["checks"]}
     assert {name: each["status"] for name, each in outcomes.items()} == dict.fromkeys(
-        ("size", "imports", "versions", "owners", "pruned", "train-m3", "train-reranker"), "ok"
+        ("size", "imports", "versions", "owners", "pruned", "train-m3", "train-reranker", "tools"), "ok"
     )
 
 

@@ -49,7 +49,9 @@ PATCHED = (
 def as_upstream() -> Iterator[None]:
     """Every test begins and ends with the libraries as they are."""
     before = [(cls, dict(vars(cls))) for cls in PATCHED]
+    restorers = list(torch.serialization._package_registry)
     yield
+    torch.serialization._package_registry[:] = restorers
     for cls, attributes in before:
         for name in set(vars(cls)) - set(attributes):
             delattr(cls, name)

@@ -18,10 +18,8 @@ from runtime import bucketing, resume
 from runtime.options import Options
 from runtime.patches import PATCHES, choose
 from safetensors.torch import load_file, save_file
-from test_training import DENSE, M3, RERANKER, model, rows, train, write
+from trainings import DENSE, M3, RERANKER, rows, train, write
 from transformers import AutoModelForSequenceClassification, TrainerCallback, TrainingArguments, trainer
-
-__all__ = ["model"]  # a fixture
 
 ALL = tuple(p.name for p in PATCHES)
 OLD = transformers.__version__.startswith("4.54.")
