@@ -24,6 +24,9 @@ from typing import Any
 #: Bytes of a trace file: less than a disk's sector, so it is written whole or not at all.
 TRACE = 512
 
+#: Seconds in which what was left behind has to be gone.
+_CLEARING = 10.0
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _KILLS = "oom_kill "
 
@@ -70,11 +73,11 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, lambda *_: _signal_group(child, signal.SIGKILL))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     code = os.waitstatus_to_exitcode(_wait_for(child))
+    kills = _out_of_memory_kills() > before
     _clear(child)
-    killed = code != 0 and _out_of_memory_kills() > before
     now = time.time()
     ended = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03}+00:00"
-    _write(file, {**own, "code": code if code >= 0 else 128 - code, "out_of_memory": killed, "ended": ended})
+    _write(file, {**own, "code": code if code >= 0 else 128 - code, "memory_kills": kills, "ended": ended})
 
 
 def _become(command: list[str], log: str, libc: ctypes.CDLL) -> None:
@@ -82,12 +85,8 @@ def _become(command: list[str], log: str, libc: ctypes.CDLL) -> None:
     try:
         os.setpgid(0, 0)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        for number in (
-            signal.SIGINT,
-            signal.SIGHUP,
-            signal.SIGPIPE,
-            signal.SIGXFSZ,
-        ):  # Python ignores these two
+        # The last two are ignored by every Python, and would be by the program.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -110,19 +109,31 @@ def _wait_for(child: int) -> int:
 
 
 def _clear(child: int) -> None:
-    """Kill what the program left behind: its group, then whoever was handed to this process."""
+    """Kill what the program left behind: its group, then whoever was handed to this process.
+
+    What cannot be killed, a program with another user's rights for one, must not keep back the exit code.
+    """
     _signal_group(child, signal.SIGKILL)
-    tasks = Path(f"/proc/self/task/{os.getpid()}/children")
-    while left := tasks.read_text().split():
+    deadline = time.monotonic() + _CLEARING
+    while (left := _children()) and time.monotonic() < deadline:
         for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
-            os.wait()
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
+
+
+def _children() -> list[int]:
+    """Those of this process; none where the kernel does not list them."""
+    with suppress(OSError):
+        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    return []
 
 
 def _signal_group(group: int, number: int) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(OSError):
         os.killpg(group, number)
 
 

@@ -90,7 +90,9 @@ def execute(begun: Begun, view: RunView, *, grace: float, restarts: int = 0) -> 
         while True:
             attempt, handle = _started(begun, start, recorder, signals)
             _followed(handle, attempt, place, view, recorder)
-            outcome = judge(begun.planned, place, attempt, handle.wait, recorder, stopped=signals.name)
+            outcome = judge(
+                begun.planned, place, attempt, handle.wait, recorder, stopped=signals.name, asked=signals.at
+            )
             attempt = recorder.end(attempt, outcome)
             again = None if signals.received else _next(start, outcome, place, recorder, restarts, view)
             restarts -= 1
@@ -98,9 +100,7 @@ def execute(begun: Begun, view: RunView, *, grace: float, restarts: int = 0) -> 
                 break
             handle.remove()
             start = again
-            with suppress(
-                OSError
-            ):  # a full disk may keep no room for the end; the start is tried all the same
+            with suppress(OSError):  # a full disk has no room to keep for the end; the start is tried anyway
                 runs.make(place)
         result = recorder.close(outcome)
         handle.remove()
@@ -216,11 +216,13 @@ def judge(
     recorder: Recorder,
     *,
     stopped: str = "",
+    asked: str = "",
 ) -> Outcome:
     """What became of one start, once it has ended.
 
     Args:
         end: says how it ended.
+        stopped, asked: by which signal, and when; empty: by none.
 
     Raises:
         EngineGoneError: the engine stopped answering.
@@ -232,12 +234,16 @@ def judge(
     except LaunchError as lost:
         return verdict.refused(lost, stage="train")
     recorder.reported.new()
+    marker = place.run / STOPPED
+    if not stopped and marker.exists():
+        stopped, asked = verdict.STOP, runs.moment(marker.stat().st_mtime)
     return verdict.judge(
         planned.plan,
         found,
         metrics.of_attempt(recorder.reported.events, attempt.number),
         runs.tail(place.run / "log.txt", attempt.log_offset, _TAIL),
-        stopped=stopped or (verdict.STOP if (place.run / STOPPED).exists() else ""),
+        stopped=stopped,
+        asked=asked,
         log=place.run / "log.txt",
     )
 

@@ -248,7 +248,8 @@ def stop(folder: Path, *, grace: float) -> Seen:
         record = runs.load(folder)
         newest = record.attempts[-1].number if record.attempts else 0
         handle = None if record.result or asked == newest else _handle(record)
-        if handle is not None:  # of every start: its launcher may have been about to start it again
+        # Of every start: its launcher may have been about to start it again. What is only made hears nothing.
+        if handle is not None and handle.phase() is Phase.RUNNING:
             handle.stop(grace)
             asked = newest
         seen = look(folder)
@@ -258,18 +259,23 @@ def stop(folder: Path, *, grace: float) -> Seen:
     raise EngineError(f"{folder.name} was asked to end, and has not", hint=f"launch runs show {folder.name}")
 
 
-def remove(folder: Path) -> None:
+def remove(folder: Path, *, force: bool = False) -> None:
     """Delete a record, and the output in it; an output folder elsewhere stays.
+
+    Args:
+        folder: of the run.
+        force: also where nobody can say whether it still runs.
 
     Raises:
         UsageError: it runs, or its state cannot be found out.
     """
     seen = look(folder)
-    if not (seen.state.over or seen.state is State.UNREADABLE):
+    blind = seen.state in (State.UNREADABLE, State.UNKNOWN)
+    if not (seen.state.over or (blind and force)):
         raise UsageError(
             f"{folder.name} is {seen.state}: it cannot be removed",
             why=seen.why,
-            hint=f"launch runs stop {folder.name}",
+            hint="--force, if you know that it is over" if blind else f"launch runs stop {folder.name}",
         )
     with Lock.take(folder):
         if seen.state.over and runs.load(folder).result is None:
@@ -344,13 +350,17 @@ def prepare_again(record: Record, start: Start) -> None:
     runs.own(record.place, record.plan.uid, record.plan.gid)
 
 
-def sweep(folders: Iterable[Path]) -> None:
+def tidy(seen: Iterable[Seen]) -> None:
     """Remove containers that outlived their records' end: the launcher was killed between the two."""
-    over = {folder.name for folder in folders if (folder / "result.json").exists()}
-    if not over:
-        return
-    for engine in (DockerEngine(), DockerEngine("podman")):
+    over = {one.record.id: one for one in seen if one.record is not None and one.state.over}
+    names = {one.record.plan.engine for one in over.values() if one.record and one.record.plan.container}
+    for name in sorted(names):
         with suppress(EngineError):
-            for run, handle in engine.every():
-                if run in over and handle.phase() is not Phase.RUNNING:
+            for run, handle in DockerEngine("podman" if name == "podman" else "docker", patience=5).every():
+                # Asked again: a run may have been resumed since.
+                if run in over and _left(over[run].folder) and handle.phase() is not Phase.RUNNING:
                     handle.remove()
+
+
+def _left(folder: Path) -> bool:
+    return (folder / "result.json").exists() and not runs.followed(folder)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
+from launcher import runs
 from launcher.engines.base import Handle
 from launcher.progress import RunView
 
@@ -20,7 +21,7 @@ class Signals:
         self._view, self._grace = view, grace
         self._handle: Handle | None = None
         self._before: dict[int, Any] = {}
-        self.received = 0
+        self.received, self.at = 0, ""
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -48,6 +49,7 @@ class Signals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         first, self.received = not self.received, self.received or number
+        self.at = self.at or runs.moment()
         if self._handle is not None:
             if first:
                 self._handle.stop(self._grace)

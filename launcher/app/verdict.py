@@ -1,5 +1,6 @@
 """How a run ended: the recipe's own exit code, or what the launcher has to say beside it."""
 
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ _OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
 )
 
-#: What torchrun prints of a process that was killed from outside. The kernel does that for want of memory,
-#: but then the engine knows.
-_KILLED = "Signal 9 (SIGKILL) received by PID"
+#: What torchrun and bash print of a process that was killed from outside. The kernel does that for want of
+#: memory, but then the engine knows.
+_KILLED = re.compile(r"Signal 9 \(SIGKILL\) received by PID|: line \d+: +\d+ Killed ")
 
 #: The command that a run was stopped by, when it was not its own launcher's signal.
 STOP = "launch runs stop"
@@ -50,7 +51,14 @@ class Outcome:
 
 
 def judge(
-    plan: RunPlan, end: Exit, events: Sequence[Event], tail: Sequence[str], *, stopped: str, log: Path
+    plan: RunPlan,
+    end: Exit,
+    events: Sequence[Event],
+    tail: Sequence[str],
+    *,
+    stopped: str,
+    asked: str = "",
+    log: Path,
 ) -> Outcome:
     """Name how it ended: the launcher's own verdict, who stopped it, or the recipe's exit code.
 
@@ -60,10 +68,11 @@ def judge(
         events: what the trainer reported in this start.
         tail: the last lines of its output.
         stopped: a signal's name, or :data:`STOP`; empty: nobody stopped it.
+        asked: when it was asked to end: UTC, ISO 8601; empty: nobody knows.
         log: for the hints.
     """
-    if stopped == STOP and end.code == 0:
-        stopped = ""  # it had ended by itself before it was asked to
+    if end.code == 0 or (asked and end.ended and end.ended < asked):
+        stopped = ""  # it ended by itself, or had done so before it was asked to
     error = None if stopped else _error(plan, end, list(events), tail, log)
     if error is not None:
         code, message = error.exit_code, error.message
@@ -71,7 +80,7 @@ def judge(
         number = signal.SIGTERM if stopped == STOP else signal.Signals[stopped]
         code, message = 128 + number, f"stopped by {stopped}"
     else:
-        killed = end.code and any(_KILLED in line for line in tail)
+        killed = end.code and any(_KILLED.search(line) for line in tail)
         code, message = end.code, "a process of the training was killed by somebody" if killed else ""
     wrong_world = isinstance(error, WorldSizeError)
     return Outcome(
@@ -83,6 +92,11 @@ def judge(
         ended=end.ended,
         crashed=bool(code) and not stopped and not isinstance(error, WorldSizeError | DeviceError),
     )
+
+
+def _killed(end: Exit, tail: Sequence[str]) -> bool:
+    """Whether the recipe, or a process of it that it waited for, was ended by SIGKILL."""
+    return end.code == 128 + signal.SIGKILL or any(_KILLED.search(line) for line in tail)
 
 
 def refused(error: BaseException, *, stage: str) -> Outcome:
@@ -99,11 +113,12 @@ def _error(
     plan: RunPlan, end: Exit, events: list[Event], tail: Sequence[str], log: Path
 ) -> LaunchError | None:
     """The launcher's own verdict; None leaves the recipe's exit code as it is."""
-    if end.out_of_memory or (end.code and any(mark in line for line in tail for mark in _OUT_OF_MEMORY)):
+    killed = end.out_of_memory or (end.memory_kills and _killed(end, tail))
+    if end.code and (killed or any(mark in line for line in tail for mark in _OUT_OF_MEMORY)):
         limit = f" (limit {plan.access.memory})" if plan.access.memory else ""
         return OutOfMemoryError(
             f"the run ran out of memory{limit}",
-            why="the kernel killed it" if end.out_of_memory else "an allocation failed",
+            why="the kernel killed it" if killed else "an allocation failed",
             hint="fewer rows per step, shorter texts, or gradient checkpointing: see the recipe's --help",
         )
     if not plan.world_size:

@@ -23,12 +23,14 @@ class Exit:
 
     Attributes:
         code: the recipe's own exit code (128 + signal when a signal ended it).
-        out_of_memory: the kernel killed it because memory ran out.
+        out_of_memory: the kernel killed it, or a part of it, because memory ran out.
+        memory_kills: the kernel killed something of this machine for that, meanwhile.
         ended: UTC, ISO 8601, as the engine has it; empty when it does not say.
     """
 
     code: int
     out_of_memory: bool = False
+    memory_kills: bool = False
     ended: str = ""
 
 

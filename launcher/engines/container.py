@@ -32,6 +32,10 @@ class ContainerRequest:
     memory: str
     network: str
     labels: tuple[tuple[str, str], ...]
+    # Nothing of the output is dropped, whatever the engine's own settings say: a launcher that comes later
+    # counts from its beginning.
+    log_driver: str = "json-file"
+    log_size: str = "1000g"
     # What Podman has otherwise; see launcher.engines.podman.adapted.
     program: str = "docker"
     security: tuple[str, ...] = ("no-new-privileges",)
@@ -51,6 +55,8 @@ class ContainerRequest:
             flags += ["--userns", self.userns]
         if self.pids:
             flags += ["--pids-limit", str(self.pids)]
+        if self.log_driver:
+            flags += ["--log-driver", self.log_driver, "--log-opt", f"max-size={self.log_size}"]
         flags += ["--user", self.user, "--workdir", "/output", "--shm-size", self.shm_size]
         if self.memory:  # without swap, as the SDK's request below
             flags += ["--memory", self.memory, "--memory-swap", self.memory]
@@ -73,7 +79,7 @@ class ContainerRequest:
 
     def sdk(self, secrets: Mapping[str, str]) -> dict[str, Any]:
         """The arguments of ``client.containers.create``."""
-        from docker.types import DeviceRequest
+        from docker.types import DeviceRequest, LogConfig
         from docker.types import Mount as SdkMount
 
         which = {"count": -1} if self.gpus == "all" else {"device_ids": self.gpus.split(",")}
@@ -107,6 +113,9 @@ class ContainerRequest:
             "pids_limit": self.pids or None,
             "working_dir": "/output",
             "labels": dict(self.labels),
+            "log_config": LogConfig(type=self.log_driver, config={"max-size": self.log_size})
+            if self.log_driver
+            else None,
         }
 
 

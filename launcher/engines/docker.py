@@ -59,7 +59,9 @@ class DockerHandle:
         """See base.Handle.lines; the engine keeps the output from its beginning."""
         rest = b""
         # Unbuffered: on a full disk, what is in the file is a beginning of the output.
-        with log.open("ab", buffering=0) as file:
+        # No link is followed: the record is the container's to write, and the file would be anybody's.
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
             known = max(0, file.tell() - begins)
             for block in self._blocks(follow=follow):
                 fresh, known = block[known:], max(0, known - len(block))
@@ -161,10 +163,16 @@ def _gone(error: Exception, meanwhile: str) -> EngineGoneError:
 
 
 class DockerEngine:
-    """Containers on the engine that ``docker`` would use, or on Podman; the first may be Podman, too."""
+    """Containers on the engine that ``docker`` would use, or on Podman; the first may be Podman, too.
 
-    def __init__(self, name: Literal["docker", "podman"] = "docker") -> None:
+    Args:
+        name: which of the two.
+        patience: seconds in which it has to answer.
+    """
+
+    def __init__(self, name: Literal["docker", "podman"] = "docker", *, patience: float = 60) -> None:
         self.name: EngineName = name
+        self._patience = patience
         self._client: DockerClient | None = None
         # Until it has answered: a dry run prints what would be asked of it.
         self._podman = Podman(rootless=os.getuid() != 0) if name == "podman" else None
@@ -176,10 +184,10 @@ class DockerEngine:
             EngineError: no engine answers.
         """
         if self._client is None:
-            self._client = client.connect(self.name)
+            self._client = client.connect(self.name, timeout=self._patience)
             self._podman = podman.found(self._client)
             # It has answered; the first container of an image may still have to wait for its unpacking.
-            self._client.api.timeout = 600
+            self._client.api.timeout = int(10 * self._patience)
         return self._client
 
     def check(self, plan: RunPlan) -> None:
@@ -228,12 +236,17 @@ class DockerEngine:
         version = str(found["ServerVersion"])
         if self._podman is not None and self.name != "podman":  # behind Docker's address
             version = f"Podman {version}"
-        return Description(image_digest=str(image.id), version=version, where=_where(found))
+        return Description(image_digest=str(image.id), version=version, where=self._where(found))
 
     def where(self) -> str:
         """See base.Engine.where."""
         with _answering("nothing is known of its runs"):
-            return _where(self.connect().info())
+            return self._where(self.connect().info())
+
+    def _where(self, info: dict[str, Any]) -> str:
+        """The machine's name for it, and its id; Podman has another one each time."""
+        own = info.get("DockerRootDir", "") if self._podman is not None else info.get("ID", "")
+        return f"{info.get('Name', '')}:{own}"
 
     def render(self, plan: RunPlan, folders: Folders, start: Start) -> ContainerRequest:
         """See base.Engine.render."""
@@ -327,11 +340,6 @@ class DockerEngine:
 def _name(start: Start) -> str:
     """The container of one start."""
     return f"launch-{start.run}" + (f"-{start.attempt}" if start.attempt > 1 else "")
-
-
-def _where(info: dict[str, Any]) -> str:
-    """Which engine it is: the machine's name for it, and where it keeps what it has."""
-    return f"{info.get('Name', '')}:{info.get('DockerRootDir', '')}"
 
 
 def _build_command(plan: RunPlan) -> str:

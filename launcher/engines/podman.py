@@ -76,6 +76,7 @@ def adapted(request: "ContainerRequest", podman: Podman) -> "ContainerRequest":
     changed = replace(
         request,
         program="podman",
+        log_driver="",  # its own keeps everything, unless somebody has told it otherwise
         pids=_NO_LIMIT,
         security=security,
         gpus="",

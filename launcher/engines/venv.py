@@ -29,7 +29,10 @@ _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 
 #: What a supervisor says, and what it adds when the recipe has ended; see launcher.supervisor.
 _SAID: dict[str, type] = {"pid": int, "start": int, "boot": str}
-_ENDED: dict[str, type] = {"code": int, "out_of_memory": bool, "ended": str}
+_ENDED: dict[str, type] = {"code": int, "memory_kills": bool, "ended": str}
+
+#: The PID namespace of a machine itself; see PROC_PID_INIT_INO in the kernel's linux/proc_ns.h.
+_INITIAL = "pid:[4026531836]"
 
 #: Seconds between two looks at a supervisor.
 _PAUSE = 0.05
@@ -134,7 +137,7 @@ class ProcessHandle:
                 "the recipe was not started: its supervisor never spoke",
                 why="somebody killed it, or the machine has no memory left",
             )
-        return Exit(code=found["code"], out_of_memory=found["out_of_memory"], ended=found["ended"])
+        return Exit(code=found["code"], memory_kills=found["memory_kills"], ended=found["ended"])
 
     def remove(self) -> None:
         """See base.Handle.remove: nothing is kept but the trace."""
@@ -208,8 +211,16 @@ class VenvEngine:
         return Description(image_digest=None, version=found[0] if found else "unknown", where=self.where())
 
     def where(self) -> str:
-        """See base.Engine.where."""
-        return platform.node()
+        """See base.Engine.where.
+
+        Process ids mean something in one PID namespace of one machine: in another, a run that goes on would
+        look lost.
+        """
+        machine, namespace = "", str(Path("/proc/self/ns/pid").readlink())
+        with suppress(OSError):
+            machine = Path("/etc/machine-id").read_text().strip()[:8]
+        found = (platform.node(), machine, "" if namespace == _INITIAL else namespace)
+        return ":".join(part for part in found if part)
 
     def render(self, plan: RunPlan, folders: Folders, start: Start) -> ProcessRequest:
         """See base.Engine.render."""

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,9 +40,14 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def moment() -> str:
-    """The same, to the millisecond: what starts and ends of runs are noted with."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+def moment(at: float | None = None) -> str:
+    """The same, to the millisecond: what starts and ends of runs are noted with.
+
+    Args:
+        at: seconds since 1970; None: now.
+    """
+    seconds = time.time() if at is None else at
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def folders(run_id: str, plan: RunPlan, parent: Path | None = None) -> Folders:

@@ -506,10 +506,10 @@ def test_signs_of_an_engine_that_gives_gpus(
 
 def test_describe(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = bench.plan(target="cpu").plan
-    facts = {"ServerVersion": "26.1", "Name": "box", "DockerRootDir": "/var/lib/docker"}
+    facts = {"ServerVersion": "26.1", "Name": "box", "ID": "5f0c", "DockerRootDir": "/var/lib/docker"}
     client = client_with({plan.image: SimpleNamespace(id="sha256:1")}, facts)
     found = connected(client, monkeypatch).describe(plan)
-    assert found == Description(image_digest="sha256:1", version="26.1", where="box:/var/lib/docker")
+    assert found == Description(image_digest="sha256:1", version="26.1", where="box:5f0c")
 
 
 @pytest.mark.parametrize("error", [DockerException(), RequestsConnectionError(), EngineError("gone")])

@@ -309,6 +309,10 @@ def test_recipes_that_do_not_train_have_no_world(bench: Any) -> None:
     ("end", "line"),
     [
         (Exit(code=137, out_of_memory=True), "…"),
+        (Exit(code=1, out_of_memory=True), "KeyError: 'a worker was killed for memory before'"),
+        (Exit(code=137, memory_kills=True), "…"),
+        (Exit(code=1, memory_kills=True), "  traceback : Signal 9 (SIGKILL) received by PID 4711"),
+        (Exit(code=5, memory_kills=True), "/x/hog.sh: line 12: 23493 Killed                  python -c …"),
         (Exit(code=1), "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB"),
         (Exit(code=1), "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory"),
     ],
@@ -326,6 +330,20 @@ def test_a_killed_rank_is_not_said_to_lack_memory(bench: Any) -> None:
     )
     assert (ended.error, ended.result.exit_code) == (None, 1)
     assert ended.result.error == "a process of the training was killed by somebody"
+
+
+@pytest.mark.parametrize("end", [Exit(code=0, out_of_memory=True), Exit(code=1, memory_kills=True)])
+def test_another_process_that_lacked_memory_is_not_this_one(bench: Any, end: Exit) -> None:
+    ended = run(bench, FakeEngine(end=end, output=["KeyError: 'x'"]))
+    assert (ended.error, ended.result.exit_code) == (None, end.code)
+
+
+def test_what_ended_before_it_was_asked_to_is_its_own_end(bench: Any) -> None:
+    engine = FakeEngine(end=Exit(code=3, ended="2026-11-21T20:00:00.000+00:00"), events=[])
+    begun = execute.begin(planned(bench, engine))
+    engine.during = (begun.place.run / execute.STOPPED).touch
+    ended = execute.execute(begun, SilentView(), grace=5)
+    assert (ended.result.exit_code, ended.result.error) == (3, "")
 
 
 def test_a_warning_about_memory_is_no_failure(bench: Any) -> None:

@@ -141,11 +141,11 @@ HERE = supervisor.identity(os.getpid()) or {}
 
 @pytest.mark.parametrize("code", [0, 3, 137, 143])
 def test_an_end_is_what_the_supervisor_wrote(tmp_path: Path, code: int) -> None:
-    file = trace(tmp_path, **HERE, code=code, out_of_memory=code == 137, ended="2026-11-21T20:00:00+00:00")
+    file = trace(tmp_path, **HERE, code=code, memory_kills=code == 137, ended="2026-11-21T20:00:00+00:00")
     handle = ProcessHandle(file)
     assert handle.phase() is Phase.ENDED
     assert not handle.lost()
-    assert handle.wait() == Exit(code=code, out_of_memory=code == 137, ended="2026-11-21T20:00:00+00:00")
+    assert handle.wait() == Exit(code=code, memory_kills=code == 137, ended="2026-11-21T20:00:00+00:00")
 
 
 def test_it_runs_as_long_as_its_supervisor_is_there(tmp_path: Path) -> None:

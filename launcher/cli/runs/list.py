@@ -50,8 +50,9 @@ def command(everywhere: bool, as_json: bool) -> None:
     from launcher.app import runs as seen
 
     folders = runs.everything(everywhere=everywhere)
-    lines = [_line(seen.look(folder)) for folder in folders]
-    seen.sweep(folders)
+    looked = [seen.look(folder) for folder in folders]
+    seen.tidy(looked)
+    lines = [_line(one) for one in looked]
     if as_json:
         ui.print_json({"schema": 1, "runs": [asdict(line) for line in lines]})
         return
