@@ -280,9 +280,18 @@ def remove(folder: Path, *, force: bool = False) -> None:
     with Lock.take(folder):
         if seen.state.over and runs.load(folder).result is None:
             raise UsageError(f"{folder.name} was resumed meanwhile", hint=f"launch runs stop {folder.name}")
+        _forget_container(seen)
         going = folder.rename(folder.with_name(f".removed-{folder.name}"))  # never seen half of it
     shutil.rmtree(going)
     (paths.known_runs() / folder.name).unlink(missing_ok=True)
+
+
+def _forget_container(seen: Seen) -> None:
+    """Without its record nobody would know that a container is left of the run."""
+    if seen.record is not None and seen.state.over:
+        with suppress(EngineError):
+            if (handle := _handle(seen.record)) is not None:
+                handle.remove()
 
 
 def resume(

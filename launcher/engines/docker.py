@@ -1,5 +1,6 @@
 """Runs in containers, through the Docker SDK: least privilege, named errors, nothing left behind."""
 
+import datetime
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
+#: Seconds in which a container that was made is started; it takes one, on a busy machine some.
+_STARTING = 10.0
+
 #: The links by which oneAPI tells Intel GPUs apart.
 _BY_PATH = Path("/dev/dri/by-path")
 
@@ -51,9 +55,11 @@ class DockerHandle:
         with _answering("it may still run"):
             self._container.reload()
         status = str(self._container.attrs["State"]["Status"])
-        return {"created": Phase.UNSTARTED, "exited": Phase.ENDED, "dead": Phase.ENDED}.get(
-            status, Phase.RUNNING
-        )
+        if status == "created":  # its start may be on its way, also when whoever asked for it is gone
+            made = datetime.datetime.fromisoformat(str(self._container.attrs["Created"])[:19] + "+00:00")
+            age = (datetime.datetime.now(datetime.UTC) - made).total_seconds()
+            return Phase.RUNNING if age < _STARTING else Phase.UNSTARTED
+        return Phase.ENDED if status in ("exited", "dead") else Phase.RUNNING
 
     def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
         """See base.Handle.lines; the engine keeps the output from its beginning."""
@@ -100,7 +106,8 @@ class DockerHandle:
             try:
                 self._container.remove(force=True)
             except APIError as error:
-                if error.status_code not in (404, 409):  # gone, or going
+                going = error.status_code == 409 and "already in progress" in str(error.explanation)
+                if error.status_code != 404 and not going:
                     raise
 
     def stop(self, grace: float) -> None:

@@ -1,10 +1,12 @@
 """launcher.engines.docker: what a plan becomes on a container engine, and what the engine refuses."""
 
+import datetime
 import itertools
 import json
 import shlex
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -303,7 +305,6 @@ def test_wait_reads_the_end_and_keeps_the_container(code: int, oom: bool) -> Non
 @pytest.mark.parametrize(
     ("status", "phase"),
     [
-        ("created", Phase.UNSTARTED),
         ("running", Phase.RUNNING),
         ("paused", Phase.RUNNING),
         ("restarting", Phase.RUNNING),
@@ -316,6 +317,34 @@ def test_phase_is_the_engines_word(status: str, phase: Phase) -> None:
     container = FakeContainer()
     container.attrs["State"]["Status"] = status
     assert DockerHandle(container).phase() is phase  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("age", "phase"), [(2, Phase.RUNNING), (20, Phase.UNSTARTED)])
+def test_what_was_just_made_may_be_about_to_start(age: float, phase: Phase) -> None:
+    container = FakeContainer()
+    made = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)
+    container.attrs["State"]["Status"] = "created"
+    container.attrs["Created"] = made.strftime("%Y-%m-%dT%H:%M:%S.123456789Z")
+    assert DockerHandle(container).phase() is phase  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "over"),
+    [
+        ("no such container", 404, True),
+        ("removal of container x is already in progress", 409, True),
+        ("cannot remove container x: it is starting", 409, False),
+    ],
+)
+def test_only_what_is_gone_or_going_counts_as_removed(text: str, status: int, over: bool) -> None:
+    container = FakeContainer()
+
+    def remove(*, force: bool) -> None:
+        raise refusal(text, status)
+
+    container.remove = remove  # type: ignore[method-assign]
+    with nullcontext() if over else pytest.raises(EngineError):
+        DockerHandle(container).remove()  # type: ignore[arg-type]
 
 
 ENDS: dict[str, tuple[Exception, type[EngineError], str]] = {

@@ -233,7 +233,10 @@ def test_removing(bench: Any, engine: FakeEngine) -> None:
         seen.remove(run)
     assert isinstance(engine.handle, Left)
     engine.handle.state = Phase.ENDED
+    seen.look(run)
+    engine.handle.calls.clear()
     seen.remove(run)
+    assert engine.handle.calls == ["remove"]  # its launcher may have been killed before it did that
     assert not list(run.parent.iterdir())
     with pytest.raises(UsageError, match="there is no run"):
         runs.find(run.name)
