@@ -258,7 +258,8 @@ class FakeContainer:
 
 
 def refusal(text: str, status: int = 500) -> APIError:
-    return APIError(text, response=SimpleNamespace(status_code=status), explanation=text)
+    answer = SimpleNamespace(status_code=status, url="/x", reason="refused")
+    return APIError(text, response=answer, explanation=text)
 
 
 def connected(client: Any, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
