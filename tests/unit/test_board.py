@@ -299,6 +299,13 @@ def test_an_engine_is_asked_again_after_a_while(tmp_path: Path, monkeypatch: pyt
     until(lambda: known.of(tmp_path)[1] == "answer 3")
 
 
+def test_an_end_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "standing", lambda *_: ("failed", "exit code 9"))
+    known = Standings()
+    known._ask(tmp_path)  # the result is written by now; a resume takes it away again
+    assert known.of(tmp_path) == ("open", "its engine has not answered yet")
+
+
 def until(true: Any) -> None:
     deadline = time.monotonic() + 10
     while not true():
