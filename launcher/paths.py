@@ -1,8 +1,11 @@
 """Where things lie: the assets that ship with the launcher, the caches, the runs; atomic writes."""
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from platformdirs import user_cache_path, user_config_path, user_state_path
 
@@ -66,6 +69,21 @@ def config_file() -> Path:
 def runs() -> Path:
     """The folder of run records: ``LAUNCH_RUNS_DIR``, otherwise ``runs`` in the working folder."""
     return Path(os.environ.get("LAUNCH_RUNS_DIR") or "runs").expanduser().absolute()
+
+
+def open_plain(file: Path) -> BinaryIO:
+    """Open for reading what a recipe may have put in the place of a record's file: a file and nothing else.
+
+    A link could show any file of the user on a page that is passed on, and a pipe would never answer.
+
+    Raises:
+        OSError: it is a link, no file, or not there.
+    """
+    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "no file", str(file))
+    return os.fdopen(handle, "rb")
 
 
 def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:

@@ -5,26 +5,26 @@ has not changed, and of a run's metrics only the beginning and the end: its step
 """
 
 import datetime
-import json
 import threading
 import time
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from launcher import metrics, paths, runs
 from launcher.app import report as reports
-from launcher.comparison import State, duration
+from launcher.app.standings import Standings
+from launcher.comparison import State
+from launcher.errors import LaunchError
 from launcher.metrics import Event
-from launcher.report import Story
+from launcher.report import Story, standing
 from launcher.report.curves import Curve
 from launcher.report.page import MARKS, columns, series, smooth_too, tiles
-from launcher.report.story import whole
-
-#: Bytes at the beginning of metrics.jsonl in which every rank has begun, and at the end in which a step is.
-_HEAD = _TAIL = 64 << 10
+from launcher.runs import Record
+from launcher.texts import duration
 
 #: Seconds between two looks, and how many times longer than it took to answer one: the board has at most a
 #: tenth of a processor, since the training that it shows needs them.
@@ -78,6 +78,7 @@ class Board:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or paths.runs()
         self._lock = threading.Lock()
+        self._standings = Standings()
         self._seen: dict[Path, tuple[tuple[int, ...], Glance]] = {}
         self._watched: OrderedDict[str, _Watched] = OrderedDict()
 
@@ -95,7 +96,8 @@ class Board:
     def story(self, folder: Path) -> Story:
         """See :func:`launcher.app.report.story`; its events are read once for the page and its curves."""
         with self._lock:
-            return reports.story(reports.read(folder), events=self._watch(folder).reader.events)
+            record, events = runs.load(folder), self._watch(folder).reader.events
+            return reports.story(record, events=events, stands=self._stands(record))
 
     def since(self, folder: Path, cursor: str) -> dict[str, Any]:
         """What is new of a run.
@@ -108,10 +110,12 @@ class Board:
             started = time.perf_counter()
             watched = self._watch(folder)
             events = watched.reader.events
-            now = _cursor(folder, events)
+            record = runs.load(folder)
+            stands = self._stands(record)
+            now = _cursor(folder, events, stands)
             if cursor and cursor == now:
                 return {"cursor": now, "same": True}
-            told = reports.story(reports.read(folder), events=events, evaluations=False)
+            told = reports.story(record, events=events, evaluations=False, stands=stands)
             if watched.counted != len(events):
                 watched.counted, watched.curves = len(events), smooth_too(told.curves)
             start = _start(cursor, now, watched.curves)
@@ -137,36 +141,57 @@ class Board:
         found.reader.new()
         return found
 
+    def _stands(self, record: Record) -> tuple[State, str]:
+        return self._standings.of(record.folder) if record.result is None else standing(record.result)
+
     def _glance(self, folder: Path) -> Glance:
         stamp = tuple(_stamp(folder / name) for name in ("plan.json", "result.json", "metrics.jsonl"))
         known = self._seen.get(folder)
-        # Of a run that goes on the engine is asked each time: it may have ended without a word.
-        if known is None or known[0] != stamp or known[1].state == "open":
+        if known is None or known[0] != stamp:
             known = self._seen[folder] = (stamp, glance(folder))
-        return known[1]
+        found = known[1]
+        if found.state != "open":
+            return found
+        # It may have ended without a word.
+        state, said = reports.noted(folder, self._standings.of(folder))
+        return replace(found, state=state, said=said)
 
 
 def glance(folder: Path) -> Glance:
-    """What can be said of a run without reading all of it; a damaged record is said to be one."""
+    """What a record says of a run, without reading all of its metrics; a damaged one is said to be one.
+
+    How a run without a result stands only its engine knows, which is not asked here.
+    """
     try:
-        recipe = str(json.loads((folder / "plan.json").read_bytes())["recipe"])
-        result = _result(folder / "result.json")
-    except (OSError, ValueError, KeyError, TypeError):
-        return Glance(id=folder.name, recipe="?", state="failed", said="its record cannot be read")
-    state, said = reports.standing(folder, result)
-    head, tail = _ends(folder / "metrics.jsonl")
-    planned = (whole(event, "max_steps") for event in _events(head) if event.get("event") == "begin")
-    done, loss = _last(tail)
+        return _read(folder)
+    except LaunchError as error:
+        why = error.message
+    except Exception as error:  # noqa: BLE001 - whatever stands in one record, the others are shown
+        why = f"{type(error).__name__}: {error}"
+    return Glance(id=folder.name, recipe="?", state="failed", said=f"its record cannot be read: {why}")
+
+
+def _read(folder: Path) -> Glance:
+    """Raise for a result that no launcher has written."""
+    record = runs.load(folder)
+    last, result = metrics.latest(record.metrics), record.result or {}
+    started = str(result.get("started") or reports.begun(record.id))
+    if started and datetime.datetime.fromisoformat(started).tzinfo is None:
+        raise ValueError("its start is a time without a zone")
+    seconds = metrics.finite(result, "seconds")
+    if seconds is None and "seconds" in result:
+        raise ValueError("its wall time is no number")
+    state, said = reports.noted(folder, standing(record.result))
     return Glance(
-        id=folder.name,
-        recipe=recipe,
+        id=record.id,
+        recipe=record.plan.recipe,
         state=state,
         said=said,
-        step=done,
-        max_steps=next(planned, 0),
-        loss=loss,
-        started=str((result or {}).get("started") or reports.begun(folder.name)),
-        seconds=(result or {}).get("seconds"),
+        step=metrics.whole(last, "step") or 0,
+        max_steps=metrics.whole(last, "max_steps") or 0,
+        loss=metrics.number(last, "loss"),
+        started=started,
+        seconds=seconds,
     )
 
 
@@ -195,61 +220,19 @@ def _row(run: Glance, now: datetime.datetime) -> dict[str, Any]:
     }
 
 
-def _last(tail: list[bytes]) -> tuple[int, float | None]:
-    """The last step of some lines and the last loss; no line before them is taken apart."""
-    done = 0
-    for event in _events(reversed(tail)):
-        done = max(done, whole(event, "step"))
-        loss = event.get("loss")
-        if event.get("event") == "step" and isinstance(loss, int | float):
-            return done, float(loss)
-    return done, None
-
-
-def _ends(file: Path) -> tuple[list[bytes], list[bytes]]:
-    """The lines at the beginning of a file and at its end."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-            size = stream.seek(0, 2)
-            at = max(0, size - _TAIL)
-            stream.seek(at)
-            tail = stream.read()
-    except OSError:
-        return [], []
-    if at:  # the first line is whole only where the file begins
-        tail = tail.partition(b"\n")[2]
-    return head.splitlines(), tail.splitlines()
-
-
-def _events(lines: Iterable[bytes]) -> Iterator[Event]:
-    """The events of lines, one by one; what is none is left out, as a line that was cut is."""
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
-
-
-def _result(file: Path) -> dict[str, Any] | None:
-    """result.json unjudged: a list also shows what another version of the launcher wrote."""
-    return dict(json.loads(file.read_bytes())) if file.is_file() else None
-
-
-def _cursor(folder: Path, events: Sequence[Event]) -> str:
-    """Where a client stands: another attempt, more events, a longer log or a result make another one."""
+def _cursor(folder: Path, events: Sequence[Event], stands: tuple[State, str]) -> str:
+    """Where a client stands: another attempt, more events, a longer log, a result or state make another."""
     attempt = max(metrics.attempts(events), default=1)
-    step = max((whole(event, "step") for event in events), default=0)
-    rest = (len(events), _stamp(folder / "log.txt"), _stamp(folder / "result.json"))
+    step = max((metrics.whole(event, "step") or 0 for event in events), default=0)
+    said = zlib.crc32(" ".join(stands).encode("utf-8", "replace"))
+    rest = (len(events), _stamp(folder / "log.txt"), _stamp(folder / "result.json"), said)
     return ".".join(map(str, (attempt, step, *rest)))
 
 
 def _start(before: str, now: str, curves: Mapping[str, Curve]) -> int | None:
     """The step from which a client is sent points again; None: all, thinned."""
     parts = before.split(".")
-    if len(parts) != 5 or not all(part.isdecimal() for part in parts) or parts[0] != now.split(".")[0]:
+    if len(parts) != 6 or not all(part.isdecimal() for part in parts) or parts[0] != now.split(".")[0]:
         return None
     known = sorted({step for curve in curves.values() for step, _ in curve if step <= int(parts[1])})
     return known[-_AGAIN] if len(known) >= _AGAIN else None
@@ -267,7 +250,7 @@ def _percent(story: Story) -> str:
 def _stamp(file: Path) -> int:
     """Changes whenever the file does; 0: it is not there."""
     try:
-        found = file.stat()
+        found = file.lstat()
     except OSError:
         return 0
     return found.st_mtime_ns + found.st_size

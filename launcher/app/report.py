@@ -47,13 +47,20 @@ def compare(names: Sequence[str]) -> tuple[Comparison, list[Story]]:
     return comparison.compare([each.run for each in stories]), stories
 
 
-def story(record: Record, *, events: Sequence[Event] | None = None, evaluations: bool = True) -> Story:
+def story(
+    record: Record,
+    *,
+    events: Sequence[Event] | None = None,
+    evaluations: bool = True,
+    stands: tuple[State, str] | None = None,
+) -> Story:
     """Everything that a record holds of a run.
 
     Args:
         record: the run's.
         events: its metrics, where somebody has read them already.
         evaluations: look for what the model was worth, in the records beside it.
+        stands: how it stands, where somebody knows; None: the engine of a run without a result is asked.
     """
     return report.tell(
         id=record.id,
@@ -61,7 +68,7 @@ def story(record: Record, *, events: Sequence[Event] | None = None, evaluations:
         folder=str(record.folder),
         plan=record.plan,
         result=record.result,
-        stands=standing(record.folder, record.result),
+        stands=noted(record.folder, stands or standing(record.folder, record.result)),
         events=metrics.read(record.metrics) if events is None else events,
         attempts=list(_attempts(record)),
         evaluations=list(_evaluations(record)) if evaluations else (),
@@ -80,7 +87,7 @@ def read(folder: Path) -> Record:
 
 
 def standing(folder: Path, result: Mapping[str, Any] | None) -> tuple[State, str]:
-    """How a run stands, and what is to be said of it: the one place that pages and the board ask.
+    """How a run stands, and what is to be said of it; one that has ended unobserved is concluded.
 
     Args:
         folder: its record.
@@ -93,6 +100,12 @@ def standing(folder: Path, result: Mapping[str, Any] | None) -> tuple[State, str
         return report.standing(seen.record.result)
     alone = "its launcher is gone; launch runs attach follows it"
     return "open", seen.why or (str(seen.state) if seen.followed else alone)
+
+
+def noted(folder: Path, stands: tuple[State, str]) -> tuple[State, str]:
+    """The same, and that the metrics are not shown, if a recipe has put a link in their place."""
+    state, said = stands
+    return state, "; ".join(filter(None, (said, _link(folder / "metrics.jsonl"))))
 
 
 def begun(name: str) -> str:
@@ -125,20 +138,23 @@ def write(stories: Sequence[Story], path: Path) -> int:
         Its size in bytes.
     """
     written = f"Written by launch {launcher.version()} at {runs.now()}"
-    html = report.render(stories, written=written).encode()
+    html = report.render(stories, written=written).encode("utf-8", "replace")
     paths.write_atomic(path, html)
     return len(html)
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log, whatever bytes it holds; a progress bar's line is what it showed last."""
+    """The last lines of a log, whatever bytes it holds; a progress bar's line is what it showed last.
+
+    A recipe can write to its record: no link there is followed, or a page could show any file of the user.
+    """
     try:
-        with log.open("rb") as stream:
+        with paths.open_plain(log) as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - _BYTES))
             text = stream.read().decode("utf-8", "replace")
     except OSError:
-        return ""
+        return _link(log)
     lines = text.split("\n")[1 if size > _BYTES else 0 :]
     shown = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
     return "\n".join(shown[-_LINES - 1 :] if shown and not shown[-1] else shown[-_LINES:]).rstrip("\n")
@@ -189,7 +205,8 @@ def _on(record: Record) -> tuple[str, ...]:
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(file.read_bytes())
+        with paths.open_plain(file) as stream:
+            found = json.loads(stream.read())
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
@@ -197,6 +214,12 @@ def _json(file: Path) -> dict[str, Any] | None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        with paths.open_plain(file) as stream:
+            return stream.read().decode("utf-8", "replace")
     except OSError:
-        return ""
+        return _link(file)
+
+
+def _link(file: Path) -> str:
+    """What is said in place of what a link leads to; empty: it is none."""
+    return f"{file.name} is a link, not shown" if file.is_symlink() else ""

@@ -3,7 +3,9 @@
 It shows what recipes printed, so it is for whoever started it alone: it listens on 127.0.0.1, every address
 but the first needs a cookie that the first one's random token gives, and a name other than this machine's own
 is refused, because a foreign page can make a browser ask 127.0.0.1 by a name of its own (DNS rebinding). It
-only ever reads, and only records by their id and a fixed list of files.
+serves only records by their id and a fixed list of files, and a request changes nothing but this: a run that
+has ended unobserved is concluded, as by every command that looks at it (its result.json is written, and its
+container removed).
 """
 
 import hmac
@@ -183,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
             found = refusal or answer(self.path, self.server.shown)
         except (LaunchError, OSError) as error:  # a record that is being removed, or is damaged
             found = _refused(500, getattr(error, "message", "") or str(error))
+        except Exception as error:  # noqa: BLE001 - damaged in a way that nobody thought of; a page needs an answer
+            found = _refused(500, f"this cannot be shown: {type(error).__name__}: {error}")
         self.send_response(found.status)
         for name, value in found.headers:
             self.send_header(name, value)
@@ -209,13 +213,13 @@ def _static(name: str) -> Answer:
 
 
 def _html(text: str) -> Answer:
-    return Answer(status=200, body=text.encode(), kind=_HTML)
+    return Answer(status=200, body=text.encode("utf-8", "replace"), kind=_HTML)
 
 
 def _json(value: object) -> Answer:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Answer(status=200, body=text.encode(), kind=_JSON)
+    return Answer(status=200, body=text.encode("utf-8", "replace"), kind=_JSON)
 
 
 def _refused(status: int, why: str, *more: tuple[str, str]) -> Answer:
-    return Answer(status=status, body=f"{why}\n".encode(), more=more)
+    return Answer(status=status, body=f"{why}\n".encode("utf-8", "replace"), more=more)

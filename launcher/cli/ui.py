@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from launcher.errors import LaunchError, ProblemsError
+from launcher.texts import duration as duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,15 +60,6 @@ def note(text: str) -> None:
 def where(image: str | None) -> str:
     """What a plan runs in, as people call it."""
     return f"image {image}" if image else "embedded environment"
-
-
-def duration(seconds: float) -> str:
-    """A time span as people read it: ``41 s``, ``12:05``, ``3:04:59``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def print_json(value: object) -> None:

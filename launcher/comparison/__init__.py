@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Literal
 
 from launcher.comparison.facts import FOUND, GROUPS, Fact, hashed, of_run, shortened
-from launcher.comparison.figures import FIGURES, Figure, duration, from_summary, of_evaluation, text
+from launcher.comparison.figures import FIGURES, Figure, from_summary, of_evaluation, text
 
 __all__ = [
     "FIGURES",
@@ -24,7 +24,6 @@ __all__ = [
     "Run",
     "State",
     "compare",
-    "duration",
     "from_summary",
     "hashed",
     "letters",

@@ -15,9 +15,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from launcher import comparison
-from launcher.comparison import GROUPS, duration, hashed, shortened, text
+from launcher.comparison import GROUPS, hashed, shortened, text
 from launcher.report.curves import Curve, smooth, thin
 from launcher.report.story import Story
+from launcher.texts import duration
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -143,7 +143,9 @@ def tell(
         trains=bool(plan.world_size),
         started=str((result or {}).get("started") or started),
         seconds=seconds,
-        max_steps=max((whole(e, "max_steps") for e in now if e.get("event") == "begin"), default=0),
+        max_steps=max(
+            (metrics.whole(e, "max_steps") or 0 for e in now if e.get("event") == "begin"), default=0
+        ),
         facts=comparison.of_run(plan, result or _so_far(events)),
         summary=tuple(comparison.from_summary(asdict(metrics.summary(now)), seconds).items()),
         curves=metrics.curves(now),
@@ -158,12 +160,6 @@ def tell(
 def _so_far(events: Sequence[Event]) -> dict[str, Any]:
     """What its end will say of a run, as far as it is known while it runs."""
     return {"runtime": metrics.runtime(list(events)), "buckets": metrics.buckets(list(events))}
-
-
-def whole(event: Event, key: str) -> int:
-    """A whole number of an event; 0 for whatever else stands there."""
-    value = event.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def standing(result: Mapping[str, Any] | None) -> tuple[State, str]:

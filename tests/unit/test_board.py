@@ -1,15 +1,23 @@
 """The board without a socket: who may ask, what is answered, and what a client is sent again."""
 
+import io
 import json
+import os
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from launcher.app import board as boards
-from launcher.app import serving
+from launcher.app import report as reports
+from launcher.app import serving, standings
 from launcher.app.board import Board
 from launcher.app.serving import Answer, Gate
+from launcher.app.standings import Standings
+from launcher.metrics import reader
 from tests.support import records
 
 RUN = "20261121-080000-bge-m3-unified-aaaa"
@@ -24,7 +32,9 @@ def parent(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def board(parent: Path) -> Board:
+def board(parent: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """One whose engines answer at once."""
+    monkeypatch.setattr(Standings, "of", lambda _, folder: reports.standing(folder, None))
     return Board(parent)
 
 
@@ -166,7 +176,7 @@ def test_the_list(board: Board, parent: Path) -> None:
     (broken / "plan.json").write_text("no plan")
     rows = boards.as_data(board.runs())["runs"]
     assert [row["state"] for row in rows] == ["failed", "failed", "open", "done"]
-    assert rows[0]["said"] == "its record cannot be read"
+    assert rows[0]["said"].startswith("its record cannot be read: ")
     assert rows[1]["progress"] == ""
     assert (rows[2]["progress"], rows[2]["share"], rows[2]["loss"]) == ("30 of 100", 30.0, "0.6")
     assert rows[2]["started"] == "2026-11-21 09:00"
@@ -181,22 +191,126 @@ def test_nothing_is_read_twice(board: Board, parent: Path, monkeypatch: pytest.M
     really = boards.glance
     monkeypatch.setattr(boards, "glance", lambda folder: read.append(folder) or really(folder))
     board.runs()
-    assert read == [growing]  # it goes on: its engine is asked each time
+    assert read == []  # it goes on: of that its engine is asked alone
     records.write_events(growing, records.events(31, first=31))
     assert board.runs()[0].step == 31
-    assert read == [growing, growing]
+    assert read == [growing]
     (quiet / "plan.json").unlink()  # removed, by whoever
     assert len(board.runs()) == 1
 
 
 def test_a_glance_at_a_long_run(parent: Path) -> None:
     folder = records.make(parent, RUN, steps=2000, of=5000, ended=None)
-    assert (folder / "metrics.jsonl").stat().st_size > 10 * boards._TAIL
+    assert (folder / "metrics.jsonl").stat().st_size > 10 * reader._ENDS
     with (folder / "metrics.jsonl").open("ab") as stream:
         stream.write(b'{"event": "step", "loss": 1.5, "st')  # being written
     found = boards.glance(folder)
     assert (found.step, found.max_steps) == (2000, 5000)
     assert found.loss == pytest.approx(3 / 2000 + 0.5)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"exit_code": "x"},
+        {"exit_code": None},
+        {"started": "yesterday"},
+        {"started": "2026-11-21T08:00:00"},  # whose morning?
+        {"seconds": "long"},
+        {"seconds": float("nan")},
+        {"seconds": float("inf")},
+        {"schema": 2},
+    ],
+    ids=str,
+)
+def test_a_damaged_record_is_a_row_that_says_so(board: Board, parent: Path, odd: dict[str, Any]) -> None:
+    records.make(parent, RUN)
+    records.end(records.make(parent, "20261121-090000-bge-m3-unified-bbbb"), **odd)
+    damaged, good = json.loads(serving.answer("/api/runs", board).body)["runs"]
+    assert (damaged["state"], good["state"]) == ("failed", "done")
+    assert damaged["said"].startswith("its record cannot be read: ")
+
+
+def test_no_text_of_a_record_breaks_an_answer(board: Board, parent: Path) -> None:
+    folder = records.make(parent, RUN)
+    records.end(folder, exit_code=1, error="half of a sign: \ud800")
+    for target in ("/api/runs", f"/api/run/{RUN}", f"/run/{RUN}"):
+        assert b"half of a sign: ?" in serving.answer(target, board).body
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write("[" * 100_000 + "\n")
+    assert boards.as_data(board.runs())["runs"][0]["progress"] == "100 of 100"
+
+
+def test_what_nobody_thought_of_is_answered(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
+    def odd(*_: object) -> Answer:
+        raise AttributeError("a list has no such thing")
+
+    monkeypatch.setattr(serving, "answer", odd)
+    sent = io.BytesIO()
+    request: Any = object.__new__(serving._Handler)
+    request.server, request.wfile = SimpleNamespace(gate=gate, shown=None), sent
+    request.command, request.path, request.headers = "GET", "/", headers(gate)
+    request.requestline, request.request_version = "GET / HTTP/1.1", "HTTP/1.1"
+    request.do_GET()
+    assert sent.getvalue().startswith(b"HTTP/1.0 500 ")
+    assert b"a list has no such thing" in sent.getvalue()
+
+
+# ------------------------------------------------------------------------------------- engines that are asked
+def test_a_silent_engine_delays_nobody(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = records.make(parent, RUN, steps=30, ended=None)
+    records.make(parent, "20261121-090000-bge-m3-unified-bbbb")
+    speaks, asked = threading.Event(), []
+
+    def standing(folder: Path, _: object) -> tuple[str, str]:
+        asked.append(folder)
+        assert speaks.wait(30)
+        return "open", "running"
+
+    monkeypatch.setattr(reports, "standing", standing)
+    board = Board(parent)
+    for _ in range(3):
+        assert [each.state for each in board.runs()] == ["done", "open"]
+        assert board.runs()[1].said == "its engine has not answered yet"
+        told = board.since(silent, "")
+        assert told["said"] == board.story(silent).said == "its engine has not answered yet"
+    assert asked == [silent]  # and not again before it has answered
+    speaks.set()
+    until(lambda: board.runs()[1].said == "running")
+    assert board.since(silent, told["cursor"])["said"] == "running"  # although nothing else is new
+    assert asked == [silent]
+
+
+def test_an_engine_is_asked_again_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def standing(folder: Path, _: object) -> tuple[str, str]:
+        asked.append(folder)
+        if len(asked) == 1:
+            raise RuntimeError("odd")
+        return "open", f"answer {len(asked)}"
+
+    monkeypatch.setattr(reports, "standing", standing)
+    known = Standings()
+    until(lambda: known.of(tmp_path)[1] == "its engine cannot be asked: odd")
+    assert asked == [tmp_path]
+    monkeypatch.setattr(standings, "EVERY", 0.0)
+    known._due.clear()
+    until(lambda: known.of(tmp_path)[1] == "answer 3")
+
+
+def test_an_end_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "standing", lambda *_: ("failed", "exit code 9"))
+    known = Standings()
+    known._ask(tmp_path)  # the result is written by now; a resume takes it away again
+    assert known.of(tmp_path) == ("open", "its engine has not answered yet")
+
+
+def until(true: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 # ---------------------------------------------------------------------------------------------- one run
@@ -251,7 +365,7 @@ def test_the_end_and_the_log_are_news(board: Board, parent: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "cursor", ["x", "1.2", "1.-2.3.4.5", "1.x.3.4.5", "9.9.9.9.9", "1.99999999999.1.1.1"]
+    "cursor", ["x", "1.2", "1.-2.3.4.5.6", "1.x.3.4.5.6", "9.9.9.9.9.9", "1.99999999999.1.1.1.1"]
 )
 def test_a_foreign_cursor_is_no_trouble(board: Board, parent: Path, cursor: str) -> None:
     folder = records.make(parent, RUN, steps=20, ended=None)
@@ -264,3 +378,28 @@ def test_events_of_few_runs_are_kept(board: Board, parent: Path) -> None:
     for number in range(12):
         board.since(records.make(parent, f"20261121-0800{number:02d}-x-aaaa", steps=2, ended=None), "")
     assert len(board._watched) == boards._WATCHED
+
+
+def test_what_a_link_leads_to_is_not_shown(board: Board, parent: Path, tmp_path: Path) -> None:
+    folder = records.make(parent, RUN, steps=20, ended=None)
+    private = tmp_path / "private"
+    private.write_text('{"event": "step", "rank": 0, "step": 1, "loss": 0.1234}\nprivate words\n')
+    for name in ("log.txt", "metrics.jsonl", "command"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(private)
+    for said in (board.runs()[0].said, board.story(folder).said, board.since(folder, "")["said"]):
+        assert said.endswith("; metrics.jsonl is a link, not shown")
+    for target in ("/api/runs", f"/api/run/{RUN}", f"/run/{RUN}"):
+        body = serving.answer(target, board).body
+        assert b"private words" not in body
+        assert b"0.1234" not in body
+    assert b"log.txt is a link, not shown" in body
+    assert b"command is a link, not shown" in body
+
+
+def test_a_pipe_keeps_nobody_waiting(board: Board, parent: Path) -> None:
+    folder = records.make(parent, RUN)
+    for name in ("log.txt", "metrics.jsonl", "command"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+    assert (board.runs()[0].step, board.story(folder).log) == (0, "")

@@ -259,6 +259,34 @@ def test_the_end_of_a_log(tmp_path: Path) -> None:
     assert reports.tail(log) == "last"
 
 
+def test_a_report_follows_no_link(parent: Path, tmp_path: Path) -> None:
+    folder = records.make(parent)
+    private = tmp_path / "private"
+    private.write_text("private words\n")
+    for name in ("log.txt", "metrics.jsonl", "command"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(private)
+        assert "private words" not in page(folder)[0]
+        assert f"{name} is a link, not shown" in page(folder)[0]
+
+
+def test_an_evaluation_that_is_a_link_is_none(parent: Path, tmp_path: Path) -> None:
+    trained = records.make(parent)
+    measured = records.evaluate(parent, "20261121-090000-evaluate-bbbb", trained / "output", 0.5)
+    assert len(reports.gather([str(trained)])[0].evaluations) == 1
+    (measured / "output" / "metrics.json").rename(tmp_path / "metrics.json")
+    (measured / "output" / "metrics.json").symlink_to(tmp_path / "metrics.json")
+    assert reports.gather([str(trained)])[0].evaluations == ()
+
+
+def test_half_of_a_sign_is_written_all_the_same(parent: Path, tmp_path: Path) -> None:
+    folder = records.make(parent, ended=1)
+    records.fail(folder, "half: \ud800")
+    file = tmp_path / "report.html"
+    reports.write(reports.gather([str(folder)]), file)
+    assert "half: ?" in file.read_text()
+
+
 # ------------------------------------------------------------------------------------------------ curves
 Points = st.lists(st.floats(width=32, allow_nan=True), min_size=1, max_size=400)
 

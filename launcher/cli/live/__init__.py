@@ -10,7 +10,8 @@ import rich_click as click
 
 from launcher import metrics
 from launcher.cli.live.screen import Screen
-from launcher.cli.live.watched import Shown, Watched, clock
+from launcher.cli.live.watched import Shown, Watched
+from launcher.texts import duration
 
 #: Without a terminal, two progress lines are at least this many seconds apart. What is older than that when
 #: it arrives is history: of a run that has gone on for hours only what is new is told.
@@ -96,7 +97,7 @@ def plain(shown: Shown) -> str:
     parts = [f"step {shown.step}/{shown.total}" if shown.total else f"step {shown.step}"]
     parts += [f"epoch {shown.epoch}"] if shown.epoch else []
     parts += map(str, shown.figures)
-    parts += [f"left {clock(shown.left)}"] if shown.left is not None else []
+    parts += [f"left {duration(int(shown.left))}"] if shown.left is not None else []
     return "  ".join(parts)
 
 

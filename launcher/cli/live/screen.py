@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from launcher.cli.live.watched import Figure, Shown, clock
+from launcher.cli.live.watched import Figure, Shown
+from launcher.texts import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,8 +113,12 @@ def _bar(title: str, shown: Shown, width: int, spinner: Any) -> "RenderableType"
     steps = Text(f"{shown.step}/{shown.total}" if known else "")
     about = [] if training else [shown.phase]
     about += [f"epoch {shown.epoch}"] if shown.epoch else []
-    about += [clock(shown.elapsed)] if shown.elapsed is not None and (width >= _WIDE or not training) else []
-    about += [f"{clock(shown.left)} left"] if shown.left is not None and training else []
+    about += (
+        [duration(int(shown.elapsed))]
+        if shown.elapsed is not None and (width >= _WIDE or not training)
+        else []
+    )
+    about += [f"{duration(int(shown.left))} left"] if shown.left is not None and training else []
     grid.add_row(mark, Text(title), bar, steps, Text("  ".join(about), "dim"))
     return grid
 

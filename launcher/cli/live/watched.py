@@ -192,9 +192,3 @@ def _sum(window: "deque[Event]", key: str) -> float:
 def _gib(count: float) -> str:
     found = count / _GIB
     return f"{found:.0f}" if found >= 100 else f"{found:.1f}"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss; hours go on beyond a day."""
-    minutes, rest = divmod(int(min(seconds, 1e9)), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

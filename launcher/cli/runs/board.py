@@ -17,7 +17,8 @@ def command(port: int) -> None:
     """Show all runs and their live curves in a browser, until Ctrl-C.
 
     Only this machine can ask, and only with the address that is printed: it holds a random token. From
-    elsewhere: ssh -L N:127.0.0.1:N HOST, with the same N as --port. Nothing can be changed by it.
+    elsewhere: ssh -L N:127.0.0.1:N HOST, with the same N as --port. Nothing can be changed by it; only a
+    run that has ended unobserved is concluded (its result is recorded, its container removed).
     """
     from launcher.app import serving
     from launcher.app.board import Board
