@@ -130,8 +130,9 @@ def test_a_reader_that_is_gone_ends_a_command(on: tuple[str, ...], workspace: Pa
 def test_a_launcher_that_is_told_to_end_leaves_nothing(
     on: tuple[str, ...], workspace: Path, number: signal.Signals
 ) -> None:
+    command = ("bash", "-c", "echo on; exec sleep 100")
     with subprocess.Popen(
-        [sys.executable, "-m", "launcher", "shell", "cpu", *on[2:], "--", "bash", "-c", "echo on; exec sleep 100"],
+        [sys.executable, "-m", "launcher", "shell", "cpu", *on[2:], "--", *command],
         cwd=workspace, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
     ) as child:  # fmt: skip
         assert child.stdout is not None
