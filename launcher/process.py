@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ announce: Callable[[str], None] | None = None
 
 #: The code of a program that was ended because it took too long, as timeout(1) has it.
 TIMED_OUT = 124
+
+#: Seconds that a program of :func:`attached` has to end when the launcher is told to.
+_HEED = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,17 +152,37 @@ def started(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Ite
 def attached(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
     """Run a program on the launcher's own streams, with exactly these variables; returns its exit code.
 
-    Ctrl-C is the program's: the launcher waits for what it makes of it. The code is 128 + number when a
-    signal ended it.
+    Ctrl-C is the program's: the launcher waits for what it makes of it. SIGTERM and SIGHUP are passed on;
+    what does not end by them (an interactive bash ignores SIGTERM) is killed a little later. The code is
+    128 + number when a signal ended it.
 
     Raises:
         ProgramError: it cannot be started.
     """
     _announce(argv)
-    # A handler, for an ignored signal would stay ignored in the program.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def end(number: int, *_: object) -> None:
+        if child is None:
+            early.append(number)
+            return
+        child.send_signal(number)
+        killer = threading.Timer(_HEED, child.kill)
+        killer.daemon = True
+        killer.start()
+
+    # Handlers, for an ignored signal would stay ignored in the program.
+    wanted = {signal.SIGINT: lambda *_: None, signal.SIGQUIT: lambda *_: None}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in {**wanted, signal.SIGTERM: end, signal.SIGHUP: end}.items()
+    }
     try:
-        code = subprocess.Popen(list(argv), env=dict(env), cwd=cwd).wait()
+        child = subprocess.Popen(list(argv), env=dict(env), cwd=cwd)
+        for number in early:
+            end(number)
+        code = child.wait()
     except FileNotFoundError:
         raise _not_found(argv) from None
     finally:

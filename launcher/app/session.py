@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 import launcher
 from launcher import host, paths, recipe, runs
 from launcher import plan as plans
-from launcher.app import accelerators, models, place
+from launcher.app import accelerators, leftovers, models, place
 from launcher.app import plan as planning
 from launcher.app.accelerators import Asked
 from launcher.app.plan import Planned, Request
@@ -33,6 +33,9 @@ from launcher.settings import Settings
 #: An engine's request, whose command and variables are replaced in the same way.
 Submission = ContainerRequest | ProcessRequest
 
+#: Of the sessions' folders. Sockets lie below it, whose paths may have 107 bytes: TMPDIR may be too long.
+PARENT = Path("/tmp")  # noqa: S108 - mkdtemp makes them there
+
 _NOTHING = Text(en="nothing", zh="无")
 
 
@@ -44,11 +47,13 @@ class Session:
         planned: the plan, and where it takes place.
         target: of the manifest.
         id: its name, and the container's.
+        launcher: who holds it, as launcher.app.leftovers has it; empty: it will not begin.
     """
 
     planned: Planned
     target: Target
     id: str
+    launcher: str
 
     @property
     def container(self) -> bool:
@@ -72,7 +77,8 @@ class Session:
         variables = tuple(sorted({**dict(rendered.environment), **more}.items()))
         if isinstance(rendered, ContainerRequest):  # its labels say that it is no run
             kind, target = self.planned.plan.recipe, self.target.name
-            labels = (("launch.role", kind), ("launch.session", self.id), ("launch.target", target))
+            held = ((leftovers.LABEL, self.launcher),) if self.launcher else ()
+            labels = (("launch.role", kind), ("launch.session", self.id), ("launch.target", target), *held)
             rendered = replace(rendered, labels=labels)
         return replace(rendered, command=tuple(command), environment=variables)
 
@@ -148,7 +154,8 @@ def make(kind: str, request: Request, chosen: Settings, *, dry_run: bool, progre
     planned = Planned(
         plan=plan, engine=where.engine, host=machine, secrets=request.secrets, notes=tuple(notes)
     )
-    return Session(planned=planned, target=target, id=runs.new_id(kind))
+    held = "" if dry_run else leftovers.own().text()
+    return Session(planned=planned, target=target, id=runs.new_id(kind), launcher=held)
 
 
 def _without_recipe(kind: str) -> Recipe:
@@ -191,16 +198,19 @@ def folders(session: Session, parent: Path) -> Folders:
 def opened(session: Session) -> Iterator[Folders]:
     """Check what can be checked, and make the folders; those of the session itself go with the block.
 
+    Sessions that nobody holds any more are ended before.
+
     Raises:
         OutputError: a folder cannot be made.
         LaunchError: what the engine lacks.
     """
     plan = session.planned.plan
     session.planned.engine.check(plan)
-    # Of this user alone. Sockets lie below it, whose paths may have 107 bytes: TMPDIR may be too long.
-    parent = Path(tempfile.mkdtemp(prefix="launch-", dir="/tmp"))
+    leftovers.sweep(session.planned.engine, PARENT)
+    parent = Path(tempfile.mkdtemp(prefix="launch-", dir=PARENT))  # of this user alone
     made = [parent]
     try:
+        leftovers.note(parent, session.id, session.launcher)
         found = folders(session, parent)
         try:
             for folder in (found.run, found.run / "scratch", found.output, found.home):

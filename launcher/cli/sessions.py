@@ -13,7 +13,9 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
-        "--engine", type=click.Choice(["auto", "docker", "venv"]), help="Container or embedded environment."
+        "--engine",
+        type=click.Choice(["auto", "docker", "podman", "venv"]),
+        help="Container or embedded environment.",
     ),
     click.option(
         "--data",

@@ -293,7 +293,7 @@ class DockerEngine:
 
         container: Container | None = None
         try:
-            container = self._create(submission, secrets)
+            container = self.create(submission, secrets)
             container.start()
         except BaseException as error:
             if container is not None:
@@ -307,13 +307,19 @@ class DockerEngine:
             raise
         return self._handle(container)
 
-    def _create(self, submission: ContainerRequest, secrets: Mapping[str, str]) -> "Container":
-        """The container of a request, which may have been rendered before it was known who answers."""
+    def create(self, submission: ContainerRequest, secrets: Mapping[str, str], **more: Any) -> "Container":
+        """The container of a request, which may have been rendered before it was known who answers.
+
+        Args:
+            submission: of :meth:`render`.
+            secrets: values of its secret variables.
+            more: the SDK's arguments for standard input and a terminal.
+        """
         connection = self.connect()
         if self._podman is None:
-            return connection.containers.create(**submission.sdk(secrets))
+            return connection.containers.create(**submission.sdk(secrets), **more)
         submission = podman.adapted(submission, self._podman)
-        return podman.create(connection, submission.sdk(secrets), submission.userns)
+        return podman.create(connection, {**submission.sdk(secrets), **more}, submission.userns)
 
     def find(self, folders: Folders, start: Start) -> DockerHandle | None:
         """See base.Engine.find."""

@@ -14,12 +14,13 @@ import tty
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from launcher.engines.container import ContainerRequest
 from launcher.engines.docker import DockerEngine
-from launcher.errors import EngineError
+from launcher.errors import EngineError, OutputError
 from launcher.image import refusals
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ class InteractiveRequest:
     terminal: bool
 
     def printed(self) -> str:
-        """The equivalent ``docker run`` line."""
+        """The equivalent ``docker run`` line, or Podman's."""
         streams = "--interactive --tty" if self.terminal else "--interactive"
-        return f"docker run {streams} --rm {self.container.printed().removeprefix('docker run ')}"
+        command = f"{self.container.program} run"
+        return f"{command} {streams} --rm {self.container.printed().removeprefix(f'{command} ')}"
 
-    def sdk(self, secrets: Mapping[str, str]) -> dict[str, Any]:
-        """The arguments of ``client.containers.create``."""
-        return {**self.container.sdk(secrets), "stdin_open": True, "tty": self.terminal}
+    def create(self, engine: DockerEngine, secrets: Mapping[str, str]) -> "Container":
+        """The container, which has not started."""
+        return engine.create(self.container, secrets, stdin_open=True, tty=self.terminal)
 
 
 def run(engine: DockerEngine, request: InteractiveRequest, secrets: Mapping[str, str]) -> int:
@@ -58,13 +60,14 @@ def run(engine: DockerEngine, request: InteractiveRequest, secrets: Mapping[str,
 
     Raises:
         DeviceError, DeviceRuntimeError, EngineError: the engine refused, or went away.
+        OutputError: see :func:`_say`.
     """
     from docker.errors import APIError, DockerException
 
     container: Container | None = None
     try:
         with _ended_by_signals():
-            container = engine.connect().containers.create(**request.sdk(secrets))
+            container = request.create(engine, secrets)
             stream = _attached(container)
             container.start()
             with _raw() if request.terminal else nullcontext():
@@ -95,9 +98,25 @@ def _connect(container: "Container", stream: Any, terminal: bool) -> None:
     threading.Thread(target=_send, args=(getattr(stream, "_sock", stream),), daemon=True).start()
     with _resizing(container) if terminal else nullcontext():
         for kind, block in frames_iter(stream, terminal):  # type: ignore[no-untyped-call]
-            target = sys.stderr if kind == 2 else sys.stdout  # as the engine numbers them
-            target.buffer.write(block)
-            target.buffer.flush()
+            _say(sys.stderr if kind == 2 else sys.stdout, block)  # as the engine numbers them
+
+
+def _say(stream: TextIO, block: bytes) -> None:
+    """Pass on what the container says.
+
+    Raises:
+        SystemExit: whoever read it is gone; the code is that of a program that SIGPIPE ended.
+        OutputError: it cannot be written.
+    """
+    try:
+        stream.buffer.write(block)
+        stream.buffer.flush()
+    except OSError as error:
+        with Path(os.devnull).open("wb") as nowhere:  # Python would try, and complain, once more at its end
+            os.dup2(nowhere.fileno(), stream.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        raise OutputError("what the container says cannot be passed on", why=error.strerror or "") from None
 
 
 def _send(connection: socket.socket) -> None:

@@ -183,6 +183,7 @@ def create(connection: "DockerClient", arguments: Mapping[str, Any], userns: str
     given = dict(arguments)
     names = ("image", "command", "name", "environment", "user", "working_dir", "labels")
     own = {name: given.pop(name) for name in names}
+    own |= {name: given.pop(name) for name in ("stdin_open", "tty") if name in given}
     host = connection.api.create_host_config(**given)
     host["UsernsMode"] = userns
     made = connection.api.create_container(**own, host_config=host)

@@ -344,7 +344,7 @@ def test_the_printed_line_and_the_request_give_the_same_container(podman: Podman
     engine = DockerEngine()
     engine.check(plan)
     request = engine.render(plan, place, Start(run=run_id))
-    made = engine._create(request, {"TOKEN": "t"})
+    made = engine.create(request, {"TOKEN": "t"})
     try:
         ours = _normal(_facts(made))
     finally:

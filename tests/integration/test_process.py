@@ -138,6 +138,19 @@ def test_ctrl_c_is_the_programs(tmp_path: Path) -> None:
     assert process.attached(["bash", "-c", script], env={"PATH": os.environ["PATH"]}, cwd=tmp_path) == 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_the_launcher_is_passed_on(number: signal.Signals, tmp_path: Path) -> None:
+    script = f"trap 'exit 3' {number.name}; kill -{number.name} $PPID; while :; do sleep 0.05; done"
+    assert process.attached(["bash", "-c", script], env={"PATH": os.environ["PATH"]}, cwd=tmp_path) == 3
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_program_that_does_not_heed_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_HEED", 0.3)
+    script = "trap '' TERM; kill -TERM $PPID; while :; do sleep 0.05; done"
+    assert process.attached(["bash", "-c", script], env={"PATH": os.environ["PATH"]}, cwd=tmp_path) == 137
+
+
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="no-such-program is not installed"):
         process.attached(["no-such-program"], env={"PATH": os.environ["PATH"]}, cwd=tmp_path)

@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
+from launcher.process import with_variables
 from tests.integration.conftest import Launch
 
 #: Run by the environment's Python, which has a client of WebSockets: one cell, and what it printed.
@@ -110,6 +111,50 @@ def test_a_secret_is_passed_on_and_not_printed(on: tuple[str, ...], launch: Laun
     given = ("--env", "HF_TOKEN=hf_s3cr3t", "--", "bash", "-c", "echo ${#HF_TOKEN}")
     assert launch("shell", "cpu", *on[2:], *given).out == "9\n"
     assert "hf_s3cr3t" not in launch("shell", "cpu", *on[2:], "--dry-run", *given).out
+
+
+def test_a_reader_that_is_gone_ends_a_command(on: tuple[str, ...], workspace: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "launcher", "shell", "cpu", *on[2:], "--", "yes"],
+        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == "y\n"
+        child.stdout.close()
+        assert child.wait(60) == 141
+        assert "lost" not in child.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_launcher_that_is_told_to_end_leaves_nothing(
+    on: tuple[str, ...], workspace: Path, number: signal.Signals
+) -> None:
+    command = ("bash", "-c", "echo on; exec sleep 100")
+    with subprocess.Popen(
+        [sys.executable, "-m", "launcher", "shell", "cpu", *on[2:], "--", *command],
+        cwd=workspace, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        assert child.stdout.readline() == "on\n"
+        child.send_signal(number)
+        assert child.wait(60) == 128 + number
+
+
+def test_the_next_session_ends_a_killed_one(on: tuple[str, ...], workspace: Path, launch: Launch) -> None:
+    with served(workspace, on) as (address, token, child):
+        (note,) = (
+            file for file in Path("/tmp").glob("launch-*/launcher") if f" {child.pid} " in file.read_text()
+        )
+        session = note.read_text().split()[-1]
+        child.kill()
+        child.wait()
+        assert note.exists()
+        assert launch("shell", "cpu", *on[2:], "--", "true").code == 0
+        assert not note.parent.exists()
+        assert with_variables({"LAUNCH_RUN_ID": session}) == []
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"{address}/api/status?token={token}", trust_env=False)
 
 
 def test_a_real_terminal(on: tuple[str, ...], workspace: Path) -> None:

@@ -1,21 +1,29 @@
 """launcher.app.session, shell and notebook: a run's request without a recipe; nothing of the token in it."""
 
 import json
+import os
 import shlex
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from launcher import jupyter, paths, settings
-from launcher.app import notebook, session, shell
+from launcher.app import leftovers, notebook, session, shell
 from launcher.app.plan import Request
 from launcher.app.session import Session
-from launcher.engines import venv
+from launcher.cli import root
+from launcher.engines import interactive, venv
 from launcher.engines.container import ContainerRequest
+from launcher.engines.docker import DockerEngine
 from launcher.engines.interactive import InteractiveRequest
-from launcher.errors import UsageError
+from launcher.engines.podman import Podman
+from launcher.errors import OutputError, UsageError
 from launcher.plan import Access, Start
 from launcher.progress import Silent
 
@@ -29,6 +37,8 @@ def callers_environment(bench: Any) -> None:
     bench.patch.setenv("PATH", "/usr/bin:/bin")
     bench.patch.setenv("TERM", "xterm-256color")
     bench.patch.setattr(session.runs, "new_id", lambda kind: f"ID-{kind}")
+    (bench.folder / "tmp").mkdir()
+    bench.patch.setattr(session, "PARENT", bench.folder / "tmp")
 
 
 def made(kind: str, bench: Any, **asked: Any) -> Session:
@@ -85,18 +95,89 @@ def test_a_shell_sees_what_a_run_sees(bench: Any) -> None:
     assert {"DATA", "MODEL", "OUTPUT", "HOME", "NVIDIA_VISIBLE_DEVICES"} <= here.keys()
 
 
-def test_the_sdk_gets_what_is_printed_and_the_streams(bench: Any) -> None:
-    request = request_of(made("shell", bench), bench, ("nvidia-smi",))
-    plain = request.container.sdk({})
-    assert request.sdk({}) == {**plain, "stdin_open": True, "tty": True}
+class Engine:
+    """An engine's client: what it was asked to make."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.containers = SimpleNamespace(create=self._create, get=lambda id: id)
+        self.api = SimpleNamespace(create_host_config=lambda **given: given, create_container=self._create)
+
+    def _create(self, **given: Any) -> dict[str, str]:
+        self.asked.append(given)
+        return {"Id": "c0ffee"}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_engine_gets_what_is_printed_and_the_streams(bench: Any, terminal: bool) -> None:
+    request = replace(request_of(made("shell", bench), bench, ("nvidia-smi",)), terminal=terminal)
+    engine, client = DockerEngine(), Engine()
+    bench.patch.setattr(DockerEngine, "connect", lambda self: client)
+    request.create(engine, {})
+    assert client.asked == [{**request.container.sdk({}), "stdin_open": True, "tty": terminal}]
     words = shlex.split(request.printed())
-    assert words[:5] == ["docker", "run", "--interactive", "--tty", "--rm"]
+    assert words[:3] == ["docker", "run", "--interactive"]
+    assert words[3:5] == (["--tty", "--rm"] if terminal else ["--rm", "--name"])
     assert words[-1] == "nvidia-smi"
+
+
+def test_podman_gets_its_own_words_for_a_request_from_before_it_answered(bench: Any) -> None:
+    request = request_of(made("shell", bench), bench)
+    engine, client = DockerEngine(), Engine()
+
+    def connect(self: DockerEngine) -> Engine:
+        self._podman = Podman(version="5.4.0", rootless=True)
+        return client
+
+    bench.patch.setattr(DockerEngine, "connect", connect)
+    request.create(engine, {})
+    (asked,) = client.asked
+    assert asked["host_config"]["UsernsMode"] == "keep-id"
+    assert (asked["stdin_open"], asked["tty"]) == (True, True)
+    assert not {"stdin_open", "tty"} & asked["host_config"].keys()
+
+
+def test_podmans_line(bench: Any) -> None:
+    words = shlex.split(request_of(made("shell", bench, engine="podman"), bench).printed())
+    assert words[:6] == ["podman", "run", "--interactive", "--tty", "--rm", "--name"]
+    assert words.count("run") == 1
+    assert words[words.index("--userns") + 1] == "keep-id"
+
+
+@pytest.mark.parametrize("verb", ["shell", "notebook"])
+def test_podman_can_be_asked_for(bench: Any, verb: str) -> None:
+    found = CliRunner().invoke(root, [verb, "cpu", "--engine", "podman", "--dry-run"])
+    assert found.exit_code == 0, found.output
+    assert "podman run " in found.output
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_reader_that_is_gone_ends_it_like_any_pipe(bench: Any, number: int) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        bench.patch.setattr(sys, "stdout" if number == 1 else "stderr", stream)
+        with pytest.raises(SystemExit) as end:
+            interactive._say(stream, b"y\n")
+        assert end.value.code == 141
+        stream.write("Python's own last words")
+        stream.flush()
+
+
+def test_an_output_that_cannot_be_written_is_not_a_lost_container() -> None:
+    with Path("/dev/full").open("w") as stream, pytest.raises(OutputError, match="cannot be passed on"):
+        interactive._say(stream, b"y\n")
 
 
 def test_no_session_is_taken_for_a_run(bench: Any) -> None:
     labels = dict(request_of(made("shell", bench), bench).container.labels)
     assert labels == {"launch.role": "shell", "launch.session": "ID-shell", "launch.target": "cpu"}
+
+
+def test_a_container_says_whose_it_is(bench: Any) -> None:
+    opened = replace(made("shell", bench), launcher=leftovers.own().text())
+    labels = dict(request_of(opened, bench).container.labels)
+    assert leftovers.read(labels[leftovers.LABEL]) == leftovers.own()
 
 
 def test_the_network_is_off_until_it_is_asked_for(bench: Any) -> None:
