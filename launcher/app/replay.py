@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import launcher
-from launcher import data, host, manifest, metrics, paths, recipe, replay, runs, settings
+from launcher import data, finite, host, manifest, metrics, paths, recipe, replay, runs, settings
 from launcher.app import accelerators, execute, moving, origin, place, preflight, sameness
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
@@ -250,7 +250,8 @@ def summary(ready: Ready, equality: Equality | None) -> dict[str, Any]:
 
 
 def _write(folder: Path, ready: Ready, equality: Equality | None) -> None:
-    text = json.dumps(summary(ready, equality), indent=2, ensure_ascii=False)
+    found = finite.plain(summary(ready, equality))
+    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
     paths.write_atomic(folder / FILE, text + "\n")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from launcher import finite
 from launcher.errors import LaunchError, ProblemsError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def duration(seconds: float) -> str:
 
 def print_json(value: object) -> None:
     """A result for programs, on standard output."""
-    click.echo(json.dumps(value, default=str, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(finite.plain(value), default=str, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def language() -> str:

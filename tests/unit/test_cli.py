@@ -399,6 +399,12 @@ def test_detach_starts_a_launcher_with_the_secrets_in_its_environment(bench: Any
     assert not runs.followed(folder)
 
 
+def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.print_json({"loss": float("nan"), "all": [(float("inf"), 1.5, True, "x")], "file": Path("/a")})
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found == {"loss": None, "all": [[None, 1.5, True, "x"]], "file": "/a"}
+
+
 # ---------------------------------------------------------------------------------------------- recipes
 def test_recipe_list_and_show(launch: Launch) -> None:
     assert "bge-m3-unified" in launch("recipe", "list").output
