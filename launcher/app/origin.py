@@ -111,9 +111,7 @@ def of_file(file: Path) -> Origin:
     Raises:
         RecordError: not such a file, damaged, or of another version.
     """
-    if (
-        size := file.stat().st_size
-    ) > archive.MOST_BYTES:  # e.g. weights: refused unread
+    if (size := file.stat().st_size) > archive.MOST_BYTES:  # e.g. weights: refused unread
         raise RecordError(
             f"{file} is not a run in one file",
             why=f"it has {size >> 20} MiB; such a file has at most {archive.MOST_BYTES >> 20}",

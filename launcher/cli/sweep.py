@@ -9,7 +9,7 @@ import rich_click as click
 
 from launcher import paths, recipe
 from launcher.cli import run, ui, variables, watching
-from launcher.errors import GridError, LaunchError, UsageError
+from launcher.errors import EngineGoneError, GridError, LaunchError, UsageError
 from launcher.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -152,27 +152,34 @@ def _go(folder: Path, secrets: dict[str, str], *, fail_fast: bool, as_json: bool
     """Run what is missing, then show what came of it."""
     from launcher.app import sweep
 
+    codes: dict[int, int] = {}
     with sweep.lock(folder):
-        code = _run_missing(folder, secrets, fail_fast=fail_fast, show_output=show_output)
+        stopped = _run_missing(folder, secrets, codes, fail_fast=fail_fast, show_output=show_output)
         found = sweep.load(folder)
         lines = sweep.table(folder, found)
     if as_json:
         ui.print_json({"schema": 1, "sweep": folder.name, "folder": folder, "variants": lines})
     else:
         _print(found, lines)
-    sys.exit(code)
+    sys.exit(stopped or sweep.exit_code(lines, codes))
 
 
-def _run_missing(folder: Path, secrets: dict[str, str], *, fail_fast: bool, show_output: bool) -> int:
-    """The exit code of the first variant that did not end well; 0: all did."""
+def _run_missing(
+    folder: Path, secrets: dict[str, str], codes: dict[int, int], *, fail_fast: bool, show_output: bool
+) -> int:
+    """The exit code of what was stopped by a signal; 0: nothing was.
+
+    Args:
+        codes: gets the codes of errors, by the variant's position: no record has them.
+    """
     from launcher import runs
     from launcher.app import sweep
 
-    found, code = sweep.load(folder), 0
+    found = sweep.load(folder)
     todo = sweep.missing(folder, found)
     for count, position in enumerate(todo, start=1):
         ui.note(f"variant {count} of {len(todo)}: {found.entries[position].name}")
-        stopped = False
+        stopped = gone = False
         try:
             with ui.TerminalProgress() as progress:
                 found, begun = sweep.begin(folder, found, position, secrets, progress)
@@ -181,15 +188,16 @@ def _run_missing(folder: Path, secrets: dict[str, str], *, fail_fast: bool, show
             stopped = error.startswith("stopped by SIG")
         except LaunchError as refused:
             ui.print_error(refused)
-            ended = refused.exit_code
+            ended = codes[position] = refused.exit_code
+            # It may still run: another training beside it would share its device.
+            gone = isinstance(refused, EngineGoneError)
         except KeyboardInterrupt:  # between two runs
             ended, stopped = 130, True
-        code = code or ended
-        if stopped or (ended and fail_fast):
+        if stopped or gone or (ended and fail_fast):
             left = len(todo) - count
             ui.note(f"{left} not run; launch sweep --continue {folder} runs what is missing")
-            return ended
-    return code
+            return ended if stopped else 0
+    return 0
 
 
 def _print(found: "Sweep", lines: list[dict[str, Any]]) -> None:
