@@ -19,7 +19,7 @@ from launcher.app.plan import Planned
 from launcher.app.rules import rules_of
 from launcher.data import DataFile
 from launcher.engines.base import Engine
-from launcher.errors import ChangedError, UsageError
+from launcher.errors import ChangedError
 from launcher.host import Host
 from launcher.plan import RunPlan
 from launcher.progress import Progress
@@ -77,7 +77,7 @@ def prepare(of: Origin, asked: Asked, progress: Progress) -> Ready:
 
     Raises:
         ChangedError: what differs and was not allowed, everything at once.
-        UsageError: a secret is missing, a path or model that is none.
+        UsageError: a secret is missing, a variable, path or model that is none.
         DeviceError, CheckError, OutOfMemoryError: this machine is not fit for it.
     """
     try:
@@ -89,13 +89,7 @@ def prepare(of: Origin, asked: Asked, progress: Progress) -> Ready:
 
 
 def _prepared(of: Origin, asked: Asked, progress: Progress) -> Ready:
-    absent = [name for name in of.plan.secrets if name not in asked.secrets]
-    if absent:
-        raise UsageError(
-            f"the run needs {', '.join(absent)}",
-            why="secrets are not part of a record",
-            hint="--env NAME or --env-file",
-        )
+    planning.check_secrets(of.plan, asked.secrets)
     run = runs.new_id(of.plan.recipe)
     folder = paths.runs() / run
     moved = moving.find(of.plan, asked.data, folder, progress) if asked.data else moving.as_it_was(of.plan)

@@ -104,7 +104,7 @@ def command(
         return
     from launcher.app import sweep
 
-    secrets = variables.read(env, env_file).secrets
+    secrets = variables.read(env, env_file).all
     _go(sweep.find(folder), secrets, fail_fast=fail_fast, as_json=as_json, show_output=show_output)
 
 

@@ -60,7 +60,7 @@ def command(
         data=data,
         models=dict(_named(text) for text in model),
         output=output,
-        secrets=variables.read(env, env_file).secrets,
+        secrets=variables.read(env, env_file).all,
         allowed=allowed(allow),
     )
     with ui.TerminalProgress() as progress:
