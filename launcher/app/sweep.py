@@ -159,6 +159,23 @@ def missing(folder: Path, sweep: Sweep) -> list[int]:
     return found
 
 
+def refuse_company(folder: Path, sweep: Sweep) -> None:
+    """Another training beside one that goes on would share its device.
+
+    Raises:
+        UsageError: a variant still runs, e.g. because its launcher was killed or lost its engine.
+    """
+    last = (state(folder, entry) for entry in sweep.entries)
+    going = [found for found in last if found and found.state in (State.RUNNING, State.STARTING)]
+    if going:
+        run = going[0].folder.name
+        raise UsageError(
+            f"{run} of this sweep is {going[0].state}",
+            why="the next variant would share its device",
+            hint=f"launch runs attach {run} waits for it; launch runs stop {run} ends it",
+        )
+
+
 def begin(
     folder: Path, sweep: Sweep, position: int, secrets: Mapping[str, str], progress: Progress
 ) -> tuple[Sweep, Begun]:

@@ -177,6 +177,8 @@ def _run_missing(
 
     found = sweep.load(folder)
     todo = sweep.missing(folder, found)
+    if todo:
+        sweep.refuse_company(folder, found)
     for count, position in enumerate(todo, start=1):
         ui.note(f"variant {count} of {len(todo)}: {found.entries[position].name}")
         stopped = gone = False

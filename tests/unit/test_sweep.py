@@ -9,6 +9,7 @@ import pytest
 from launcher import recipe, sweep
 from launcher.app import sweep as sweeps
 from launcher.app.plan import Request
+from launcher.app.runs import Seen, State
 from launcher.cli import sweep as verb
 from launcher.errors import EngineGoneError, GridError, LaunchError, RecordError, UsageError
 from launcher.progress import Silent
@@ -194,3 +195,18 @@ def test_the_code_of_a_refusal_is_kept(bench: Any, m3: Recipe, image: None) -> N
     folder = sweeps.create("bge-m3-unified", found)
     assert found[1].error is not None
     assert sweeps.table(folder, sweeps.load(folder))[1]["exit_code"] == found[1].error.exit_code
+
+
+def test_nothing_is_started_beside_a_variant_that_runs(
+    bench: Any, m3: Recipe, image: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sweeps.create("bge-m3-unified", judged(bench, m3, "learning_rate=1e-5,2e-5"))
+    runs = Seen(folder=folder.parent / "first", state=State.RUNNING)
+    states = {"learning_rate=1e-05": runs, "learning_rate=2e-05": None}
+    monkeypatch.setattr(sweeps, "state", lambda folder, entry: states[entry.name])
+    with pytest.raises(UsageError, match="first of this sweep is running"):
+        verb._go(folder, {}, fail_fast=False, as_json=True, show_output=False)
+    states["learning_rate=2e-05"] = runs  # nothing is missing: the table is shown, and its code returned
+    with pytest.raises(SystemExit) as ended:
+        verb._go(folder, {}, fail_fast=False, as_json=True, show_output=False)
+    assert ended.value.code == EngineGoneError.exit_code
