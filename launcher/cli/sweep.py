@@ -93,7 +93,8 @@ def command(
     left out. One that fails does not end the others; Ctrl-C ends the run and the sweep, and --continue runs
     what is missing. At the end the runs are compared.
 
-    Exit code 0 when every variant ran well, otherwise that of the first one that did not.
+    Exit code 0 when every variant ran well, otherwise that of the first one that did not, also one that was
+    refused; 73 when its end is not known.
     """
     if context.invoked_subcommand is not None:
         if folder or env or env_file or fail_fast or show_output or as_json:
