@@ -61,12 +61,16 @@ def _decompressed(packed: bytes, source: str) -> bytes:
 
 def _files(archive: tarfile.TarFile, source: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
+    total = 0
     for member in archive:
         name = PurePosixPath(member.name)
         if len(found) >= MOST_FILES:
             raise _refused(source, f"it holds more than {MOST_FILES} files")
-        if not member.isreg():
+        if not member.isreg() or member.issparse():  # a sparse one says any size, and has no bytes for it
             raise _refused(source, f"{member.name!r} is no plain file")
+        total += member.size
+        if total > MOST_BYTES:
+            raise _refused(source, f"it holds more than {MOST_BYTES >> 20} MiB")
         if name.is_absolute() or ".." in name.parts or not name.parts or "\\" in member.name:
             raise _refused(source, f"{member.name!r} would lie elsewhere")
         stream = archive.extractfile(member)

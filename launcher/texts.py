@@ -1,4 +1,7 @@
-"""Quantities as people read them. Pure, and cheap to import: every verb does."""
+"""Quantities and verdicts as people read them. Pure, and cheap to import: every verb does."""
+
+#: How the verdict on a run begins whose end was asked for: by a signal, or by a command.
+STOPPED_BY = "stopped by "
 
 #: Three centuries: what is longer was never measured.
 _LONGEST = 1e10

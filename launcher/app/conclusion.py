@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from launcher import runs
+from launcher import runs, texts
 from launcher.app import execute, verdict
 from launcher.app.plan import Planned
 from launcher.app.recording import Recorder
@@ -11,9 +11,6 @@ from launcher.app.verdict import Outcome
 from launcher.engines.base import Exit, Handle, Phase
 from launcher.errors import EngineError
 from launcher.runs import Record
-
-#: How the verdict on a run begins whose end was asked for, see :mod:`launcher.app.verdict`.
-STOPPED_BY = "stopped by "
 
 
 def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
@@ -26,7 +23,9 @@ def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
     attempt = record.attempts[-1]
     if attempt.ended and runs.restore_result(record.folder, attempt.number):
         return  # whoever was about to resume it did not come to it
-    stopped = attempt.cause.removeprefix(STOPPED_BY) if attempt.cause.startswith(STOPPED_BY) else ""
+    stopped = (
+        attempt.cause.removeprefix(texts.STOPPED_BY) if attempt.cause.startswith(texts.STOPPED_BY) else ""
+    )
     if handle is not None and handle.phase() is Phase.ENDED:
         for _ in rest(record, handle):
             pass  # what the engine has, and the log has not

@@ -1,17 +1,21 @@
 """A run as one file: all that is needed to understand it and to repeat it, but data and weights."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import archive, lock, manifest, paths, recipe, replay, runs
+from launcher import archive, lock, manifest, paths, recipe, replay
 from launcher.app import origin, sameness
-from launcher.errors import ChangedError, UsageError
+from launcher.errors import ChangedError, RecordError
 from launcher.plan import RunPlan
 from launcher.runs import Record
 
 #: Bytes of a log's end.
 _LOG = 256 * 1024
+
+#: Files of a record, where they are there.
+_NAMES = ("plan.json", "result.json", "command", "models.json", "metrics.jsonl", "replay.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +42,11 @@ def export(folder: Path, *, log: bool) -> Exported:
 
     Raises:
         UsageError: it has not ended.
-        RecordError: the record cannot be read.
+        RecordError: the record cannot be read, or holds links.
         ChangedError: recipe, runtime or locks are not those of the run any more.
     """
-    record = runs.load(folder)
-    if record.result is None:
-        raise UsageError(f"{record.id} has not ended", hint=f"launch runs stop {record.id}")
+    _refuse_links(folder)
+    record = origin.ended(folder)
     changed = replay.compare(sameness.of_code(record.plan)).differences
     if changed:
         raise ChangedError(
@@ -87,17 +90,38 @@ def _manifest(record: Record, recipe_path: str) -> bytes:
     return text.encode() + b"\n"
 
 
+def _refuse_links(folder: Path) -> None:
+    """A recipe may write into its record: a link of it would put any file of the caller's into the export.
+
+    Raises:
+        RecordError: there are links among what is exported, or what is looked at for it.
+    """
+    named = [folder / name for name in (*_NAMES, "log.txt", "attempts")]
+    links = [path for path in (*named, *(folder / "attempts").glob("*")) if path.is_symlink()]
+    if links:
+        raise RecordError(
+            f"{folder.name} is not exported: {', '.join(str(path.relative_to(folder)) for path in links)}",
+            why="a record has no symbolic links there; the recipe may have made them, to files of yours",
+            hint="look where they lead; to export it all the same, put the real files there",
+        )
+
+
+def _read(file: Path, last: int | None = None) -> bytes:
+    """A file of the record, or its ``last`` bytes; never through a link."""
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as stream:
+        if last is not None:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - last))
+        return stream.read()
+
+
 def _record(record: Record, *, log: bool) -> dict[str, bytes]:
-    names = ["plan.json", "result.json", "command", "models.json", "metrics.jsonl", "replay.json"]
-    named = [record.folder / name for name in names]
+    named = [record.folder / name for name in _NAMES]
     named += [record.folder / "attempts" / f"{attempt.number}.json" for attempt in record.attempts]
     found = {
-        f"{origin.RECORD}/{file.relative_to(record.folder)}": file.read_bytes()
-        for file in named
-        if file.is_file()
+        f"{origin.RECORD}/{file.relative_to(record.folder)}": _read(file) for file in named if file.is_file()
     }
     if log and record.log.is_file():
-        found[f"{origin.RECORD}/log.txt"] = record.log.read_bytes()[-_LOG:]
+        found[f"{origin.RECORD}/log.txt"] = _read(record.log, _LOG)
     return found
 
 

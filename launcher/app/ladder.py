@@ -19,6 +19,7 @@ from launcher.errors import LaunchError, ProblemsError, RecipeFailedError, Refus
 from launcher.plan import RunPlan
 from launcher.progress import Progress, RunView
 from launcher.settings import Settings
+from launcher.texts import STOPPED_BY
 
 #: Gives the view in which one training is watched.
 Watch = Callable[[RunPlan], AbstractContextManager[RunView]]
@@ -222,7 +223,7 @@ class Ladder:
         begun = execute.begin(planned, parent=self.work / "runs")
         with self.watch(planned.plan) as view:
             ended = execute.execute(begun, view, grace=self.chosen.stop_grace.value)
-        if ended.result.error.startswith("stopped by"):
+        if ended.result.error.startswith(STOPPED_BY):
             raise Stopped
         if not keep:  # a large model each
             shutil.rmtree(ended.place.output, ignore_errors=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import archive, metrics, paths, runs
+from launcher.app import runs as seen
 from launcher.errors import RecordError, UsageError
 from launcher.plan import RunPlan
 from launcher.runs import Record
@@ -48,13 +49,29 @@ def of_record(folder: Path) -> Origin:
     """A run by its record.
 
     Raises:
-        RecordError: it cannot be read.
-        UsageError: it has not ended.
+        RecordError, UsageError: see :func:`ended`.
     """
-    record = runs.load(folder)
-    if record.result is None:
-        raise UsageError(f"{record.id} has not ended", hint=f"launch runs show {record.id}")
+    record = ended(folder)
     return _origin(record, record.id, folder, outputs_of(record))
+
+
+def ended(folder: Path) -> Record:
+    """The record of a run that has ended; it is looked at, for its launcher may have been killed before.
+
+    Raises:
+        RecordError: it cannot be read.
+        UsageError: it has not ended, or nobody knows.
+    """
+    found = seen.look(folder)
+    if found.record is None:
+        raise RecordError(f"{folder.name} cannot be read: {found.why}")
+    if found.record.result is None:
+        raise UsageError(
+            f"{folder.name} has not ended: {found.state}",
+            why=found.why,
+            hint=f"launch runs show {folder.name}; launch runs stop {folder.name} ends it",
+        )
+    return found.record
 
 
 def _origin(record: Record, run: str, where: Path, outputs: dict[str, str] | None) -> Origin:
@@ -105,12 +122,31 @@ def models_of(record: Record) -> dict[str, dict[str, str]]:
     return {**first, **result.get("models", {})}
 
 
+def of_kept(folder: Path, run: str, where: Path) -> Origin:
+    """A run by the content of its file, kept in the record of a repetition.
+
+    Raises:
+        RecordError: it is damaged.
+    """
+    try:
+        outputs = json.loads((folder / MANIFEST).read_bytes())["outputs"]
+    except (OSError, KeyError, ValueError, TypeError, RecursionError):
+        raise RecordError(f"{folder / MANIFEST} cannot be read") from None
+    return _origin(runs.load(folder / RECORD), run, where, outputs)
+
+
 def of_file(file: Path) -> Origin:
     """A run by the file that was exported; recipe and runtime are unpacked beside the records.
 
     Raises:
         RecordError: not such a file, damaged, or of another version.
     """
+    if (size := file.stat().st_size) > archive.MOST_BYTES:  # e.g. weights: refused unread
+        raise RecordError(
+            f"{file} is not a run in one file",
+            why=f"it has {size >> 20} MiB; such a file has at most {archive.MOST_BYTES >> 20}",
+            hint="launch runs export RUN makes one",
+        )
     files = archive.unpack(file.read_bytes(), str(file))
     try:
         manifest = json.loads(files[MANIFEST])

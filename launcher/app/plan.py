@@ -172,17 +172,11 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
 
     Raises:
         ChangedError: recipe, lock, model or data are not what they were.
-        UsageError: a secret is missing.
+        UsageError: see :func:`check_secrets`.
         DeviceError: the machine is not what it was.
     """
     found = replay.compare(sameness.of_plan(plan))
-    missing = [name for name in plan.secrets if name not in secrets]
-    if missing:
-        raise UsageError(
-            f"the plan needs {', '.join(missing)}",
-            why="secrets are not part of a plan",
-            hint="--env NAME or --env-file",
-        )
+    check_secrets(plan, secrets)
     if found.differences:
         raise ChangedError(
             f"{source} cannot be repeated: {', '.join(found.kinds())}",
@@ -197,6 +191,28 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
     return Planned(plan=plan, engine=engine, host=machine, secrets=secrets, notes=tuple(notes))
 
 
+def check_secrets(plan: RunPlan, given: Mapping[str, str]) -> None:
+    """A plan that exists gets the values of its secrets, whatever their names look like, and nothing else.
+
+    Raises:
+        UsageError: a secret is missing, or a variable is none.
+    """
+    others = [name for name in given if name not in plan.secrets]
+    if others:
+        raise UsageError(
+            f"--env and --env-file cannot set {', '.join(others)} here",
+            why=f"the plan fixes the variables, and asks only for: {', '.join(plan.secrets) or 'none'}",
+            hint="leave it out, or start a new run with it",
+        )
+    missing = [name for name in plan.secrets if name not in given]
+    if missing:
+        raise UsageError(
+            f"the plan needs {', '.join(missing)}",
+            why="secrets are not part of a plan",
+            hint="--env NAME or --env-file",
+        )
+
+
 def caller(engine: Engine[Any]) -> tuple[int, int]:
     """The user and group that a run has: in a container under sudo, those of the user behind it.
 
@@ -208,10 +224,9 @@ def caller(engine: Engine[Any]) -> tuple[int, int]:
     return os.getuid(), os.getgid()
 
 
-def reread(run: Path, environment_variables: Mapping[str, str]) -> Planned:
+def reread(run: Path, secrets: Mapping[str, str]) -> Planned:
     """The plan of a run whose record was begun by another process; it was checked there, just now."""
     plan = plans.from_json((run / "plan.json").read_text(encoding="utf-8"), source=str(run / "plan.json"))
-    secrets = {name: environment_variables[name] for name in plan.secrets}
     machine = accelerators.look(host.facts(), manifest.shipped().target(plan.target))
     return Planned(plan=plan, engine=place.of(plan, Silent()), host=machine, secrets=secrets, notes=())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import launcher
-from launcher import data, host, manifest, metrics, paths, recipe, replay, runs, settings
+from launcher import data, finite, host, manifest, metrics, paths, recipe, replay, runs, settings
 from launcher.app import accelerators, execute, moving, origin, place, preflight, sameness
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
@@ -19,11 +19,12 @@ from launcher.app.plan import Planned
 from launcher.app.rules import rules_of
 from launcher.data import DataFile
 from launcher.engines.base import Engine
-from launcher.errors import ChangedError, UsageError
+from launcher.errors import ChangedError, RecordError, UsageError
 from launcher.host import Host
 from launcher.plan import RunPlan
 from launcher.progress import Progress
 from launcher.replay import Comparison, Equality, Fact
+from launcher.runs import Record
 
 SCHEMA = 1
 
@@ -77,7 +78,7 @@ def prepare(of: Origin, asked: Asked, progress: Progress) -> Ready:
 
     Raises:
         ChangedError: what differs and was not allowed, everything at once.
-        UsageError: a secret is missing, a path or model that is none.
+        UsageError: a secret is missing, a variable, path or model that is none.
         DeviceError, CheckError, OutOfMemoryError: this machine is not fit for it.
     """
     try:
@@ -89,13 +90,7 @@ def prepare(of: Origin, asked: Asked, progress: Progress) -> Ready:
 
 
 def _prepared(of: Origin, asked: Asked, progress: Progress) -> Ready:
-    absent = [name for name in of.plan.secrets if name not in asked.secrets]
-    if absent:
-        raise UsageError(
-            f"the run needs {', '.join(absent)}",
-            why="secrets are not part of a record",
-            hint="--env NAME or --env-file",
-        )
+    planning.check_secrets(of.plan, asked.secrets)
     run = runs.new_id(of.plan.recipe)
     folder = paths.runs() / run
     moved = moving.find(of.plan, asked.data, folder, progress) if asked.data else moving.as_it_was(of.plan)
@@ -217,19 +212,51 @@ def begin(ready: Ready) -> Begun:
     # What a container gets of a link is the file behind it, which is there only now.
     submission = ready.planned.engine.render(ready.planned.plan, begun.place, begun.start)
     paths.write_atomic(folder / "command", submission.printed() + "\n")
-    _write(folder, ready, None)
+    _write(folder, summary(ready, None))
     return begun
 
 
 def conclude(ready: Ready, folder: Path) -> Equality | None:
     """Compare what came out, and put it on the record; None: the repetition failed."""
-    record, of = runs.load(folder), ready.origin
+    record = runs.load(folder)
     if record.result is None or record.result["exit_code"]:
         return None
-    now = origin.outputs_of(record) or {}
-    found = replay.judge(of.events, metrics.read(record.metrics), of.outputs, now)
-    _write(folder, ready, found)
+    found = _judged(ready.origin, record)
+    _write(folder, summary(ready, found))
     return found
+
+
+def conclude_later(folder: Path) -> tuple[dict[str, Any], Equality]:
+    """The comparison of a repetition whose launcher did not come to it; it is put on the record.
+
+    Returns:
+        replay.json, and the comparison in it.
+
+    Raises:
+        UsageError: it repeats no run, has not ended, or failed.
+        RecordError: what it repeats, or its own record, cannot be read.
+    """
+    record, file = origin.ended(folder), folder / FILE
+    if not file.is_file():
+        raise UsageError(f"{record.id} repeats no run", hint=f"launch runs replay {record.id} repeats it")
+    if (record.result or {}).get("exit_code"):
+        raise UsageError(f"{record.id} failed: it is not compared", hint=f"launch runs show {record.id}")
+    try:
+        noted = json.loads(file.read_bytes())
+        run, where = str(noted["replays"]), Path(noted["from"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RecordError(f"{file} cannot be read") from None
+    kept = folder / KEPT
+    of = origin.of_kept(kept, run, where) if kept.is_dir() else origin.of_record(where)
+    equality = _judged(of, record)
+    noted["equality"] = _as_data(equality)
+    _write(folder, noted)
+    return noted, equality
+
+
+def _judged(of: Origin, record: Record) -> Equality:
+    now = origin.outputs_of(record) or {}
+    return replay.judge(of.events, metrics.read(record.metrics), of.outputs, now)
 
 
 def summary(ready: Ready, equality: Equality | None) -> dict[str, Any]:
@@ -243,14 +270,16 @@ def summary(ready: Ready, equality: Equality | None) -> dict[str, Any]:
         "differences": [asdict(each) for each in found.differences],
         "notes": [asdict(each) for each in found.notes],
         "unknown": [{"kind": kind, "subject": subject} for kind, subject in found.unknown],
-        "equality": None
-        if equality is None
-        else {**asdict(equality), "equal": equality.equal, "says": str(equality)},
+        "equality": None if equality is None else _as_data(equality),
     }
 
 
-def _write(folder: Path, ready: Ready, equality: Equality | None) -> None:
-    text = json.dumps(summary(ready, equality), indent=2, ensure_ascii=False)
+def _as_data(equality: Equality) -> dict[str, Any]:
+    return {**asdict(equality), "equal": equality.equal, "says": str(equality)}
+
+
+def _write(folder: Path, found: Mapping[str, Any]) -> None:
+    text = json.dumps(finite.plain(found), indent=2, ensure_ascii=False, allow_nan=False)
     paths.write_atomic(folder / FILE, text + "\n")
 
 

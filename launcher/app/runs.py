@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from launcher import paths, runs
+from launcher import paths, runs, texts
 from launcher.app import conclusion, execute, place
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
@@ -111,7 +111,7 @@ def _unknown(folder: Path, why: str) -> Seen:
 def _over(record: Record) -> Seen:
     result = record.result or {}
     why = str(result.get("error") or "")
-    stopped = why.startswith(conclusion.STOPPED_BY)
+    stopped = why.startswith(texts.STOPPED_BY)
     code = result.get("exit_code")
     state = State.STOPPED if stopped else State.FAILED if code else State.DONE
     if code and not why:

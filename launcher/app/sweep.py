@@ -14,7 +14,7 @@ from launcher.app import runs as seen
 from launcher.app.execute import Begun
 from launcher.app.plan import Request
 from launcher.app.runs import Seen, State
-from launcher.errors import LaunchError, ProblemsError, RecordError, UsageError
+from launcher.errors import EngineGoneError, LaunchError, ProblemsError, RecordError, UsageError
 from launcher.progress import Progress
 from launcher.runs import Lock
 from launcher.sweep import Variant
@@ -32,6 +32,7 @@ class Entry:
         name, label, values: see :class:`launcher.sweep.Variant`.
         plan: its file, in the sweep's folder; empty: it was refused.
         refused: why it does not run.
+        exit_code: of the refusal; 0: it was not refused.
         run: the id of its newest run; empty: none yet.
     """
 
@@ -40,6 +41,7 @@ class Entry:
     values: dict[str, str]
     plan: str = ""
     refused: str = ""
+    exit_code: int = 0
     run: str = ""
 
 
@@ -97,12 +99,11 @@ def create(recipe: str, judged: Sequence[Judged]) -> Path:
         plan = f"plans/{number}.json" if each.planned is not None else ""
         if each.planned is not None:
             paths.write_atomic(folder / plan, plans.to_json(each.planned.plan))
-        refused = reason(each.error) if each.error is not None else ""
         variant = each.variant
-        values = dict(variant.values)
-        entries.append(
-            Entry(name=variant.name, label=variant.label, values=values, plan=plan, refused=refused)
-        )
+        entry = Entry(name=variant.name, label=variant.label, values=dict(variant.values), plan=plan)
+        if each.error is not None:
+            entry = replace(entry, refused=reason(each.error), exit_code=each.error.exit_code)
+        entries.append(entry)
     save(folder, Sweep(recipe=recipe, entries=tuple(entries)))
     return folder
 
@@ -158,6 +159,23 @@ def missing(folder: Path, sweep: Sweep) -> list[int]:
     return found
 
 
+def refuse_company(folder: Path, sweep: Sweep) -> None:
+    """Another training beside one that goes on would share its device.
+
+    Raises:
+        UsageError: a variant still runs, e.g. because its launcher was killed or lost its engine.
+    """
+    last = (state(folder, entry) for entry in sweep.entries)
+    going = [found for found in last if found and found.state in (State.RUNNING, State.STARTING)]
+    if going:
+        run = going[0].folder.name
+        raise UsageError(
+            f"{run} of this sweep is {going[0].state}",
+            why="the next variant would share its device",
+            hint=f"launch runs attach {run} waits for it; launch runs stop {run} ends it",
+        )
+
+
 def begin(
     folder: Path, sweep: Sweep, position: int, secrets: Mapping[str, str], progress: Progress
 ) -> tuple[Sweep, Begun]:
@@ -192,6 +210,27 @@ def table(folder: Path, sweep: Sweep) -> list[dict[str, Any]]:
     return [_line(entry, state(folder, entry)) for entry in sweep.entries]
 
 
+def exit_code(lines: Sequence[Mapping[str, Any]], refused: Mapping[int, int]) -> int:
+    """That of the first variant that did not end well; 0: all did.
+
+    Args:
+        lines: of :func:`table`.
+        refused: by position, the codes of those that did not begin now, or whose end nobody saw.
+    """
+    codes = (
+        0 if line["state"] == State.DONE else refused.get(position) or line["exit_code"] or _unsaid(line)
+        for position, line in enumerate(lines)
+    )
+    return next(filter(None, codes), 0)
+
+
+def _unsaid(line: Mapping[str, Any]) -> int:
+    """The code of a variant that has none of its own: it was not run, or its end is not known."""
+    if line["state"] == "refused":  # by a launcher that did not record the code
+        return UsageError.exit_code
+    return RecordError.exit_code if line["state"] == State.UNREADABLE else EngineGoneError.exit_code
+
+
 def _line(entry: Entry, last: Seen | None) -> dict[str, Any]:
     result = (last.record.result or {}) if last is not None and last.record is not None else {}
     final = result.get("final", {})
@@ -201,7 +240,7 @@ def _line(entry: Entry, last: Seen | None) -> dict[str, Any]:
         "run": entry.run,
         "state": "refused" if entry.refused else str(last.state) if last is not None else "missing",
         "why": entry.refused or (last.why if last is not None else ""),
-        "exit_code": result.get("exit_code"),
+        "exit_code": entry.exit_code or result.get("exit_code"),
         "steps": result.get("steps"),
         "loss": final.get("loss"),
         "train_loss": final.get("train_loss"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import metrics
+from launcher import metrics, texts
 from launcher.engines.base import Exit
 from launcher.errors import DeviceError, LaunchError, OutOfMemoryError, WorldSizeError
 from launcher.metrics import Event
@@ -78,7 +78,7 @@ def judge(
         code, message = error.exit_code, error.message
     elif stopped:
         number = signal.SIGTERM if stopped == STOP else signal.Signals[stopped]
-        code, message = 128 + number, f"stopped by {stopped}"
+        code, message = 128 + number, texts.STOPPED_BY + stopped
     else:
         killed = end.code and any(_KILLED.search(line) for line in tail)
         code, message = end.code, "a process of the training was killed by somebody" if killed else ""

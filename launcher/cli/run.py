@@ -206,13 +206,13 @@ def command(
     from launcher.app import execute, preflight
     from launcher.app import plan as planning
 
-    given = variables.read(env, env_file)
+    given = variables.read(env, env_file).all
     try:
         text = plan.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--plan {plan} cannot be read", why=str(error)) from None
     with ui.TerminalProgress() as progress:
-        planned = planning.read(text, str(plan), given.secrets, output=output, progress=progress)
+        planned = planning.read(text, str(plan), given, output=output, progress=progress)
     for note in (*planned.notes, *preflight.ready(planned, dry_run=False)):
         ui.note(note)
     sys.exit(watching.watch(execute.begin(planned), as_json=as_json, show_output=False))

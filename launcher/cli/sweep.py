@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from launcher import paths, recipe
+from launcher import paths, recipe, texts
 from launcher.cli import run, ui, variables, watching
-from launcher.errors import GridError, LaunchError, UsageError
+from launcher.errors import EngineGoneError, GridError, LaunchError, UsageError
 from launcher.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def command(
     left out. One that fails does not end the others; Ctrl-C ends the run and the sweep, and --continue runs
     what is missing. At the end the runs are compared.
 
-    Exit code 0 when every variant ran well, otherwise that of the first one that did not.
+    Exit code 0 when every variant ran well, otherwise that of the first one that did not, also one that was
+    refused; 73 when its end is not known.
     """
     if context.invoked_subcommand is not None:
         if folder or env or env_file or fail_fast or show_output or as_json:
@@ -104,7 +105,7 @@ def command(
         return
     from launcher.app import sweep
 
-    secrets = variables.read(env, env_file).secrets
+    secrets = variables.read(env, env_file).all
     _go(sweep.find(folder), secrets, fail_fast=fail_fast, as_json=as_json, show_output=show_output)
 
 
@@ -152,44 +153,54 @@ def _go(folder: Path, secrets: dict[str, str], *, fail_fast: bool, as_json: bool
     """Run what is missing, then show what came of it."""
     from launcher.app import sweep
 
+    codes: dict[int, int] = {}
     with sweep.lock(folder):
-        code = _run_missing(folder, secrets, fail_fast=fail_fast, show_output=show_output)
+        stopped = _run_missing(folder, secrets, codes, fail_fast=fail_fast, show_output=show_output)
         found = sweep.load(folder)
         lines = sweep.table(folder, found)
     if as_json:
         ui.print_json({"schema": 1, "sweep": folder.name, "folder": folder, "variants": lines})
     else:
         _print(found, lines)
-    sys.exit(code)
+    sys.exit(stopped or sweep.exit_code(lines, codes))
 
 
-def _run_missing(folder: Path, secrets: dict[str, str], *, fail_fast: bool, show_output: bool) -> int:
-    """The exit code of the first variant that did not end well; 0: all did."""
+def _run_missing(
+    folder: Path, secrets: dict[str, str], codes: dict[int, int], *, fail_fast: bool, show_output: bool
+) -> int:
+    """The exit code of what was stopped by a signal; 0: nothing was.
+
+    Args:
+        codes: gets the codes of errors, by the variant's position: no record has them.
+    """
     from launcher import runs
     from launcher.app import sweep
 
-    found, code = sweep.load(folder), 0
+    found = sweep.load(folder)
     todo = sweep.missing(folder, found)
+    if todo:
+        sweep.refuse_company(folder, found)
     for count, position in enumerate(todo, start=1):
         ui.note(f"variant {count} of {len(todo)}: {found.entries[position].name}")
-        stopped = False
+        stopped = gone = False
         try:
             with ui.TerminalProgress() as progress:
                 found, begun = sweep.begin(folder, found, position, secrets, progress)
             ended = watching.watch(begun, as_json=False, show_output=show_output)
             error = str((runs.load(begun.place.run).result or {}).get("error", ""))
-            stopped = error.startswith("stopped by SIG")
+            stopped = error.startswith(texts.STOPPED_BY + "SIG")
         except LaunchError as refused:
             ui.print_error(refused)
-            ended = refused.exit_code
+            ended = codes[position] = refused.exit_code
+            # It may still run: another training beside it would share its device.
+            gone = isinstance(refused, EngineGoneError)
         except KeyboardInterrupt:  # between two runs
             ended, stopped = 130, True
-        code = code or ended
-        if stopped or (ended and fail_fast):
+        if stopped or gone or (ended and fail_fast):
             left = len(todo) - count
             ui.note(f"{left} not run; launch sweep --continue {folder} runs what is missing")
-            return ended
-    return code
+            return ended if stopped else 0
+    return 0
 
 
 def _print(found: "Sweep", lines: list[dict[str, Any]]) -> None:

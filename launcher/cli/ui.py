@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from launcher import finite
 from launcher.errors import LaunchError, ProblemsError
 from launcher.texts import duration as duration
 
@@ -64,7 +65,7 @@ def where(image: str | None) -> str:
 
 def print_json(value: object) -> None:
     """A result for programs, on standard output."""
-    click.echo(json.dumps(value, default=str, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(finite.plain(value), default=str, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def language() -> str:

@@ -23,6 +23,11 @@ class Variables:
         self.plain: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
 
+    @property
+    def all(self) -> dict[str, str]:
+        """For a plan that exists: it says itself which of them are secrets."""
+        return {**self.plain, **self.secrets}
+
 
 def read(given: tuple[str, ...], files: tuple[Path, ...]) -> Variables:
     """What ``--env`` and ``--env-file`` say.

@@ -1,7 +1,9 @@
 """A begun run on the terminal: watched to its end, or left to a launcher in the background."""
 
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from launcher.cli import ui
 
 #: Tells a launcher in the background which of its descriptors is the run's lock.
 _LOCK = "LAUNCH_LOCK_DESCRIPTOR"
+
+#: And which one holds the values of the run's secrets, as JSON: a file in memory, without a name.
+_SECRETS = "LAUNCH_SECRETS_DESCRIPTOR"
 
 
 def watch(begun: Any, *, as_json: bool, show_output: bool, restarts: int = 0) -> int:
@@ -50,18 +55,36 @@ def detach(begun: Any, *, restarts: int) -> None:
     from launcher.app import execute
 
     start, lock = begun.start, begun.lock
-    os.environ.update(begun.planned.secrets)  # inherited by the child: in no argument list, in no file
-    os.environ[_LOCK] = str(lock.descriptor)
-    process.detach(  # -P: a docker.py in the working folder is not for the launcher
-        [
-            *(sys.executable, "-P", "-m", "launcher", "run", "--begun", str(begun.place.run)),
-            *("--attempt", str(start.attempt), "--checkpoint", start.checkpoint),
-            *("--max-restarts", str(restarts)),
-        ],
-        log=execute.detached_log(begun.place),
-        keep=(lock.descriptor,),
-    )
+    secrets = _hand_over(begun.planned.secrets)
+    try:
+        process.detach(  # -P: a docker.py in the working folder is not for the launcher
+            [
+                *(sys.executable, "-P", "-m", "launcher", "run", "--begun", str(begun.place.run)),
+                *("--attempt", str(start.attempt), "--checkpoint", start.checkpoint),
+                *("--max-restarts", str(restarts)),
+            ],
+            log=execute.detached_log(begun.place),
+            env={**os.environ, _LOCK: str(lock.descriptor), _SECRETS: str(secrets)},
+            keep=(lock.descriptor, secrets),
+        )
+    finally:
+        os.close(secrets)
     click.echo(begun.place.run)
+
+
+def _hand_over(secrets: Mapping[str, str]) -> int:
+    """A descriptor for the child; in its environment a HOME or DOCKER_HOST of the run would be its own."""
+    descriptor = os.memfd_create("secrets")
+    with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as stream:
+        json.dump(dict(secrets), stream)
+    os.lseek(descriptor, 0, os.SEEK_SET)  # the child shares the position
+    return descriptor
+
+
+def _handed_over() -> dict[str, str]:
+    """The secrets of a run that was begun by another process; they can be read once."""
+    with os.fdopen(int(os.environ.pop(_SECRETS)), encoding="utf-8") as stream:
+        return dict(json.load(stream))
 
 
 def go_on(run: Path, *, attempt: int, checkpoint: str, restarts: int) -> int:
@@ -73,7 +96,7 @@ def go_on(run: Path, *, attempt: int, checkpoint: str, restarts: int) -> int:
 
     lock = Lock(int(os.environ.pop(_LOCK)))
     os.set_inheritable(lock.descriptor, False)
-    planned = planning.reread(run, os.environ)
+    planned = planning.reread(run, _handed_over())
     start = Start(run=run.name, attempt=attempt, checkpoint=checkpoint)
     begun = execute.take_over(planned, run, start, lock)
     return watch(begun, as_json=False, show_output=True, restarts=restarts)

@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launcher import comparison, metrics
+from launcher import comparison, metrics, texts
 from launcher.comparison import Fact, Run, State
 from launcher.metrics import Event, Failure
 from launcher.plan import RunPlan
-
-#: Exit codes of a run that somebody stopped: 128 and SIGHUP, SIGINT, SIGTERM.
-_STOPPED = (129, 130, 143)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +167,8 @@ def standing(result: Mapping[str, Any] | None) -> tuple[State, str]:
     if not code:
         return "done", ""
     error = str(result.get("error") or "").partition("\n")[0]
-    if code in _STOPPED:
-        return "stopped", error or f"stopped (exit code {code})"
+    if error.startswith(texts.STOPPED_BY):
+        return "stopped", error
     return "failed", f"failed in stage {result.get('stage', '?')}: {error or f'exit code {code}'}"
 
 

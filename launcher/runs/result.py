@@ -5,7 +5,7 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from launcher import paths
+from launcher import finite, paths
 from launcher.plan import Folders
 from launcher.runs import folder
 
@@ -72,7 +72,7 @@ class Result:
 def finish(place: Folders, result: Result) -> None:
     """Write the result, and drop the run's caches and what was kept free for it."""
     make_room(place)
-    text = json.dumps(asdict(result), indent=2, ensure_ascii=False)
+    text = json.dumps(finite.plain(asdict(result)), indent=2, ensure_ascii=False, allow_nan=False)
     paths.write_atomic(place.run / "result.json", text + "\n")
     shutil.rmtree(place.run / "scratch", ignore_errors=True)
 

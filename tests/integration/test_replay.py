@@ -113,10 +113,11 @@ def test_a_sweep_says_what_it_refuses_runs_the_rest_and_is_continued(
         *("sweep", "bge-m3-unified", *options, *small, "--json"),
         *("--grid", "learning-rate=1e-5,2e-5", "--grid", "precision=fp32,fp16"),
     )
-    assert swept.code == 0, swept.err
+    assert swept.code == 64, swept.err  # that of the refused ones
     assert swept.err.index("fp16 has no effect on a CPU") < swept.err.index("variant 1 of 2")
     found = json.loads(swept.out)
     assert [line["state"] for line in found["variants"]] == ["done", "refused", "done", "refused"]
+    assert [line["exit_code"] for line in found["variants"]] == [0, 64, 0, 64]
     runs = [line["run"] for line in found["variants"] if line["run"]]
     assert [run.split("-", 2)[2].rsplit("-", 1)[0] for run in runs] == [
         "bge-m3-unified-1e-05_fp32",
@@ -128,7 +129,7 @@ def test_a_sweep_says_what_it_refuses_runs_the_rest_and_is_continued(
 
     shutil.rmtree(workspace / "runs" / runs[1])
     continued = launch("sweep", "--continue", found["sweep"], "--json")
-    assert continued.code == 0, continued.err
+    assert continued.code == 64, continued.err
     lines = json.loads(continued.out)["variants"]
     assert lines[0]["run"] == runs[0]
     assert lines[2]["run"] != runs[1]

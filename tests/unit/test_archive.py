@@ -70,3 +70,19 @@ def test_a_small_file_of_very_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MOST_FILES", 1)
     with pytest.raises(RecordError, match="not unpacked"):
         archive.unpack(archive.pack({"a": b"", "b": b""}), "x")
+
+
+def test_a_sparse_member_says_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as made:
+        sparse = member("a")
+        sparse.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(50 << 30)}
+        made.addfile(sparse, io.BytesIO(b"x"))
+    with pytest.raises(RecordError) as caught:
+        archive.unpack(gzip.compress(plain.getvalue()), "x")
+    assert "no plain file" in caught.value.why
+    large = tarfile.TarInfo("a")
+    large.size = archive.MOST_BYTES + 1
+    with pytest.raises(RecordError) as caught:
+        archive.unpack(gzip.compress(large.tobuf()), "x")
+    assert "256 MiB" in caught.value.why

@@ -370,33 +370,83 @@ def test_an_error_of_the_launcher_is_said_and_its_code_returned(bench: Any, laun
     assert "world size error: the trainer never began" in result.stderr
 
 
-def test_detach_starts_a_launcher_with_the_secrets_in_its_environment(bench: Any, launch: Launch) -> None:
+def test_detach_starts_a_launcher_that_alone_is_handed_the_secrets(bench: Any, launch: Launch) -> None:
     started: dict[str, Any] = {}
+
+    def detach(argv: list[str], log: Path, env: dict[str, str], keep: tuple[int, int]) -> None:
+        started.update(argv=argv, log=log, env=env, lock=keep[0], secrets=os.dup(keep[1]))
+        assert (env[watching._LOCK], env[watching._SECRETS]) == tuple(map(str, keep))
+
     bench.patch.setenv("HF_TOKEN", "old")
+    bench.patch.setenv("DOCKER_HOST", "unix:///own")
     bench.patch.setattr(place, "choose", lambda *_, **__: there(FakeEngine()))
-    bench.patch.setattr(
-        process, "detach", lambda argv, log, keep: started.update(argv=argv, log=log, keep=keep)
-    )
+    bench.patch.setattr(process, "detach", detach)
+    secret = bench.folder / "secret.env"
+    secret.write_text("DOCKER_HOST=tcp://elsewhere\n")
     result = launch(
         *("run", "bge-m3-unified", "--target", "cpu", "--detach", "--env", "HF_TOKEN=s3cr3t"),
+        *("--env-file", str(secret)),
         *("--data", str(bench.data()), "--model", str(bench.model())),
     )
     folder = Path(result.stdout.strip())
     assert started["argv"][1:7] == ["-P", "-m", "launcher", "run", "--begun", str(folder)]
     assert started["argv"][7:] == ["--attempt", "1", "--checkpoint", "", "--max-restarts", "0"]
-    assert started["keep"] == (int(os.environ[watching._LOCK]),)
+    assert (started["env"]["HF_TOKEN"], started["env"]["DOCKER_HOST"]) == ("old", "unix:///own")
+    assert (os.environ["HF_TOKEN"], os.environ["DOCKER_HOST"]) == ("old", "unix:///own")
     assert runs.followed(folder)
     assert started["log"] == folder / "launcher.log"
     assert (folder / "plan.json").is_file()
     assert not (folder / "result.json").exists()
 
     bench.patch.setattr(place, "_environment", lambda *_, **__: bench.folder / "env")
-    continued = planning.reread(folder, {"HF_TOKEN": "s3cr3t"})
-    lock = runs.Lock(int(os.environ[watching._LOCK]))
+    bench.patch.setenv(watching._SECRETS, str(started["secrets"]))
+    continued = planning.reread(folder, watching._handed_over())
+    assert continued.secrets == {"HF_TOKEN": "s3cr3t", "DOCKER_HOST": "tcp://elsewhere"}
+    assert watching._SECRETS not in os.environ
+    lock = runs.Lock(started["lock"])
     begun = execute.take_over(continued, folder, Start(run=folder.name), lock)
     assert begun.place.run == folder
     lock.release()
     assert not runs.followed(folder)
+
+
+def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.print_json({"loss": float("nan"), "all": [(float("inf"), 1.5, True, "x")], "file": Path("/a")})
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found == {"loss": None, "all": [[None, 1.5, True, "x"]], "file": "/a"}
+
+
+@pytest.mark.parametrize(
+    ("words", "owner", "name"),
+    [
+        (("run", "--plan", "plan.json"), "launcher.app.plan", "read"),
+        (("runs", "resume", "RUN"), "launcher.app.runs", "resume"),
+        (("runs", "replay", "RUN"), "launcher.app.replay", "prepare"),
+        (("sweep", "--continue", "SWEEP"), "launcher.cli.sweep", "_go"),
+    ],
+)
+def test_where_there_is_a_plan_it_says_what_is_secret(
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    owner: str,
+    name: str,
+) -> None:
+    (tmp_path / "plan.json").touch()
+    monkeypatch.chdir(tmp_path)
+    got: list[object] = []
+
+    def take(*given: object, **_: object) -> None:
+        got.extend(getattr(each, "secrets", each) for each in given)
+        raise UsageError("taken")
+
+    monkeypatch.setattr(f"{owner}.{name}", take)
+    for found in ("launcher.runs.find", "launcher.app.replay.load", "launcher.app.sweep.find"):
+        monkeypatch.setattr(found, lambda name: Path(name))
+    with pytest.raises(UsageError, match="taken"):
+        launch(*words, "--env", "DB_URL=x", "--env", "HF_TOKEN=y")
+    assert {"DB_URL": "x", "HF_TOKEN": "y"} in got
 
 
 # ---------------------------------------------------------------------------------------------- recipes

@@ -144,3 +144,12 @@ def test_a_plan_is_rebased(plan: RunPlan) -> None:
     moved = origin.rebased(plan, Path("/run/origin/source"), "recipe/own.sh")
     assert moved.recipe_path == Path("/run/origin/source/recipe/own.sh")
     assert plans.in_container(moved).recipe == "/launch/recipe/own.sh"
+
+
+def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    with weights.open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(RecordError, match="not a run in one file") as caught:
+        replay.load(str(weights))
+    assert "1048576 MiB" in caught.value.why

@@ -14,6 +14,7 @@ from launcher import plan as plans
 from launcher import runs
 from launcher.app import place
 from launcher.app import plan as planning
+from launcher.cli import variables
 from launcher.data import DataFile
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import VenvEngine
@@ -426,6 +427,15 @@ def test_repeat_a_plan(bench: Any) -> None:
     assert isinstance(planned.engine, DockerEngine)
     with pytest.raises(UsageError, match="the plan needs HF_TOKEN"):
         planning.read(text, "plan.json", {}, progress=Silent())
+
+
+def test_a_plan_takes_its_secrets_and_nothing_else(bench: Any) -> None:
+    text = written(bench, secrets={"DB_URL": "x"})
+    given = variables.read(("DB_URL=y",), ()).all  # as the command line has it: the name looks like no secret
+    assert planning.read(text, "plan.json", given, progress=Silent()).secrets == {"DB_URL": "y"}
+    with pytest.raises(UsageError, match="cannot set LR here") as caught:
+        planning.read(text, "plan.json", {**given, "LR": "1"}, progress=Silent())
+    assert "asks only for: DB_URL" in caught.value.why
 
 
 def test_the_plan_of_a_dry_run_needs_its_model(bench: Any) -> None:

@@ -9,7 +9,9 @@ import pytest
 from launcher import recipe, sweep
 from launcher.app import sweep as sweeps
 from launcher.app.plan import Request
-from launcher.errors import GridError, LaunchError, RecordError, UsageError
+from launcher.app.runs import Seen, State
+from launcher.cli import sweep as verb
+from launcher.errors import EngineGoneError, GridError, LaunchError, RecordError, UsageError
 from launcher.progress import Silent
 from launcher.recipe import Recipe
 
@@ -146,3 +148,65 @@ def test_records_that_are_none(tmp_path: Path) -> None:
         (tmp_path / "sweep.json").write_text(text)
         with pytest.raises(RecordError):
             sweeps.load(tmp_path)
+
+
+def test_an_engine_that_is_gone_ends_the_sweep(
+    bench: Any, m3: Recipe, image: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = sweeps.create("bge-m3-unified", judged(bench, m3, "learning_rate=1e-5,2e-5,3e-5"))
+    begun: list[int] = []
+
+    def begin(folder: Path, found: sweeps.Sweep, position: int, *_: object) -> Any:
+        begun.append(position)
+        raise UsageError("no") if position == 0 else EngineGoneError("it may still run")
+
+    monkeypatch.setattr(sweeps, "begin", begin)
+    with pytest.raises(SystemExit) as ended:
+        verb._go(folder, {}, fail_fast=False, as_json=True, show_output=False)
+    assert begun == [0, 1]  # a refusal ends nothing, this does
+    said = capsys.readouterr().err
+    assert "it may still run" in said
+    assert f"1 not run; launch sweep --continue {folder}" in said
+    assert ended.value.code == UsageError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("states", "refused", "code"),
+    [
+        ([("done", 0), ("done", 0)], {}, 0),
+        ([("done", 0), ("failed", 3), ("refused", 67)], {}, 3),
+        ([("done", 0), ("refused", 67), ("failed", 3)], {}, 67),
+        ([("refused", None)], {}, 64),
+        ([("done", 0), ("unknown", None)], {}, 73),
+        ([("running", None)], {}, 73),
+        ([("unreadable", None)], {}, 82),
+        ([("done", 0), ("missing", None)], {1: 74}, 74),
+    ],
+)
+def test_the_exit_code_is_that_of_the_table(
+    states: list[tuple[str, int | None]], refused: dict[int, int], code: int
+) -> None:
+    lines = [{"state": state, "exit_code": own} for state, own in states]
+    assert sweeps.exit_code(lines, refused) == code
+
+
+def test_the_code_of_a_refusal_is_kept(bench: Any, m3: Recipe, image: None) -> None:
+    found = judged(bench, m3, "precision=fp32,fp16")
+    folder = sweeps.create("bge-m3-unified", found)
+    assert found[1].error is not None
+    assert sweeps.table(folder, sweeps.load(folder))[1]["exit_code"] == found[1].error.exit_code
+
+
+def test_nothing_is_started_beside_a_variant_that_runs(
+    bench: Any, m3: Recipe, image: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sweeps.create("bge-m3-unified", judged(bench, m3, "learning_rate=1e-5,2e-5"))
+    runs = Seen(folder=folder.parent / "first", state=State.RUNNING)
+    states = {"learning_rate=1e-05": runs, "learning_rate=2e-05": None}
+    monkeypatch.setattr(sweeps, "state", lambda folder, entry: states[entry.name])
+    with pytest.raises(UsageError, match="first of this sweep is running"):
+        verb._go(folder, {}, fail_fast=False, as_json=True, show_output=False)
+    states["learning_rate=2e-05"] = runs  # nothing is missing: the table is shown, and its code returned
+    with pytest.raises(SystemExit) as ended:
+        verb._go(folder, {}, fail_fast=False, as_json=True, show_output=False)
+    assert ended.value.code == EngineGoneError.exit_code

@@ -1,7 +1,6 @@
 """``launch runs compare``: what differs between runs, and what came of it."""
 
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 
 import rich_click as click
@@ -105,17 +104,11 @@ def _as_data(found: Comparison) -> dict[str, object]:
         "runs": [_run(run) for run in found.runs],
         "facts": [asdict(row) for row in found.rows],
         "outcomes": [
-            {**asdict(each.figure), "values": [_plain(cell) for cell in each.cells]}
+            {**asdict(each.figure), "values": [asdict(cell) for cell in each.cells]}
             for each in found.outcomes
         ],
         "notes": list(found.notes),
     }
-
-
-def _plain(cell: Cell) -> dict[str, object]:
-    """A loss that is no number is null: JSON knows no nan."""
-    value = cell.value if cell.value is not None and isfinite(cell.value) else None
-    return {**asdict(cell), "value": value}
 
 
 def _run(run: Run) -> dict[str, object]:

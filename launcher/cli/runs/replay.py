@@ -6,6 +6,7 @@ from pathlib import Path
 import rich_click as click
 
 from launcher.cli import ui, variables, watching
+from launcher.errors import UsageError
 
 
 @click.command()
@@ -31,6 +32,9 @@ from launcher.cli import ui, variables, watching
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the result; must be empty or new.")
 @click.option("--env", multiple=True, metavar="K=V|K", help="The secrets that the plan names.")
 @click.option("--env-file", type=click.Path(path_type=Path), multiple=True, help="A file of them.")
+@click.option(
+    "--compare", is_flag=True, help="Start nothing: RUN is a repetition that ended without its comparison."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print result and comparison as JSON.")
 @click.option("--show-output", is_flag=True, help="Show the recipe's own output, not only its progress.")
 def command(
@@ -41,6 +45,7 @@ def command(
     output: Path | None,
     env: tuple[str, ...],
     env_file: tuple[Path, ...],
+    compare: bool,
     as_json: bool,
     show_output: bool,
 ) -> None:
@@ -56,11 +61,16 @@ def command(
     from launcher.app import replay
     from launcher.replay.differences import allowed
 
+    if compare:
+        if allow or data or model or output or env or env_file:
+            raise UsageError("--compare starts nothing: it takes no options of a run")
+        _compare(runs.find(run), as_json=as_json)
+        return
     asked = replay.Asked(
         data=data,
         models=dict(_named(text) for text in model),
         output=output,
-        secrets=variables.read(env, env_file).secrets,
+        secrets=variables.read(env, env_file).all,
         allowed=allowed(allow),
     )
     with ui.TerminalProgress() as progress:
@@ -76,6 +86,17 @@ def command(
     elif equality is not None:
         click.echo(equality)
     sys.exit(code)
+
+
+def _compare(folder: Path, *, as_json: bool) -> None:
+    from launcher import runs
+    from launcher.app import replay
+
+    noted, equality = replay.conclude_later(folder)
+    if as_json:
+        ui.print_json({"schema": 1, "result": runs.load(folder).result, "replay": noted})
+    else:
+        click.echo(equality)
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -32,7 +32,7 @@ def command(
     from launcher import runs
     from launcher.app import runs as seen
 
-    secrets = variables.read(env, env_file).secrets
+    secrets = variables.read(env, env_file).all
     with ui.TerminalProgress() as progress:
         begun = seen.resume(runs.find(run), secrets, say=ui.note, progress=progress)
     ui.note(f"going on from {begun.start.checkpoint}")
