@@ -5,6 +5,7 @@ that the results are his; ``keep-groups`` keeps the groups that open render node
 Sources: podman-run(1), and pkg/api/handlers/compat/containers_create.go of Podman 4.3 to 5.8.
 """
 
+import queue
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -150,32 +151,47 @@ def ran_out(container: "Container", code: int) -> bool:
 def followed(container: "Container") -> Iterator[bytes]:
     """A container's output until its end.
 
-    Podman 4.3 goes on following a container that ended while it began to: so its end is waited for as well,
-    and what is left is read without following.
+    Podman 4.3 goes on following a container that ended while it began to, or does not even answer: so its end
+    is waited for as well, and what is left is read without following. The thread that waits for an answer
+    keeps nobody.
     """
-    stream: Any = container.logs(stream=True, follow=True)
-    cut = threading.Event()
+    said: queue.Queue[bytes | BaseException | None] = queue.Queue()
+    ended = threading.Event()
+
+    def read() -> None:
+        try:
+            for block in container.logs(stream=True, follow=True):
+                said.put(block)
+            said.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is read
+            said.put(error)
 
     def watch() -> None:
         with suppress(Exception):  # whoever reads hears of it
             container.wait()
-        if not ended.wait(_PATIENCE):
-            cut.set()
-            stream.close()
-
-    ended, seen = threading.Event(), 0
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        for block in stream:
-            seen += len(block)
-            yield block
-    finally:
         ended.set()
-    if cut.is_set():
-        for block in container.logs(stream=True, follow=False):
-            rest, seen = block[seen:], max(0, seen - len(block))
-            if rest:
-                yield rest
+
+    for work in (read, watch):
+        threading.Thread(target=work, daemon=True).start()
+    seen = 0
+    while True:
+        over = ended.is_set()
+        try:
+            block = said.get(timeout=_PATIENCE)
+        except queue.Empty:
+            if not over:
+                continue
+            break
+        if isinstance(block, BaseException):
+            raise block
+        if block is None:
+            return
+        seen += len(block)
+        yield block
+    for block in container.logs(stream=True, follow=False):
+        rest, seen = block[seen:], max(0, seen - len(block))
+        if rest:
+            yield rest
 
 
 def create(connection: "DockerClient", arguments: Mapping[str, Any], userns: str) -> "Container":
