@@ -228,28 +228,28 @@ def detach(
 
 def members(session: int) -> list[int]:
     """The processes of a session; its number is not given to another process while there is one."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if int(fields[3]) == session and fields[0] not in "ZX":
-                    found.append(int(entry.name))
-    return found
+    return [pid for pid, _, fields in _living() if int(fields[3]) == session]
 
 
 def with_variables(wanted: Mapping[str, str]) -> list[int]:
     """The processes that were started with these variables, as far as this user may see."""
     lines = {f"{name}={value}".encode() for name, value in wanted.items()}
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                given = (entry / "environ").read_bytes().split(b"\0")
-                state = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-                if lines.issubset(given) and state not in "ZX":
-                    found.append(int(entry.name))
+    for pid, entry, _ in _living():
+        with suppress(OSError):
+            if pid != os.getpid() and lines.issubset((entry / "environ").read_bytes().split(b"\0")):
+                found.append(pid)
     return found
+
+
+def _living() -> Iterator[tuple[int, Path, list[str]]]:
+    """Processes that have not ended: number, folder in /proc, and the fields of ``stat`` behind the name."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    yield int(entry.name), entry, fields
 
 
 def failed(argv: Sequence[str], returncode: int, output: str) -> ProgramError:

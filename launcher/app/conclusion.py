@@ -1,7 +1,6 @@
 """The end of a run that nobody followed to it, written by the first who sees it."""
 
 import time
-from collections.abc import Iterator
 
 from launcher import runs, texts
 from launcher.app import execute, verdict
@@ -27,8 +26,7 @@ def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
         attempt.cause.removeprefix(texts.STOPPED_BY) if attempt.cause.startswith(texts.STOPPED_BY) else ""
     )
     if handle is not None and handle.phase() is Phase.ENDED:
-        for _ in rest(record, handle):
-            pass  # what the engine has, and the log has not
+        execute.catch_up(handle, attempt, place)
         outcome = execute.judge(planned, place, attempt, handle.wait, recorder, stopped=stopped)
     elif attempt.recipe_exit is not None:  # its launcher was killed between two starts
         code = attempt.recipe_exit
@@ -63,9 +61,3 @@ def _lost(record: Record, *, started: bool) -> Outcome:
         message=error.message,
         ended=ended,
     )
-
-
-def rest(record: Record, handle: Handle) -> Iterator[str]:
-    """Bring into the log what the engine has printed so far."""
-    begins = record.attempts[-1].log_offset
-    return handle.lines(record.log, begins, record.log.stat().st_size, follow=False)

@@ -159,17 +159,23 @@ def _followed(handle: Handle, attempt: Attempt, place: Folders, view: RunView, r
         with suppress(LaunchError):
             handle.wait()
         with suppress(LaunchError, OSError):
-            log = place.run / "log.txt"
-            for _ in handle.lines(log, attempt.log_offset, log.stat().st_size, follow=False):
-                pass
+            catch_up(handle, attempt, place)
     except BaseException as broken:
         handle.kill()
         with suppress(LaunchError):
             handle.wait()
-        recorder.end(attempt, verdict.refused(broken, stage="train"))
-        recorder.close(verdict.refused(broken, stage="train"))
+        outcome = verdict.refused(broken, stage="train")
+        recorder.end(attempt, outcome)
+        recorder.close(outcome)
         handle.remove()
         raise
+
+
+def catch_up(handle: Handle, attempt: Attempt, place: Folders) -> None:
+    """Bring into the log what the engine has of a start so far, and the log has not."""
+    log = place.run / "log.txt"
+    for _ in handle.lines(log, attempt.log_offset, log.stat().st_size, follow=False):
+        pass
 
 
 def follow(

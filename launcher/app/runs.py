@@ -161,8 +161,8 @@ def catch_up(folder: Path) -> None:
     with suppress(UsageError), Lock.take(folder):
         record = runs.load(folder)
         handle = None if record.result else _handle(record)
-        for _ in conclusion.rest(record, handle) if handle else ():
-            pass
+        if handle is not None:
+            execute.catch_up(handle, record.attempts[-1], record.place)
 
 
 def attach(folder: Path, view: RunView, *, shown: int = 0) -> Record:

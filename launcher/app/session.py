@@ -132,7 +132,7 @@ def make(kind: str, request: Request, chosen: Settings, *, dry_run: bool, progre
         recipes=paths.recipes(),
         runtime_sha256=recipe.runtime_sha256(paths.recipes()),
         target=target,
-        engine="docker" if container else "venv",
+        engine=where.engine.name,
         image=where.image,
         lock_digest=where.lock.digest,
         without=where.lock.left_out,

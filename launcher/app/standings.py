@@ -35,7 +35,6 @@ class Standings:
             found = ("open", f"its engine cannot be asked: {error}")
         with self._lock:
             self._known[folder], self._due[folder] = found, time.monotonic() + EVERY
-            if (
-                found[0] != "open"
-            ):  # its result says so from now on; should the run be resumed, this is not news
+            # Its result says so from now on; should the run be resumed, this is not news.
+            if found[0] != "open":
                 del self._known[folder]
