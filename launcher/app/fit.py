@@ -9,9 +9,9 @@ from pathlib import Path
 from launcher import host, manifest, model, paths, recipe
 from launcher.app import accelerators, lengths, probing
 from launcher.app import plan as planning
-from launcher.app.accelerators import Asked
 from launcher.app.plan import Planned
 from launcher.app.probing import Watch
+from launcher.app.wishes import Asked
 from launcher.diagnosis.lines import bytes_of
 from launcher.errors import LaunchError, UsageError
 from launcher.fit import Estimate, Probe, advice, devices, read
