@@ -53,6 +53,8 @@ class Setup:
         frozen_embeddings: token embeddings are not trained.
         heads_only: M3's two heads alone are trained.
         unified: M3's sparse and ColBERT heads are trained.
+        cross_device: an embedder's queries are compared with the passages of all processes.
+        distilled: the teacher's scores weight a loss per passage of the group (m3_kd_loss).
         sparse_patch: the sparse head keeps columns for the batch's words alone (``recipes/runtime/patches``).
         attention_dropout: probability; None: the model's own.
         method: what of a language model is trained.
@@ -84,6 +86,8 @@ class Setup:
     frozen_embeddings: bool = False
     heads_only: bool = False
     unified: bool = False
+    cross_device: bool = False
+    distilled: bool = False
     sparse_patch: bool = True
     attention_dropout: float | None = None
     method: Literal["full", "lora", "qlora"] = "full"
@@ -196,6 +200,8 @@ def setup(
         frozen_embeddings=read.flag("freeze_word_embeddings"),
         heads_only=kind == "m3" and read.flag("fix_encoder"),
         unified=kind == "m3" and read.flag("unified_finetuning"),
+        cross_device=kind in ("dense", "m3") and read.flag("negatives_cross_device"),
+        distilled=read.flag("knowledge_distillation") and read.text("kd_loss_type", "") == "m3_kd_loss",
         sparse_patch="sparse-head" in patches or ("all" in patches and "-sparse-head" not in patches),
         attention_dropout=None if dropout < 0 else dropout,
         **_language(read, kind, device, memory),
