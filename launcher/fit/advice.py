@@ -147,6 +147,7 @@ _STEPS: Sequence[tuple[str, str, str]] = (
     ("deepspeed", "stage1", "communication"),
     ("deepspeed", "stage2", "communication"),
     ("optim", "adamw_bnb_8bit", "states in 8 bit"),
+    ("optim", "adamw_8bit", "states in 8 bit"),
     ("freeze_word_embeddings", "true", "token embeddings stay as they are"),
     ("sub_batch_size", "8", "about a third more time"),
     ("sub_batch_size", "1", "about a third more time, small kernels"),

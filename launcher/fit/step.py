@@ -14,7 +14,14 @@ Kind = Literal["dense", "m3", "reranker", "sft", "grpo", "generate", "merge"]
 Device = Literal["cuda", "xpu", "cpu"]
 
 #: Formats of a recipe's data, and what is trained on them; a header that says ``fit`` says it itself.
-_KINDS: Mapping[str, Kind] = {"embedder": "dense", "reranker": "reranker"}
+_KINDS: Mapping[str, Kind] = {
+    "embedder": "dense",
+    "reranker": "reranker",
+    "llm": "sft",
+    "sft": "sft",
+    "plain": "sft",
+    "grpo": "grpo",
+}
 
 #: Kinds of language models, and those of them that are trained.
 LANGUAGE = ("sft", "grpo", "generate", "merge")
