@@ -232,7 +232,7 @@ def test_variables_are_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_name_is_looked_up_in_one_place_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The shell, a file that was named, .env where a setting says so, the keyring; never a value in a note."""
+    """The shell, a file that was named, .env where a setting says so, the keyring; no note has a value."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAUNCH_DOTENV", ".env")
     monkeypatch.setenv("A", "of the shell")

@@ -1,5 +1,6 @@
 """runtime.entry: what masks a recipe's output, piece by piece, and reads what the launcher wrote."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ values = st.lists(st.binary(min_size=1, max_size=14), max_size=3)
 
 def pieces(text: bytes, cuts: list[int]) -> list[bytes]:
     at = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    return [text[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [text[a:b] for a, b in itertools.pairwise(at)]
 
 
 def masked(secrets: list[bytes], blocks: list[bytes]) -> bytes:
