@@ -295,7 +295,9 @@ def _print_dry_run(planned: Any, *, as_json: bool) -> None:
             }
         )
         return
-    click.echo(
-        f"# the request; RUN_ID stands for the run's own name\n{folders}\n{line}\n\n# the plan\n{text}",
-        nl=False,
-    )
+    said = "# the request; RUN_ID stands for the run's own name\n"
+    if names := planned.plan.secrets:
+        said += (
+            f"# {', '.join(names)}: of this shell; the line makes a file of them, and removes it at the end\n"
+        )
+    click.echo(f"{said}{folders}\n{line}\n\n# the plan\n{text}", nl=False)

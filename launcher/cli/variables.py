@@ -129,7 +129,7 @@ def _keyring(name: str) -> tuple[str | None, str]:
         import keyring
         from keyring.errors import KeyringError, NoKeyringError
     except ImportError:
-        return None, "the keyring (pip install 'finetune-launch[keyring]')"
+        return None, "the keyring (its library is missing: pip install keyring)"
     ask: Callable[[str, str], str | None] = keyring.get_password
     try:
         return ask(SERVICE, name), f"the keyring ({SERVICE})"

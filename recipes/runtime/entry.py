@@ -52,14 +52,14 @@ class Mask:
     def feed(self, block: bytes) -> bytes:
         """The next piece, and what it brought to an end."""
         text, done, at = self._held + block, list[bytes](), 0
-        while True:
-            waits = self._beginning(text, at)
-            found = self._any.search(text, at)
-            if found is None or found.start() >= waits:
-                self._held = text[waits:]
-                return b"".join([*done, text[at:waits]])
+        waits = self._beginning(text, at)
+        while (found := self._any.search(text, at)) and found.start() < waits:
             done += [text[at : found.start()], MASK]
             at = found.end()
+            if at > waits:  # it was the middle of this one
+                waits = self._beginning(text, at)
+        self._held = text[waits:]
+        return b"".join([*done, text[at:waits]])
 
     def rest(self) -> bytes:
         """What has waited, when nothing follows."""

@@ -170,6 +170,28 @@ def test_the_printed_line_gives_a_person_the_same(
             subprocess.run(["docker", "rm", "--force", "launch-RUN_ID"], capture_output=True, check=False)
 
 
+RESTARTED = """
+PYTHONPATH="$LAUNCH_RECIPES" python -c 'from runtime import events; events.report("begin", world_size=1)'
+echo "start ${LAUNCH_ATTEMPT:-1}: ${#HF_TOKEN} $HF_TOKEN"
+[[ ${LAUNCH_ATTEMPT:-1} == 2 ]]
+"""
+
+
+def test_each_start_has_its_own(
+    on: tuple[str, ...], launch: Launch, workspace: Path, probe: Callable[[str], Path], token: str
+) -> None:
+    done = launch("run", probe(RESTARTED), *on, "--env", "HF_TOKEN", "--max-restarts", 1)
+    assert done.code == 0, done.err
+    (run,) = (workspace / "runs").iterdir()
+    assert (run / "log.txt").read_text() == "start 1: 40 ***\nstart 2: 40 ***\n"
+    assert files(token, workspace) == []
+    assert left() == []
+    plan = launch("run", "--plan", run / "plan.json")
+    assert plan.code == 64
+    assert "the plan needs HF_TOKEN" in plan.err
+    assert launch("run", "--plan", run / "plan.json", "--env", "HF_TOKEN").code == 1  # it is not restarted
+
+
 # --------------------------------------------------------------------------------------- the entry
 @pytest.fixture
 def enter(tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
