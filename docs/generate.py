@@ -204,6 +204,7 @@ SPELLING = {
     "BSD 3-Clause License": "BSD-3-Clause",
     "ISC License": "ISC",
     "3-Clause BSD License": "BSD-3-Clause",
+    "The BSD 2-Clause License": "BSD-2-Clause",
     "BSD License": "BSD",
     "MIT License": "MIT",
 }

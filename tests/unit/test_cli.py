@@ -374,6 +374,17 @@ def test_dry_run_as_text(bench: Any, launch: Launch) -> None:
     assert "no --data given" in result.stderr
 
 
+def test_dry_run_says_what_its_line_does_with_secrets(bench: Any, launch: Launch) -> None:
+    bench.patch.setenv("HF_TOKEN", "hf_s3cr3t")
+    given = ("--target", "cpu", "--engine", "venv", "--env", "HF_TOKEN", "--dry-run")
+    result = launch("run", "bge-m3-unified", *given)
+    said, line = result.stdout.splitlines()[1], result.stdout.splitlines()[3]
+    assert said.startswith("# HF_TOKEN: of this shell; the line makes a file of them")
+    assert line.startswith(f"(umask 077 && mkdir -p {bench.folder}/finetune-launch && printf ")
+    assert "HF_TOKEN: from this shell" in result.stderr
+    assert "s3cr3t" not in result.output
+
+
 def test_raw_arguments_of_one_run_are_not_the_nexts(bench: Any, launch: Launch) -> None:
     for raw in (["--", "--x"], []):
         result = launch(
