@@ -22,7 +22,7 @@ class ModelOptions:
         load_in_4bit: the frozen weights in 4 bit (NF4); with adapters alone.
         r, lora_alpha, lora_dropout, bias, use_rslora: the adapters', as peft's LoraConfig has them.
         target_modules: ``all-linear``, or names separated by commas.
-        use_gradient_checkpointing: ``none``, ``true``, or ``unsloth``: its own, which keeps what it can in RAM.
+        use_gradient_checkpointing: ``none``, ``true``, or ``unsloth``, its own.
         random_state: seed of the adapters' first weights.
         precision: of the activations: ``fp32``, ``bf16`` or ``fp16``.
         unsloth: load and train through Unsloth.
@@ -54,7 +54,7 @@ class ModelOptions:
 def parse(words: Sequence[str], kind: type[Parsed]) -> tuple[Parsed, list[str]]:
     """The fields of a dataclass as ``--name value``; returns it, and the words that are not its own.
 
-    A field may be of str, int, float, bool, or a tuple of texts (several words); without a default it is needed.
+    A field is of str, int, float, bool, or a tuple of texts (several words); without a default it is needed.
 
     Raises:
         SystemExit: a value that the field cannot have, or a needed one is missing.

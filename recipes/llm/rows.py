@@ -196,9 +196,7 @@ def encode(row: Any, tokenizer: Any, *, limit: int, answers_only: bool, seen: Se
         if any(piece.mask):
             yield piece
         elif dialogue:
-            raise Unfit(
-                f"no token of an answer is within the first {limit} of {len(ids)}: a longer --max-seq-length"
-            )
+            raise Unfit(f"no answer is within the first {limit} of {len(ids)} tokens: raise --max-seq-length")
 
 
 def pieces(
