@@ -199,7 +199,7 @@ args=(
     --max_seq_length "$MAX_SEQ_LENGTH"
     --method "$METHOD"
     --load_in_4bit "$LOAD_IN_4BIT"
-    --r "$R"
+    --lora_r "$R" # torchrun takes --r for one of its own, wherever it stands
     --lora_alpha "$LORA_ALPHA"
     --lora_dropout "$LORA_DROPOUT"
     --target_modules "$TARGET_MODULES"

@@ -52,7 +52,7 @@ def with_adapters(model: Any, options: ModelOptions) -> Any:
 
     names = targets(model, options.target_modules)
     shared = {
-        "r": options.r,
+        "r": options.lora_r,
         "lora_alpha": options.lora_alpha,
         "lora_dropout": options.lora_dropout,
         "bias": options.bias,

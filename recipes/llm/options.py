@@ -20,7 +20,7 @@ class ModelOptions:
         max_seq_length: tokens of a row at most.
         method: ``lora`` trains adapters, ``full`` all weights.
         load_in_4bit: the frozen weights in 4 bit (NF4); with adapters alone.
-        r, lora_alpha, lora_dropout, bias, use_rslora: the adapters', as peft's LoraConfig has them.
+        lora_r, lora_alpha, lora_dropout, bias, use_rslora: the adapters', as peft's LoraConfig has them.
         target_modules: ``all-linear``, or names separated by commas.
         use_gradient_checkpointing: ``none``, ``true``, or ``unsloth``, its own.
         random_state: seed of the adapters' first weights.
@@ -33,7 +33,7 @@ class ModelOptions:
     max_seq_length: int = 2048
     method: str = field(default="lora", metadata={"choices": ("lora", "full")})
     load_in_4bit: bool = False
-    r: int = 16
+    lora_r: int = 16
     lora_alpha: int = 16
     lora_dropout: float = 0.0
     target_modules: str = "all-linear"

@@ -202,7 +202,7 @@ def encode(row: Any, tokenizer: Any, *, limit: int, answers_only: bool, seen: Se
 def pieces(
     paths: Sequence[Path], tokenizer: Any, *, limit: int, answers_only: bool, seen: Seen
 ) -> Iterator[dict[str, list[int]]]:
-    """Every row as TRL's columns ``input_ids`` and ``assistant_masks``; rows that are unfit are kept in ``seen``.
+    """Every row as TRL's columns ``input_ids`` and ``assistant_masks``; unfit rows are kept in ``seen``.
 
     Raises:
         SystemExit: a file cannot be read, or dialogues meet a tokenizer without a template.
