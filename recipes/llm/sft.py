@@ -18,11 +18,8 @@ from llm.options import ModelOptions, parse
 
 #: Arguments of TRL that would be about rows which it does not see.
 _UNREAD = (
-    "dataset_text_field",
-    "assistant_only_loss",
-    "completion_only_loss",
-    "chat_template_path",
-    "eos_token",
+    *("max_length", "dataset_text_field", "dataset_kwargs", "chat_template_path", "eos_token"),
+    *("assistant_only_loss", "completion_only_loss"),
 )
 
 
@@ -61,11 +58,9 @@ def main() -> None:
     dataset = _dataset(options, own, args, tokenizer)
     trainer = _trainer(options, args, model, tokenizer, dataset)
     _compare_masks(trainer, dataset)
-    result = trainer.train()
-    if not math.isfinite(result.training_loss):
-        raise SystemExit(
-            f"the loss is {result.training_loss}: nothing usable was trained, and nothing is saved"
-        )
+    _count_on(trainer)
+    trainer.add_callback(_finite())
+    trainer.train()
     _save(trainer, tokenizer, options, own)
 
 
@@ -90,6 +85,7 @@ def _arguments(options: ModelOptions, words: list[str]) -> Any:
             )
     args.max_length = options.max_seq_length if args.packing else None  # rows are cut already
     args.dataset_kwargs = {"skip_prepare_dataset": True}
+    args.logging_nan_inf_filter = False  # it logs a loss of 0 where there is none
     return args
 
 
@@ -185,6 +181,32 @@ def _compare_masks(trainer: Any, dataset: Any) -> None:
         raise SystemExit(
             f"the batches carry loss on {found} tokens and the rows on {wanted}: nothing is trained"
         )
+
+
+def _finite() -> Any:
+    """A callback that ends a training whose loss is none any more: what is learned from then on is noise."""
+    from transformers import TrainerCallback
+
+    class Finite(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            loss = (logs or {}).get("loss", 0.0)
+            if not math.isfinite(loss):
+                raise SystemExit(
+                    f"the loss is {loss} at step {state.global_step}: nothing usable is trained. Lower"
+                    " --learning-rate, or take --precision bf16 or fp32 where it was fp16"
+                )
+
+    return Finite()
+
+
+def _count_on(trainer: Any) -> None:
+    """Let a resumed training go on counting its tokens; TRL begins at 0."""
+    from runtime import resume
+
+    resume.carry("num_tokens", lambda each: getattr(each, "_total_train_tokens", None))
+    if folder := os.environ.get("LAUNCH_RESUME"):
+        done = resume.carried(Path(folder), trainer.args.process_index, "num_tokens")
+        trainer._total_train_tokens = done or 0
 
 
 def _save(trainer: Any, tokenizer: Any, options: ModelOptions, own: SftOptions) -> None:

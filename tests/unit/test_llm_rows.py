@@ -45,7 +45,8 @@ OPENING = (
 #: As Mistral's: no word of the assistant at all, and no end behind an answer.
 BARE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}"
-    "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ ' ' + message['content'] }}{% endif %}{% endfor %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message['content'] }}{% endif %}{% endfor %}"
 )
 #: As Gemma's: no system, and turns that alternate.
 STRICT = (
