@@ -156,7 +156,14 @@ def _trainer(options: ModelOptions, args: Any, model: Any, tokenizer: Any, datas
     import torch
     from trl import SFTTrainer
 
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     trainer = SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
+    if args.packing and hasattr(trainer.data_collator, "return_position_ids"):
+        trainer.data_collator.return_position_ids = (
+            True  # TRL 0.20 leaves them out beside PyTorch's attention
+        )
+    for parameter in trained:
+        parameter.requires_grad_(True)  # TRL 0.20 freezes all of a 4-bit model, its adapters included
     if not options.unsloth or args.device.type == "cpu":
         # TRL makes adapters of 4-bit models 16 bit; small updates are lost there, and they are a few MB.
         for parameter in trainer.model.parameters():
@@ -168,7 +175,7 @@ def _trainer(options: ModelOptions, args: Any, model: Any, tokenizer: Any, datas
 
 
 def _compare_masks(trainer: Any, dataset: Any) -> None:
-    """Whether the batches that the trainer makes carry loss where the rows say so.
+    """Whether the batches that the trainer makes carry loss where the rows say so, and tell packed rows apart.
 
     Raises:
         SystemExit: they do not: the libraries replaced what makes the batches.
@@ -181,6 +188,8 @@ def _compare_masks(trainer: Any, dataset: Any) -> None:
         raise SystemExit(
             f"the batches carry loss on {found} tokens and the rows on {wanted}: nothing is trained"
         )
+    if trainer.args.packing and ("position_ids" not in batch or "attention_mask" in batch):
+        raise SystemExit("the batches do not say where packed rows begin, and rows would see each other")
 
 
 def _finite() -> Any:

@@ -159,6 +159,22 @@ class TestPlain:
         ):
             train(tiny, tmp_path, monkeypatch)
 
+    def test_packed_batches_that_do_not_say_where_rows_begin_stop_the_training(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from trl import SFTTrainer
+        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+        original = SFTTrainer.__init__
+
+        def __init__(self: Any, **given: Any) -> None:  # noqa: N807 - as TRL 0.20 does it on its own
+            original(self, **given)
+            self.data_collator = DataCollatorForLanguageModeling(pad_token_id=0)
+
+        monkeypatch.setattr(SFTTrainer, "__init__", __init__)
+        with pytest.raises(SystemExit, match="rows would see each other"):
+            train(tiny, tmp_path, monkeypatch, packing=True)
+
     def test_adapters_are_no_model(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text("{}")
         with pytest.raises(SystemExit, match="holds adapters, no whole model: merge them first"):
