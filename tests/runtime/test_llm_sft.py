@@ -105,6 +105,7 @@ class TestPlain:
         assert answered(tuned, tokenizer, tiny / "held-out.jsonl") >= 65  # of 72
         config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
         assert config["base_model_name_or_path"] == "acme/tiny"
+        assert "base_model: acme/tiny" in (tmp_path / "out" / "README.md").read_text()
         assert "lm_head" not in config["target_modules"]
         assert (tmp_path / "out" / "adapter_model.safetensors").stat().st_mode & 0o044 == 0o044
 
