@@ -26,13 +26,13 @@ _RESERVED = 256 * 1024
 
 
 def new_id(recipe: str) -> str:
-    """A run's id: when, what, and four random hex digits, so that two launchers never share one.
+    """A run's id: when, what, and six random hex digits, so that two launchers never share one.
 
     It is part of the container's name, for which the engine takes these characters only.
     """
     now = datetime.datetime.now(datetime.UTC)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", recipe)
-    return f"{now:%Y%m%d-%H%M%S}-{name}-{secrets.token_hex(2)}"
+    return f"{now:%Y%m%d-%H%M%S}-{name}-{secrets.token_hex(3)}"
 
 
 def now() -> str:

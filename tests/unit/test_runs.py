@@ -24,7 +24,7 @@ def test_ids_are_unique_and_fit_an_engine() -> None:
     ids = {runs.new_id("微调 my/recipe") for _ in range(20)}
     assert len(ids) == 20
     for found in ids:
-        assert re.fullmatch(r"\d{8}-\d{6}-[A-Za-z0-9_.-]+-[0-9a-f]{4}", found)
+        assert re.fullmatch(r"\d{8}-\d{6}-[A-Za-z0-9_.-]+-[0-9a-f]{6}", found)
 
 
 def test_runtime_and_buckets() -> None:
