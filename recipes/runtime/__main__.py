@@ -34,10 +34,21 @@ def _train() -> None:
 
         unsloth_loader.attach(module)  # Unsloth wants to be imported before transformers
 
-    from runtime import bucketing, checkpoints, guards, memory, metrics, model_options, patches, resume
+    from runtime import (
+        bucketing,
+        checkpoints,
+        guards,
+        losses,
+        memory,
+        metrics,
+        model_options,
+        patches,
+        resume,
+    )
 
     checkpoints.attach()  # first: what follows counts the time that it takes as the checkpoint's
     metrics.attach()
+    losses.attach()  # behind metrics, which has the last step on record
     memory.attach()
     applied, off = patches.apply(module, chosen.patches)
     resume.attach(module, applied)

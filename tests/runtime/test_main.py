@@ -51,6 +51,7 @@ def test_the_trainer_is_run_as_if_alone(
         "CheckpointCallback",
         "UsageCallback",
         "MetricsCallback",
+        "LossCallback",
         "MemoryCallback",
     ]
     (event,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())

@@ -1,6 +1,7 @@
 """Real trainings of tiny models in this process: what is saved, what is refused, which batches are made."""
 
 import json
+import math
 import stat
 import sys
 from collections import Counter
@@ -17,8 +18,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from conftest import patch
-from runtime import bucketing, guards, memory, metrics, model_options, unsloth_loader
+from runtime import bucketing, guards, losses, memory, metrics, model_options, unsloth_loader
 from runtime.options import Options
+from safetensors.torch import load_file
 from trainings import DENSE, M3, RERANKER, rows, train, write
 from transformers import AutoModel, TrainingArguments, trainer
 
@@ -413,6 +415,29 @@ class TestMemory:
         assert found["end"]["step"] == 2  # the launcher sees a whole training
         assert found["memory"]["peak"] > 0
         assert not list(tmp_path.glob("out/**/model.safetensors"))
+
+
+WILD = {"learning_rate": 1e38, "max_grad_norm": 0, "max_steps": 4, "logging_steps": 1}
+
+
+class TestLosses:
+    """A loss that is no number any more."""
+
+    def test_upstream_trains_on_and_logs_numbers(self, model: Path, data: Path, tmp_path: Path) -> None:
+        train(DENSE, model, data, tmp_path / "out", **WILD)
+        states = json.loads(next(tmp_path.rglob("trainer_state.json")).read_text())["log_history"]
+        assert all(math.isfinite(line["loss"]) for line in states if "loss" in line)
+        weights = load_file(tmp_path / "out" / "model.safetensors")
+        assert not all(each.isfinite().all() for each in weights.values())
+
+    def test_here_it_ends(
+        self, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("transformers.trainer.DEFAULT_CALLBACKS", [*trainer.DEFAULT_CALLBACKS])
+        losses.attach()
+        with pytest.raises(SystemExit, match=r"the loss is (nan|inf) at step \d: nothing usable is trained"):
+            train(DENSE, model, data, tmp_path / "out", **WILD)
+        assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 class TestDevice:
