@@ -20,10 +20,13 @@ FORMATS = {
     "sft": '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, '
     "or instruction and output, or prompt and completion, one object per line",
     "plain": '{"text": "…"}, one object per line',
+    "grpo": '{"prompt": "…" or [{"role": "user", "content": "…"}], "answer": "…"} and whatever the reward '
+    "functions read, one object per line",
 }
 
 _PAIRS = ("embedder", "reranker")
 _WITH_PAIRS = (*_PAIRS, "retrieval")
+_ASKED = ("sft", "grpo")
 _ALL = tuple(FORMATS)
 
 #: What trainers load with datasets, which makes columns of rows; tools read any format line by line.
@@ -321,15 +324,38 @@ _ROWS = (
     _error("judgement", ("retrieval",), "the evaluation stops, or counts wrongly", "correct the line"),
 )
 _DIALOGUES = (
-    _error("messages-type", ("sft",), "the chat template stops", "a list of role and content", "left out"),
-    _error("messages-empty", ("sft",), "there is nothing to learn", "at least one exchange", "left out"),
-    _error("role-unknown", ("sft",), "templates stop, or drop the message", "user, assistant, …", "left out"),
-    _error("content-type", ("sft",), "the chat template stops", "a text", "left out"),
+    _error("messages-type", _ASKED, "the chat template stops", "a list of role and content", "left out"),
+    _error("messages-empty", _ASKED, "there is nothing to learn", "at least one exchange", "left out"),
+    _error("role-unknown", _ASKED, "templates stop, or drop the message", "user, assistant, …", "left out"),
+    _error("content-type", _ASKED, "the chat template stops", "a text", "left out"),
     _error("answer-empty", ("sft",), "the model learns to say nothing", "an answer", "left out"),
     _error("answer-missing", ("sft",), "no token is trained on", "a message of the assistant", "left out"),
     _warning("question-empty", ("sft",), "the answer is learned without its question", "a question"),
     _warning("answer-not-last", ("sft",), "what follows the last answer is not learned", "cut it off"),
     _warning("roles-order", ("sft",), "some templates stop at it", "user and assistant by turns"),
+)
+_REWARDED = (
+    _error("prompt-missing", ("grpo",), "there is nothing to ask the model", "add prompt", "left out"),
+    _error("prompt-empty", ("grpo",), "accepted: the model talks about nothing", "a text", "left out"),
+    _error(
+        "reference-missing",
+        ("grpo",),
+        "the reward exact compares with nothing, and gives every answer 0",
+        "add the column, name it by --answer-column, or leave exact out of --rewards",
+        "left out",
+    ),
+    _warning(
+        "prompt-answered",
+        ("grpo",),
+        "the model goes on with the last message instead of answering",
+        "end with a message of the user",
+    ),
+    _warning(
+        "column-taken",
+        ("grpo",),
+        "the trainer has a value of its own under this name: reward functions never see the column",
+        "another name",
+    ),
 )
 _TEXTS = (
     _warning("nul", _ALL, "NUL is a token of its own, or cuts the text in other tools", "drop it", "dropped"),
@@ -355,4 +381,8 @@ _TEXTS = (
 )
 
 #: All rules by name, in the order of the documentation.
-RULES = {rule.name: rule for group in (_FILES, _LINES, _COLUMNS, _ROWS, _DIALOGUES, _TEXTS) for rule in group}
+RULES = {
+    rule.name: rule
+    for group in (_FILES, _LINES, _COLUMNS, _ROWS, _DIALOGUES, _REWARDED, _TEXTS)
+    for rule in group
+}
