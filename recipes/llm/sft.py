@@ -1,0 +1,217 @@
+"""``python -m runtime … -m llm.sft ARGS``: supervised fine-tuning and continued training with TRL's SFTTrainer.
+
+Own arguments are :class:`llm.options.ModelOptions` and :class:`SftOptions`; every other one is a field of TRL's
+SFTConfig. The rows come to TRL as token ids with a mask, because the libraries do not agree on how to find the
+answers, and Unsloth of 2025 throws the mask away when it prepares the rows: it is kept from preparing them, and
+the first batch is compared with the mask before anything is trained.
+"""
+
+import math
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llm import rows, templates
+from llm.options import ModelOptions, parse
+
+#: Arguments of TRL that would be about rows which it does not see.
+_UNREAD = (
+    "dataset_text_field",
+    "assistant_only_loss",
+    "completion_only_loss",
+    "chat_template_path",
+    "eos_token",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftOptions:
+    """What is learned from, and what is written.
+
+    Attributes:
+        train_data: files and folders of rows.
+        train_on_responses_only: loss on answers alone; plain text has no answer and carries it everywhere.
+        chat_template: name of a template; empty: the tokenizer's own.
+        cache_path: folder for the rows as tokens.
+        save_method: ``lora`` (the adapters; with all weights trained, the model), or a merged form.
+    """
+
+    train_data: tuple[str, ...]
+    train_on_responses_only: bool = True
+    chat_template: str = ""
+    cache_path: str
+    save_method: str = field(default="lora")
+
+
+def main() -> None:
+    """Train, and write the result.
+
+    Raises:
+        SystemExit: nothing can be trained as it was asked for; the text says why.
+    """
+    options, words = parse(sys.argv[1:], ModelOptions)
+    own, words = parse(words, SftOptions)
+    if options.unsloth:
+        import unsloth  # noqa: F401 - before transformers and TRL, which it changes
+    args = _arguments(options, words)
+    model, tokenizer = _loaded(options, args)
+    templates.give(tokenizer, own.chat_template)
+    dataset = _dataset(options, own, args, tokenizer)
+    trainer = _trainer(options, args, model, tokenizer, dataset)
+    _compare_masks(trainer, dataset)
+    result = trainer.train()
+    if not math.isfinite(result.training_loss):
+        raise SystemExit(
+            f"the loss is {result.training_loss}: nothing usable was trained, and nothing is saved"
+        )
+    _save(trainer, tokenizer, options, own)
+
+
+def _arguments(options: ModelOptions, words: list[str]) -> Any:
+    """TRL's, checked: the libraries change some in silence."""
+    from transformers import HfArgumentParser
+    from trl import SFTConfig
+
+    given = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")]
+    if unread := [name for name in given if name in _UNREAD]:
+        raise SystemExit(f"{', '.join(unread)}: the rows are prepared before TRL sees them")
+    (args,) = HfArgumentParser(SFTConfig, allow_abbrev=False).parse_args_into_dataclasses(words)
+    asked = {
+        "packing": _asked(words, "packing"),
+        "bf16": _asked(words, "bf16"),
+        "fp16": _asked(words, "fp16"),
+    }
+    for name, wanted in asked.items():
+        if wanted and not getattr(args, name):
+            raise SystemExit(
+                f"{name} was asked for, and the libraries switch it off here: --unsloth false, or without"
+            )
+    args.max_length = options.max_seq_length if args.packing else None  # rows are cut already
+    args.dataset_kwargs = {"skip_prepare_dataset": True}
+    return args
+
+
+def _asked(words: list[str], name: str) -> bool:
+    place = words.index(f"--{name}") if f"--{name}" in words else -1
+    return place >= 0 and words[place + 1 : place + 2] != ["false"]
+
+
+def _loaded(options: ModelOptions, args: Any) -> tuple[Any, Any]:
+    from llm import loading
+
+    device = f"{args.device.type}:{args.local_rank}" if args.device.type != "cpu" else "cpu"
+    model, tokenizer = loading.load(options, device=device)
+    return loading.with_adapters(model, options), tokenizer
+
+
+def _dataset(options: ModelOptions, own: SftOptions, args: Any, tokenizer: Any) -> Any:
+    """The rows as tokens, on the disk, made by the first process of each machine."""
+    from datasets import Dataset, Features, Sequence, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    folder = Path(own.cache_path)
+    file = folder / "rows.arrow"
+    with args.main_process_first(desc="rows"):
+        if args.local_process_index == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            seen = rows.Seen()
+            columns = {"input_ids": Sequence(Value("int32")), "assistant_masks": Sequence(Value("int8"))}
+            with ArrowWriter(path=str(file), features=Features(columns)) as writer:
+                for piece in rows.pieces(
+                    [Path(path) for path in own.train_data],
+                    tokenizer,
+                    limit=options.max_seq_length,
+                    answers_only=own.train_on_responses_only,
+                    seen=seen,
+                ):
+                    writer.write(piece)
+                seen.refuse()
+                writer.finalize()
+            _say(seen, options.max_seq_length)
+        dataset = Dataset.from_file(str(file))
+        return _packed(dataset, args, folder) if args.packing else dataset
+
+
+def _say(seen: rows.Seen, limit: int) -> None:
+    from runtime import events
+
+    events.report("rows", **seen.record())
+    counts = seen.counts
+    print(f"{counts['rows']} rows, {counts['tokens']} tokens, {counts['answer_tokens']} of them carry loss")
+    if counts["cut"]:
+        print(
+            f"{counts['cut']} dialogues are longer than {limit} tokens (up to {seen.longest}): their ends are cut off"
+        )
+    if counts["split"]:
+        print(f"{counts['split']} texts are longer than {limit} tokens: split into pieces")
+
+
+def _packed(dataset: Any, args: Any, folder: Path) -> Any:
+    """Several rows in one, whole ones only, with their lengths beside them."""
+    from trl import pack_dataset
+
+    strategy = getattr(args, "packing_strategy", "bfd")
+    return pack_dataset(dataset, args.max_length, strategy, {"cache_file_name": str(folder / "packed.arrow")})
+
+
+def _trainer(options: ModelOptions, args: Any, model: Any, tokenizer: Any, dataset: Any) -> Any:
+    import torch
+    from trl import SFTTrainer
+
+    trainer = SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
+    if not options.unsloth or args.device.type == "cpu":
+        # TRL makes adapters of 4-bit models 16 bit; small updates are lost there, and they are a few MB.
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+                parameter.data = parameter.data.float()
+    if not any(parameter.requires_grad for parameter in trainer.model.parameters()):
+        raise SystemExit("nothing is trained: no weight of the model is set to be trained")
+    return trainer
+
+
+def _compare_masks(trainer: Any, dataset: Any) -> None:
+    """Whether the batches that the trainer makes carry loss where the rows say so.
+
+    Raises:
+        SystemExit: they do not: the libraries replaced what makes the batches.
+    """
+    sample = [dataset[number] for number in range(min(4, len(dataset)))]
+    batch = trainer.data_collator([dict(row) for row in sample])
+    wanted = sum(sum(row["assistant_masks"]) for row in sample)
+    found = int((batch["labels"] != -100).sum())
+    if wanted != found:
+        raise SystemExit(
+            f"the libraries' batches carry loss on {found} tokens and the rows on {wanted}: nothing is trained"
+        )
+
+
+def _save(trainer: Any, tokenizer: Any, options: ModelOptions, own: SftOptions) -> None:
+    """The adapters or the model, with the tokenizer; and merged when that is wanted."""
+    output = Path(trainer.args.output_dir)
+    trainer.model.config.use_cache = True  # what was switched off for the training
+    merged = own.save_method != "lora" and options.method == "lora"
+    folder = output / "adapter" if merged else output
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(folder)
+        _open_up(folder)
+        if merged:
+            from llm.merging import merge
+
+            merge(folder, output, own.save_method, options.model_name_or_path)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _open_up(folder: Path) -> None:
+    """safetensors writes files with mode 0600, whatever the umask: others shall read a result."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.iterdir():
+        if path.is_file() and path.stat().st_uid == os.getuid():
+            path.chmod(path.stat().st_mode | (0o666 & ~umask))
+
+
+if __name__ == "__main__":
+    main()
