@@ -10,7 +10,7 @@ from typing import Any, Literal
 import launcher
 from launcher import data, host, manifest, paths, recipe, replay
 from launcher import plan as plans
-from launcher.app import accelerators, batches, files, models, place, sameness
+from launcher.app import accelerators, batches, files, groups, models, place, sameness
 from launcher.app.accelerators import Asked
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
@@ -99,8 +99,10 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     checked = _check_data(request, found, dict(values), rows, dry_run=dry_run, notes=notes, progress=progress)
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
     accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
+    overridden = {**dict(values), **raw_values(request.arguments)}
+    groups.refuse(overridden, nproc)
     if request.preflight:
-        batches.refuse_unused(request.data, checked, {**dict(values), **raw_values(request.arguments)}, nproc)
+        batches.refuse_unused(request.data, checked, overridden, nproc)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
     named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
     where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
