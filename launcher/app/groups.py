@@ -1,7 +1,7 @@
 """Answers in groups: what a training by rewards needs of its batch, asked before anything starts.
 
 GRPO compares the answers to one prompt with each other, so all of them have to be in one batch of generation.
-TRL (0.20 and 1.2: ``GRPOConfig.__post_init__``) stops otherwise, after minutes of imports; Unsloth takes another
+TRL (0.20 and 1.2: ``GRPOConfig.__post_init__``) stops otherwise, after its imports; Unsloth takes another
 batch size than was asked for.
 """
 
@@ -38,6 +38,6 @@ def refuse(values: Mapping[str, str], processes: int) -> None:
     if batch % answers:
         raise UsageError(
             f"{batch} answers cannot be shared out in groups of {answers}",
-            why=f"{processes} processes x --per-device-train-batch-size {each} x {steps} batches for each generation",
-            hint=f"make the product a multiple of --num-generations, e.g. --per-device-train-batch-size {answers}",
+            why=f"{processes} processes x --per-device-train-batch-size {each} x {steps} batches at a time",
+            hint=f"a multiple of --num-generations, e.g. --per-device-train-batch-size {answers}",
         )

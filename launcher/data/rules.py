@@ -22,12 +22,15 @@ FORMATS = {
     "plain": '{"text": "…"}, one object per line',
     "grpo": '{"prompt": "…" or [{"role": "user", "content": "…"}], "answer": "…"} and whatever the reward '
     "functions read, one object per line",
+    "llm": "rows of sft or of plain, also both in one file",
 }
 
 _PAIRS = ("embedder", "reranker")
 _WITH_PAIRS = (*_PAIRS, "retrieval")
-_ASKED = ("sft", "grpo")
 _ALL = tuple(FORMATS)
+_DIALOGUE = ("sft", "llm")
+_ASKED = (*_DIALOGUE, "grpo")
+_WHOLE_TEXTS = ("retrieval", "plain", "llm")
 
 #: What trainers load with datasets, which makes columns of rows; tools read any format line by line.
 LOADED = (*_PAIRS, "sft", "plain")
@@ -312,15 +315,13 @@ _ROWS = (
     ),
     _error(
         "row-unknown",
-        ("retrieval", "sft", "texts", "plain"),
+        ("retrieval", "sft", "texts", "plain", "llm"),
         "the trainer finds nothing to read in the row",
         "launch data convert",
         "left out",
     ),
-    _error(
-        "passage-empty", ("retrieval", "plain"), "nothing to learn or to find", "drop the row", "left out"
-    ),
-    _error("field-type", ("retrieval", "plain"), "the reader stops at it", "a text", "left out"),
+    _error("passage-empty", _WHOLE_TEXTS, "nothing to learn or to find", "drop the row", "left out"),
+    _error("field-type", _WHOLE_TEXTS, "the reader stops at it", "a text", "left out"),
     _error("judgement", ("retrieval",), "the evaluation stops, or counts wrongly", "correct the line"),
 )
 _DIALOGUES = (
@@ -328,11 +329,11 @@ _DIALOGUES = (
     _error("messages-empty", _ASKED, "there is nothing to learn", "at least one exchange", "left out"),
     _error("role-unknown", _ASKED, "templates stop, or drop the message", "user, assistant, …", "left out"),
     _error("content-type", _ASKED, "the chat template stops", "a text", "left out"),
-    _error("answer-empty", ("sft",), "the model learns to say nothing", "an answer", "left out"),
-    _error("answer-missing", ("sft",), "no token is trained on", "a message of the assistant", "left out"),
-    _warning("question-empty", ("sft",), "the answer is learned without its question", "a question"),
-    _warning("answer-not-last", ("sft",), "what follows the last answer is not learned", "cut it off"),
-    _warning("roles-order", ("sft",), "some templates stop at it", "user and assistant by turns"),
+    _error("answer-empty", _DIALOGUE, "the model learns to say nothing", "an answer", "left out"),
+    _error("answer-missing", _DIALOGUE, "no token is trained on", "a message of the assistant", "left out"),
+    _warning("question-empty", _DIALOGUE, "the answer is learned without its question", "a question"),
+    _warning("answer-not-last", _DIALOGUE, "what follows the last answer is not learned", "cut it off"),
+    _warning("roles-order", _DIALOGUE, "some templates stop at it", "user and assistant by turns"),
 )
 _REWARDED = (
     _error("prompt-missing", ("grpo",), "there is nothing to ask the model", "add prompt", "left out"),
@@ -347,7 +348,7 @@ _REWARDED = (
     _warning(
         "prompt-answered",
         ("grpo",),
-        "the model goes on with the last message instead of answering",
+        "versions of TRL differ: the model goes on with that message, or answers behind it",
         "end with a message of the user",
     ),
     _warning(

@@ -38,7 +38,7 @@ class _Text(_Strict):
 
 
 class _Data(_Strict):
-    format: Literal["embedder", "reranker", "retrieval", "texts", "sft", "plain", "grpo"]
+    format: Literal["embedder", "reranker", "retrieval", "texts", "sft", "plain", "llm", "grpo"]
     help: _Text
 
 

@@ -9,7 +9,7 @@ answer's own text is looked for behind its question.
 from typing import Any
 
 
-class Unfit(ValueError):
+class Unfit(ValueError):  # noqa: N818 - a verdict
     """A row that cannot be trained on; the text says why."""
 
 

@@ -1,8 +1,8 @@
 """``python -m runtime … -m llm.grpo ARGS``: training by rewards (GRPO) with TRL's GRPOTrainer.
 
-Own arguments are :class:`llm.options.ModelOptions` and :class:`GrpoOptions`; every other one is a field of TRL's
-GRPOConfig. What judges the answers is read and tried out before the model is loaded. vLLM generates in this
-process: started by Unsloth, which shares its weights, or by TRL.
+Own arguments are :class:`llm.options.ModelOptions` and :class:`GrpoOptions`; every other one is a field of
+TRL's GRPOConfig. What judges the answers is read and tried out before the model is loaded. vLLM generates in
+this process: started by Unsloth, which shares its weights, or by TRL.
 """
 
 import json
@@ -181,7 +181,7 @@ def _loaded(options: ModelOptions, own: GrpoOptions, args: Any) -> tuple[Any, An
         more = {
             "fast_inference": True,
             "gpu_memory_utilization": own.gpu_memory_utilization,
-            "max_lora_rank": options.r,
+            "max_lora_rank": options.lora_r,
         }
     model, tokenizer = loading.load(options, device=device, **more)
     if more and not hasattr(model, "vllm_engine"):

@@ -27,7 +27,8 @@ def load(options: ModelOptions, *, device: str, **more: Any) -> tuple[Any, Any]:
     """
     if (Path(options.model_name_or_path) / "adapter_config.json").is_file():
         raise SystemExit(
-            f"{options.model_name_or_path} holds adapters, no whole model: merge them first (launch run llm-merge)"
+            f"{options.model_name_or_path} holds adapters, no whole model: merge them first"
+            " (launch run llm-merge)"
         )
     model, tokenizer = _by_unsloth(options, more) if options.unsloth else _by_transformers(options, device)
     if options.quantized and not any(type(each).__name__ == "Linear4bit" for each in model.modules()):
@@ -51,7 +52,7 @@ def with_adapters(model: Any, options: ModelOptions) -> Any:
 
     names = targets(model, options.target_modules)
     shared = {
-        "r": options.r,
+        "r": options.lora_r,
         "lora_alpha": options.lora_alpha,
         "lora_dropout": options.lora_dropout,
         "bias": options.bias,
@@ -107,7 +108,8 @@ def targets(model: Any, wanted: str) -> list[str]:
     known = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     if missing := [name for name in names if name not in known]:
         raise SystemExit(
-            f"target_modules: the model has no layer {', '.join(missing)}; linear ones are {', '.join(sorted(layers))}"
+            f"target_modules: the model has no layer {', '.join(missing)};"
+            f" linear ones are {', '.join(sorted(layers))}"
         )
     return names
 
@@ -147,8 +149,9 @@ def _by_transformers(options: ModelOptions, device: str) -> tuple[Any, Any]:
     own = {"trust_remote_code": options.trust_remote_code}
     model = transformers.AutoModelForCausalLM.from_pretrained(options.model_name_or_path, **kept, **own)
     for each in model.modules() if device == "cpu" else ():
-        # On CPUs with bf16 instructions bitsandbytes repacks the weights for a pass without gradients and never
-        # unpacks them: from the first evaluation on gradients are wrong (0.50.2, read; Unsloth does the same).
+        # On CPUs with bf16 instructions bitsandbytes repacks the weights for a pass without gradients and
+        # never unpacks them: from the first evaluation on gradients are wrong (0.50.2, read; Unsloth's
+        # backend does the same).
         if hasattr(each, "support_avx512bf16_for_cpu"):
             each.support_avx512bf16_for_cpu = False
     return model, transformers.AutoTokenizer.from_pretrained(options.model_name_or_path, **own)
@@ -161,4 +164,5 @@ def _stored(options: ModelOptions) -> str:
 
 def _checkpointing(options: ModelOptions) -> bool | str:
     """As Unsloth spells it."""
-    return {"none": False, "true": True, "unsloth": "unsloth"}[options.use_gradient_checkpointing]
+    wanted = options.use_gradient_checkpointing
+    return wanted if wanted == "unsloth" else wanted == "true"

@@ -20,9 +20,9 @@ class ModelOptions:
         max_seq_length: tokens of a row at most.
         method: ``lora`` trains adapters, ``full`` all weights.
         load_in_4bit: the frozen weights in 4 bit (NF4); with adapters alone.
-        r, lora_alpha, lora_dropout, bias, use_rslora: the adapters', as peft's LoraConfig has them.
+        lora_r, lora_alpha, lora_dropout, bias, use_rslora: the adapters', as peft's LoraConfig has them.
         target_modules: ``all-linear``, or names separated by commas.
-        use_gradient_checkpointing: ``none``, ``true``, or ``unsloth``: its own, which keeps what it can in RAM.
+        use_gradient_checkpointing: ``none``, ``true``, or ``unsloth``, its own.
         random_state: seed of the adapters' first weights.
         precision: of the activations: ``fp32``, ``bf16`` or ``fp16``.
         unsloth: load and train through Unsloth.
@@ -33,7 +33,7 @@ class ModelOptions:
     max_seq_length: int = 2048
     method: str = field(default="lora", metadata={"choices": ("lora", "full")})
     load_in_4bit: bool = False
-    r: int = 16
+    lora_r: int = 16
     lora_alpha: int = 16
     lora_dropout: float = 0.0
     target_modules: str = "all-linear"
@@ -54,7 +54,7 @@ class ModelOptions:
 def parse(words: Sequence[str], kind: type[Parsed]) -> tuple[Parsed, list[str]]:
     """The fields of a dataclass as ``--name value``; returns it, and the words that are not its own.
 
-    A field may be of str, int, float, bool, or a tuple of texts (several words); without a default it is needed.
+    A field is of str, int, float, bool, or a tuple of texts (several words); without a default it is needed.
 
     Raises:
         SystemExit: a value that the field cannot have, or a needed one is missing.

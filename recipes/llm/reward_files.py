@@ -48,7 +48,7 @@ def functions(path: Path, problems: list[str]) -> dict[str, Function]:
     sys.modules[MODULE] = module  # dataclasses and pickle look for it there
     try:
         exec(code, module.__dict__)  # noqa: S102 - what the user asked for
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's file raises
         reason = f"{type(error).__name__}: {error}"
         problems.append(f"{path}:{line_of(error, path)}: it cannot be loaded: {reason}")
         return {}
@@ -69,7 +69,7 @@ def _takes_completions(function: FunctionType) -> bool:
 
 
 def _line(function: FunctionType) -> int:
-    return inspect.unwrap(function).__code__.co_firstlineno
+    return int(inspect.unwrap(function).__code__.co_firstlineno)
 
 
 def _waited(function: FunctionType) -> Callable[..., Any]:
@@ -85,7 +85,7 @@ def misfit(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
     try:
         inspect.signature(function).bind(**given)
     except TypeError as error:
-        return f"it cannot be called: {error}; the trainer passes {', '.join(given)}: take the others by **kwargs"
+        return f"it cannot be called: {error}; it gets {', '.join(given)}: take the others by **kwargs"
     return ""
 
 

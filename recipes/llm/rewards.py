@@ -15,7 +15,7 @@ from typing import Any
 
 from llm import reward_files
 
-#: The column of a row in TRL's data set that holds all its further columns, as JSON: their values stay what they
+#: The column of TRL's data set that holds all further columns of a row, as JSON: their values stay what they
 #: are, whatever kinds the rows mix.
 ROW = "row"
 
@@ -81,8 +81,8 @@ def choose(named: str, file: Path | None, settings: Settings) -> list[Reward]:
     """The rewards of a training.
 
     Args:
-        named: names separated by commas, each perhaps with ``:weight``; empty: every function of the file that
-            takes completions, without a file all that are built in.
+        named: names separated by commas, each perhaps with ``:weight``; empty: every function of the file
+            that takes completions, without a file all that are built in.
         file: Python of the user; None: none.
         settings: of the built-in ones.
 
@@ -184,10 +184,10 @@ def for_trainer(reward: Reward, *, spoken: bool, opening: str) -> Callable[..., 
 
     Args:
         reward: what it is about.
-        spoken: the rows have messages; otherwise the function sees texts, also where the model's chat template
-            made messages of them.
-        opening: what the template itself puts before an answer, such as ``<think>``: a built-in function sees
-            it as a part of the answer.
+        spoken: the rows have messages; otherwise the function sees texts, also where the model's chat
+            template made messages of them.
+        opening: what the template itself puts before an answer, such as ``<think>``: a built-in function
+            sees it as a part of the answer.
     """
 
     def judge(

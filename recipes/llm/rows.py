@@ -196,15 +196,13 @@ def encode(row: Any, tokenizer: Any, *, limit: int, answers_only: bool, seen: Se
         if any(piece.mask):
             yield piece
         elif dialogue:
-            raise Unfit(
-                f"no token of an answer is within the first {limit} of {len(ids)}: a longer --max-seq-length"
-            )
+            raise Unfit(f"no answer is within the first {limit} of {len(ids)} tokens: raise --max-seq-length")
 
 
 def pieces(
     paths: Sequence[Path], tokenizer: Any, *, limit: int, answers_only: bool, seen: Seen
 ) -> Iterator[dict[str, list[int]]]:
-    """Every row as TRL's columns ``input_ids`` and ``assistant_masks``; rows that are unfit are kept in ``seen``.
+    """Every row as TRL's columns ``input_ids`` and ``assistant_masks``; unfit rows are kept in ``seen``.
 
     Raises:
         SystemExit: a file cannot be read, or dialogues meet a tokenizer without a template.

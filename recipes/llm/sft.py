@@ -1,9 +1,9 @@
-"""``python -m runtime … -m llm.sft ARGS``: supervised fine-tuning and continued training with TRL's SFTTrainer.
+"""``python -m runtime … -m llm.sft ARGS``: supervised fine-tuning and continued training with TRL.
 
-Own arguments are :class:`llm.options.ModelOptions` and :class:`SftOptions`; every other one is a field of TRL's
-SFTConfig. The rows come to TRL as token ids with a mask, because the libraries do not agree on how to find the
-answers, and Unsloth of 2025 throws the mask away when it prepares the rows: it is kept from preparing them, and
-the first batch is compared with the mask before anything is trained.
+Own arguments are :class:`llm.options.ModelOptions` and :class:`SftOptions`; every other one is a field of
+TRL's SFTConfig. The rows come to TRL as token ids with a mask, because the libraries do not agree on how to
+find the answers, and Unsloth of 2025 throws the mask away when it prepares the rows: it is kept from
+preparing them, and the first batch is compared with the mask before anything is trained.
 """
 
 import math
@@ -86,7 +86,7 @@ def _arguments(options: ModelOptions, words: list[str]) -> Any:
     for name, wanted in asked.items():
         if wanted and not getattr(args, name):
             raise SystemExit(
-                f"{name} was asked for, and the libraries switch it off here: --unsloth false, or without"
+                f"{name} was asked for and is switched off by Unsloth here: --unsloth false, or without it"
             )
     args.max_length = options.max_seq_length if args.packing else None  # rows are cut already
     args.dataset_kwargs = {"skip_prepare_dataset": True}
@@ -142,7 +142,7 @@ def _say(seen: rows.Seen, limit: int) -> None:
     print(f"{counts['rows']} rows, {counts['tokens']} tokens, {counts['answer_tokens']} of them carry loss")
     if counts["cut"]:
         print(
-            f"{counts['cut']} dialogues are longer than {limit} tokens (up to {seen.longest}): their ends are cut off"
+            f"{counts['cut']} dialogues are longer than {limit} tokens (up to {seen.longest}): cut off there"
         )
     if counts["split"]:
         print(f"{counts['split']} texts are longer than {limit} tokens: split into pieces")
@@ -183,7 +183,7 @@ def _compare_masks(trainer: Any, dataset: Any) -> None:
     found = int((batch["labels"] != -100).sum())
     if wanted != found:
         raise SystemExit(
-            f"the libraries' batches carry loss on {found} tokens and the rows on {wanted}: nothing is trained"
+            f"the batches carry loss on {found} tokens and the rows on {wanted}: nothing is trained"
         )
 
 

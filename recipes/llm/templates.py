@@ -6,7 +6,7 @@ the tuned model uses the same.
 
 from typing import Any
 
-_ROLES = "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] + '<|eot_id|>' }}"
+_HEAD, _BREAK = "'<|start_header_id|>'", "'<|end_header_id|>\\n\\n'"
 
 #: Name -> the template, and the token that ends an answer (empty: the tokenizer's own end of text).
 NAMED: dict[str, tuple[str, str]] = {
@@ -19,8 +19,11 @@ NAMED: dict[str, tuple[str, str]] = {
     ),
     # Meta's format of Llama 3, without its tools
     "llama-3": (
-        "{{ bos_token }}{% for message in messages %}" + _ROLES + "{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}",
+        "{{ bos_token }}{% for message in messages %}"
+        f"{{{{ {_HEAD} + message['role'] + {_BREAK} + message['content'] + '<|eot_id|>' }}}}"
+        "{% endfor %}{% if add_generation_prompt %}"
+        f"{{{{ {_HEAD} + 'assistant' + {_BREAK} }}}}"
+        "{% endif %}",
         "<|eot_id|>",
     ),
     # Stanford Alpaca's headings: no token of its own, so it suits every base model
@@ -55,7 +58,8 @@ def give(tokenizer: Any, name: str) -> None:
     if end:
         if end not in tokenizer.get_vocab():
             raise SystemExit(
-                f"chat_template {name}: the tokenizer has no token {end}, which ends an answer; alpaca needs none"
+                f"chat_template {name}: the tokenizer has no token {end}, which ends an answer;"
+                " alpaca needs none"
             )
         tokenizer.eos_token = end
     tokenizer.chat_template = template
