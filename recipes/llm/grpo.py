@@ -9,11 +9,11 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm import rewards, rows, templates
+from llm import rewards, rows, saving, templates
 from llm.options import ModelOptions, parse
 from llm.rewards import Reward, RewardError, Settings
 
@@ -34,6 +34,7 @@ class GrpoOptions:
         use_vllm: vLLM generates, in this process.
         gpu_memory_utilization: vLLM's share of the device's memory.
         vllm_standby: vLLM gives its cache back while the model learns.
+        save_method: see :func:`llm.saving.save`.
     """
 
     train_data: tuple[str, ...]
@@ -46,7 +47,8 @@ class GrpoOptions:
     answer_column: str = "answer"
     use_vllm: bool = False
     gpu_memory_utilization: float = 0.5
-    vllm_standby: bool = field(default=False)
+    vllm_standby: bool = False
+    save_method: str = "lora"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,8 @@ def main() -> None:
         raise SystemExit(
             f"the loss is {result.training_loss}: nothing usable was trained, and nothing is saved"
         )
-    _save(trainer, tokenizer)
+    _without_reference(trainer)
+    saving.save(trainer, tokenizer, options, own.save_method)
 
 
 def read(own: GrpoOptions) -> Prompts:
@@ -188,6 +191,7 @@ def _loaded(options: ModelOptions, own: GrpoOptions, args: Any) -> tuple[Any, An
         raise SystemExit(
             "Unsloth did not start vLLM for this model or device: --use-vllm false, or --unsloth false"
         )
+    model.config.use_cache = True  # without one every token of an answer reads all before it again
     tokenizer.padding_side = "left"  # answers follow their prompts
     # TRL passes all that a tokenizer gives to generate(), which stops at what the model does not take.
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
@@ -263,15 +267,11 @@ def _trainer(
     return trainer
 
 
-def _save(trainer: Any, tokenizer: Any) -> None:
-    """The adapters or the model, with the tokenizer."""
+def _without_reference(trainer: Any) -> None:
+    """Drop TRL's copy of the adapters' start, by which it measured how far the training went."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if "ref" in getattr(model, "peft_config", {}):
-        model.delete_adapter("ref")  # TRL's copy of the start, to measure how far the training went
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(trainer.args.output_dir)
-    trainer.accelerator.wait_for_everyone()
+        model.delete_adapter("ref")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ preparing them, and the first batch is compared with the mask before anything is
 """
 
 import math
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm import rows, templates
+from llm import rows, saving, templates
 from llm.options import ModelOptions, parse
 
 #: Arguments of TRL that would be about rows which it does not see.
@@ -66,7 +65,7 @@ def main() -> None:
         raise SystemExit(
             f"the loss is {result.training_loss}: nothing usable was trained, and nothing is saved"
         )
-    _save(trainer, tokenizer, options, own)
+    saving.save(trainer, tokenizer, options, own.save_method)
 
 
 def _arguments(options: ModelOptions, words: list[str]) -> Any:
@@ -185,32 +184,6 @@ def _compare_masks(trainer: Any, dataset: Any) -> None:
         raise SystemExit(
             f"the batches carry loss on {found} tokens and the rows on {wanted}: nothing is trained"
         )
-
-
-def _save(trainer: Any, tokenizer: Any, options: ModelOptions, own: SftOptions) -> None:
-    """The adapters or the model, with the tokenizer; and merged when that is wanted."""
-    output = Path(trainer.args.output_dir)
-    trainer.model.config.use_cache = True  # what was switched off for the training
-    merged = own.save_method != "lora" and options.method == "lora"
-    folder = output / "adapter" if merged else output
-    trainer.save_model(str(folder))
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(folder)
-        _open_up(folder)
-        if merged:
-            from llm.merging import merge
-
-            merge(folder, output, own.save_method, options.model_name_or_path)
-    trainer.accelerator.wait_for_everyone()
-
-
-def _open_up(folder: Path) -> None:
-    """safetensors writes files with mode 0600, whatever the umask: others shall read a result."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in folder.iterdir():
-        if path.is_file() and path.stat().st_uid == os.getuid():
-            path.chmod(path.stat().st_mode | (0o666 & ~umask))
 
 
 if __name__ == "__main__":
