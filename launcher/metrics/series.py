@@ -99,9 +99,9 @@ def curves(events: Iterable[Event]) -> dict[str, Curve]:
     """(step, value) by name, in the order of the steps: what the trainer logged, and what it took.
 
     Names are loss, learning_rate, grad_norm, eval_*, of trainings by rewards reward, rewards/NAME/mean, kl,
-    completions/mean_length and completions/clipped_ratio (as they were logged), seconds_per_step (of the slowest
-    rank), tokens_per_second and ram (sums over the ranks; bytes), device (bytes, the highest of a rank).
-    Numbers that cannot be drawn (NaN, infinity) are left out, and so is a name without any number.
+    completions/mean_length and completions/clipped_ratio (as they were logged), seconds_per_step (of the
+    slowest rank), tokens_per_second and ram (sums over the ranks; bytes), device (bytes, the highest of a
+    rank). Numbers that cannot be drawn (NaN, infinity) are left out, and so is a name without any number.
     """
     known = current(events)
     found: dict[str, dict[int, float]] = defaultdict(dict)
