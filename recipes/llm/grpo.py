@@ -144,8 +144,6 @@ def _arguments(options: ModelOptions, own: GrpoOptions, words: list[str], chosen
             raise SystemExit(
                 f"{name} {asked} was asked for, and the libraries make {getattr(args, name)} of it here"
             )
-    if problem := groups(args.num_generations, args.generation_batch_size):
-        raise SystemExit(f"nothing is trained: {problem}")
     args.reward_weights = [reward.weight for reward in chosen]
     args.remove_unused_columns = False  # reward functions read them
     if hasattr(args, "max_prompt_length"):
@@ -156,23 +154,6 @@ def _arguments(options: ModelOptions, own: GrpoOptions, words: list[str], chosen
         args.vllm_max_model_length = options.max_seq_length
         args.vllm_enable_sleep_mode = own.vllm_standby
     return args
-
-
-def groups(num_generations: int, batch: int) -> str:
-    """Why answers cannot be compared in groups; empty: they can.
-
-    Args:
-        num_generations: answers to one prompt.
-        batch: answers that are generated at a time, by all processes.
-    """
-    if num_generations < 2:
-        return f"num_generations {num_generations}: answers are compared with each other, so 2 at least"
-    if batch % num_generations:
-        return (
-            f"{batch} answers of a step cannot be shared out in groups of {num_generations}: processes x"
-            " per_device_train_batch_size x gradient_accumulation_steps must be a multiple of num_generations"
-        )
-    return ""
 
 
 def _loaded(options: ModelOptions, own: GrpoOptions, args: Any) -> tuple[Any, Any]:
