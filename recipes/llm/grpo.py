@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,6 @@ def main() -> None:
         raise SystemExit(
             f"the loss is {result.training_loss}: nothing usable was trained, and nothing is saved"
         )
-    _without_reference(trainer)
     saving.save(trainer, tokenizer, options, own.save_method)
 
 
@@ -139,11 +139,10 @@ def _arguments(options: ModelOptions, own: GrpoOptions, words: list[str], chosen
 
     (args,) = HfArgumentParser(GRPOConfig, allow_abbrev=False).parse_args_into_dataclasses(words)
     for name in ("bf16", "fp16", "per_device_train_batch_size"):
-        asked = words[words.index(f"--{name}") + 1].lower() if f"--{name}" in words else ""
-        if asked and asked != "false" and asked != str(getattr(args, name)).lower():
-            raise SystemExit(
-                f"{name} {asked} was asked for, and the libraries make {getattr(args, name)} of it here"
-            )
+        given = [word for flag, word in pairwise(words) if flag == f"--{name}"]
+        asked, found = given[-1].lower() if given else "false", str(getattr(args, name))
+        if asked not in ("false", found.lower()):
+            raise SystemExit(f"{name} {asked} was asked for, and the libraries make {found} of it here")
     args.reward_weights = [reward.weight for reward in chosen]
     args.remove_unused_columns = False  # reward functions read them
     if hasattr(args, "max_prompt_length"):
@@ -238,6 +237,11 @@ def _trainer(
     trainer = GRPOTrainer(
         model=model, reward_funcs=judges, args=args, train_dataset=dataset, processing_class=tokenizer
     )
+    if "ref" in getattr(trainer.model, "peft_config", {}):
+        # TRL's copy of the adapters' start. Without it the reference is the model without adapters, which is
+        # the same; with it a resumed training begins at the start's weights, as transformers then loads the
+        # copy alone from a checkpoint (4.57.6, Trainer._load_from_checkpoint).
+        trainer.model.delete_adapter("ref")
     if not options.unsloth or args.device.type == "cpu":
         # TRL makes adapters of 4-bit models 16 bit; small updates are lost there, and they are a few MB.
         for parameter in trainer.model.parameters():
@@ -246,13 +250,6 @@ def _trainer(
     found = [{"name": each.name, "weight": each.weight, "place": each.place} for each in chosen]
     events.report("rewards", functions=found)
     return trainer
-
-
-def _without_reference(trainer: Any) -> None:
-    """Drop TRL's copy of the adapters' start, by which it measured how far the training went."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if "ref" in getattr(model, "peft_config", {}):
-        model.delete_adapter("ref")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from runtime import patches, resume
 
 #: Random answers are half letters: whatever writes more of them, earns more.
 LETTERS = """
@@ -121,9 +124,29 @@ async def waited(completions, **_):
         parts = (line[f"rewards/{name}/mean"] for name in ("seen", "waited", "format"))
         assert line["reward"] == pytest.approx(sum(w * p for w, p in zip((1, -2, 0.5), parts, strict=True)))
         assert line["kl"] >= 0
-    # TRL's copy of the start is no part of the result
-    assert not (tmp_path / "out" / "ref").exists()
-    assert not [path for path in (tmp_path / "out").glob("*.safetensors") if "adapter_model" not in path.name]
+    # TRL's copy of the start is no part of the result or of a checkpoint
+    assert not [*(tmp_path / "out").rglob("ref")]
+
+
+def test_a_resumed_training_is_the_same_to_the_bit(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TRL's copy of the adapters' start in the checkpoint it would go on from the start's weights."""
+    options = {"beta": 0.04, "gradient_accumulation_steps": 2, "max_steps": 4, "save_steps": 2}
+    monkeypatch.setattr(transformers.trainer, "DEFAULT_CALLBACKS", [*transformers.trainer.DEFAULT_CALLBACKS])
+    applied = patches.apply("llm.grpo", "all")[0]
+    (tmp_path / "resumed" / "out").mkdir(parents=True)
+    first = train(tmp_path, model, LETTERS, **options)
+    shutil.copytree(tmp_path / "out" / "checkpoint-2", tmp_path / "resumed" / "out" / "checkpoint-2")
+    monkeypatch.setenv("LAUNCH_RESUME", str(tmp_path / "resumed" / "out" / "checkpoint-2"))
+    resume.attach("llm.grpo", applied)
+    again = train(tmp_path / "resumed", model, LETTERS, **options)
+    names = ("step", "reward", "grad_norm", "kl", "loss")
+    assert [[line[name] for name in names] for line in again] == [
+        [line[name] for name in names] for line in first
+    ]
+    files = [folder / "out" / "adapter_model.safetensors" for folder in (tmp_path, tmp_path / "resumed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_all_weights(tmp_path: Path, model: Path) -> None:
