@@ -8,6 +8,9 @@ answer's own text is looked for behind its question.
 
 from typing import Any
 
+#: Stands for an answer to see what a template writes around one; of Unicode's private area.
+_MARK = "\ue000"
+
 
 class Unfit(ValueError):  # noqa: N818 - a verdict
     """A row that cannot be trained on; the text says why."""
@@ -38,7 +41,8 @@ def encode(
     if answers_only:
         offsets = encoded["offset_mapping"]
         mask = [int(any(a < end and start < b for start, end in found)) for a, b in offsets]
-    if dialogue[-1]["role"] == "assistant" and found and not _closed(text[found[-1][0] :], dialogue[-1]):
+    head, tail = _around(dialogue, tokenizer, tools)
+    if dialogue[-1]["role"] == "assistant" and head and not tail.strip():
         ids, mask = [*ids, tokenizer.eos_token_id], [*mask, 1]  # or it would never learn to stop
     return ids, mask
 
@@ -61,37 +65,28 @@ def _span(part: list[dict[str, Any]], tokenizer: Any, tools: Any, text: str, aft
     """The last answer of the first messages."""
     content = (part[-1].get("content") or "").strip()
     asked = _attempt(part[:-1], tokenizer, tools, prompt=True)
-    bare = _attempt(part[:-1], tokenizer, tools)
     told = _attempt(part, tokenizer, tools)
+    head, tail = _around(part, tokenizer, tools)
     begun = bool(asked) and text.startswith(asked)
     if begun and told and text.startswith(told):
-        return len(asked), len(asked) + _length(text[len(asked) : len(told)], content)
+        closed = tail.strip() and told.endswith(tail)
+        return len(asked), len(told) - (len(tail) - len(tail.rstrip()) if closed else len(tail))
     # The prompt opens a thought that the row has not, or the template leaves an earlier thought out.
     content = content.rpartition("</think>")[2].strip()
-    before = len(asked) if begun else len(bare) if text.startswith(bare) else 0
-    begin = text.find(content, max(before, after)) if content else -1
+    before = len(head) if head and text.startswith(head) else len(asked) if begun else -1
+    begin = text.find(content, max(before, after)) if content and before >= 0 else -1
     if begin < 0:
         raise Unfit("the chat template rewrites an answer: loss on answers alone cannot find it")
     end = begin + len(content)
-    tail = told[told.rfind(content) + len(content) :] if content in told else ""
-    closing = _length(tail, "") if tail.strip() and text.startswith(tail, end) else 0
+    closing = len(tail.rstrip()) if tail.strip() and text.startswith(tail, end) else 0
     return len(asked) if begun else begin, end + closing
 
 
-def _length(answer: str, content: str) -> int:
-    """Letters of an answer as far as the mark that ends it, without the line break behind that."""
-    behind = _behind(answer, content)
-    return len(answer.rstrip()) if behind.strip() else len(answer) - len(behind)
-
-
-def _behind(answer: str, content: str) -> str:
-    """What the template writes behind an answer's own text; all of it where the text is rewritten."""
-    return answer[answer.rfind(content) + len(content) :] if content and content in answer else answer
-
-
-def _closed(text: str, message: dict[str, Any]) -> bool:
-    """Whether the template ends the last answer with a mark."""
-    return bool(_behind(text, (message.get("content") or "").strip()).strip())
+def _around(part: list[dict[str, Any]], tokenizer: Any, tools: Any) -> tuple[str, str]:
+    """What the template writes before and behind the last message's text; empty where it cannot be told."""
+    found = _attempt([*part[:-1], {**part[-1], "content": _MARK}], tokenizer, tools)
+    head, mark, tail = found.partition(_MARK)
+    return (head, tail) if mark else ("", "")
 
 
 def _attempt(part: list[dict[str, Any]], tokenizer: Any, tools: Any, *, prompt: bool = False) -> str:

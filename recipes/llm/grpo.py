@@ -6,7 +6,6 @@ this process: started by Unsloth, which shares its weights, or by TRL.
 """
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from llm import rewards, rows, saving, templates
+from llm import rewards, rows, saving, steps, templates
 from llm.options import ModelOptions, parse
 from llm.rewards import Reward, RewardError, Settings
 
@@ -84,11 +83,8 @@ def main() -> None:
     templates.give(tokenizer, own.chat_template)
     dataset = _dataset(prompts, own, tokenizer)
     trainer = _trainer(options, args, model, tokenizer, dataset, chosen, spoken=prompts.spoken)
-    result = trainer.train()
-    if not math.isfinite(result.training_loss):
-        raise SystemExit(
-            f"the loss is {result.training_loss}: nothing usable was trained, and nothing is saved"
-        )
+    steps.watch(trainer)
+    trainer.train()
     saving.save(trainer, tokenizer, options, own.save_method)
 
 

@@ -115,7 +115,7 @@ def messages(row: dict[str, Any]) -> list[dict[str, Any]]:
     """
     for key in ("messages", "conversations"):
         if key in row:
-            return [_message(each) for each in _list(row[key], key)]
+            return [_message(each) for each in _list(row[key], key)] or _none(key)
     if "instruction" in row or "output" in row:
         asked = [row[key] for key in ("instruction", "input") if row.get(key)]
         turns = [*_list(row.get("history") or [], "history"), ("\n".join(map(str, asked)), row.get("output"))]
@@ -154,6 +154,10 @@ def _message(message: Any) -> dict[str, Any]:
         content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
     rest = {key: value for key, value in message.items() if key not in keys}
     return {**rest, "role": _ROLES.get(str(role), role), "content": content}
+
+
+def _none(key: str) -> list[Any]:
+    raise Unfit(f"{key} is empty")
 
 
 def _list(value: Any, key: str) -> list[Any]:

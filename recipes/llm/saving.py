@@ -28,7 +28,7 @@ def save(trainer: Any, tokenizer: Any, options: ModelOptions, method: str) -> No
         if merged:
             from llm.merging import merge
 
-            merge(folder, output, method, options.model_name_or_path)
+            merge(folder, output, method, Path(options.model_name_or_path))
     trainer.accelerator.wait_for_everyone()
 
 

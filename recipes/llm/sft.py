@@ -6,22 +6,18 @@ find the answers, and Unsloth of 2025 throws the mask away when it prepares the 
 preparing them, and the first batch is compared with the mask before anything is trained.
 """
 
-import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm import rows, saving, templates
+from llm import rows, saving, steps, templates
 from llm.options import ModelOptions, parse
 
 #: Arguments of TRL that would be about rows which it does not see.
 _UNREAD = (
-    "dataset_text_field",
-    "assistant_only_loss",
-    "completion_only_loss",
-    "chat_template_path",
-    "eos_token",
+    *("max_length", "dataset_text_field", "dataset_kwargs", "chat_template_path", "eos_token"),
+    *("assistant_only_loss", "completion_only_loss"),
 )
 
 
@@ -60,11 +56,8 @@ def main() -> None:
     dataset = _dataset(options, own, args, tokenizer)
     trainer = _trainer(options, args, model, tokenizer, dataset)
     _compare_masks(trainer, dataset)
-    result = trainer.train()
-    if not math.isfinite(result.training_loss):
-        raise SystemExit(
-            f"the loss is {result.training_loss}: nothing usable was trained, and nothing is saved"
-        )
+    steps.watch(trainer)
+    trainer.train()
     saving.save(trainer, tokenizer, options, own.save_method)
 
 
@@ -89,6 +82,7 @@ def _arguments(options: ModelOptions, words: list[str]) -> Any:
             )
     args.max_length = options.max_seq_length if args.packing else None  # rows are cut already
     args.dataset_kwargs = {"skip_prepare_dataset": True}
+    args.logging_nan_inf_filter = False  # it logs a loss of 0 where there is none
     return args
 
 
