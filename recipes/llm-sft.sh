@@ -3,6 +3,7 @@
 # summary = { en = "Fine-tune a language model on dialogues, instructions or plain text: LoRA, QLoRA or all weights", zh = "用对话、指令或纯文本微调大语言模型：LoRA、QLoRA 或全参数" }
 # targets = ["cpu", "cuda", "cuda-vllm", "xpu"]
 # launch = "torchrun"
+# fit = "sft"
 #
 # [inputs.data]
 # format = "llm"

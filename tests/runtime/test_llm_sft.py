@@ -193,7 +193,7 @@ class TestUnsloth:
         for name in METHODS:
             found, expected = (losses(tmp_path / which / name) for which in ("unsloth", "plain"))
             assert len(found) == 6
-            assert found == pytest.approx(expected, rel=2e-3), name
+            assert found == pytest.approx(expected, rel=5e-4), name
             assert found[-1] < 0.7 * found[0], name
         files = {file.name for file in (tmp_path / "unsloth" / "full" / "out").iterdir()}
         assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"} <= files
