@@ -7,6 +7,7 @@ this process: started by Unsloth, which shares its weights, or by TRL.
 
 import json
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -84,7 +85,11 @@ def main() -> None:
     dataset = _dataset(prompts, own, tokenizer)
     trainer = _trainer(options, args, model, tokenizer, dataset, chosen, spoken=prompts.spoken)
     steps.watch(trainer)
-    trainer.train()
+    try:
+        trainer.train()
+    except RewardError as error:
+        traceback.print_exception(error.__cause__)  # all of it for the log; what to look at is in the message
+        raise SystemExit(str(error)) from error
     saving.save(trainer, tokenizer, options, own.save_method)
 
 

@@ -91,6 +91,17 @@ def test_rewards_of_a_file(launch: Launch, workspace: Path, tiny: Path) -> None:
     assert again.code == 0, again.err
     assert json.loads(again.out)["replay"]["equality"]["equal"], again.out
 
+    failing = REWARDS.replace("answer, **_", "answer, trainer_state, **_").replace(
+        "    assert",
+        "    late = trainer_state is not None and trainer_state.global_step\n    assert not late and",
+    )
+    (workspace / "failing.py").write_text(failing)
+    stopped = launch("run", "llm-grpo", *options, "--reward-file", "failing.py", "--max-steps", "2")
+    assert stopped.code == 1
+    assert "step 1 stopped: AssertionError" in stopped.err
+    assert "sample 1 of 32: prompt 'what " in stopped.err
+    assert "Traceback" not in stopped.err
+
     file.rename(workspace / "mine.py")
     gone = launch("runs", "replay", run.name)
     assert gone.code == 82

@@ -175,7 +175,7 @@ def picky(completions, answer, trainer_state, **_):
     return [len(text) / each for text, each in zip(completions, by)]
 """
     with pytest.raises(
-        Exception, match=r"reward picky \(.*rewards.py:2\), step 1 stopped: Zero.*prompt 'what"
+        SystemExit, match=r"reward picky \(.*rewards.py:2\), step 1 stopped: Zero.*prompt 'what"
     ):
         train(tmp_path, model, code, max_steps=5)
 
