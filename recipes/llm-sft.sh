@@ -24,6 +24,9 @@
 # when = { target = "cpu", unsloth = true, packing = true }
 # why = { en = "Unsloth switches packing off on a CPU and says so in the log alone; without it (--unsloth false) packing works there", zh = "Unsloth 在 CPU 上会关闭打包，且只在日志中提示；用 --unsloth false 则可打包" }
 # [[refusals]]
+# when = { target = "xpu", unsloth = true, packing = true }
+# why = { en = "Unsloth of 2025 does not keep packed rows apart with the attention of Intel GPUs; without it (--unsloth false) they are", zh = "2025 版 Unsloth 在 Intel 显卡的注意力下不能隔开打包的数据；用 --unsloth false 则可以" }
+# [[refusals]]
 # when = { target = "cpu", precision = "fp16" }
 # why = { en = "fp16 has no effect on a CPU: use fp32 or bf16", zh = "fp16 在 CPU 上无效：请用 fp32 或 bf16" }
 # [[refusals]]

@@ -40,6 +40,8 @@ def load(options: ModelOptions, *, device: str, **more: Any) -> tuple[Any, Any]:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
+    if name := os.environ.get("LAUNCH_MODEL_NAME"):
+        model.config._name_or_path = name  # model cards name their base by it
     model.config.use_cache = False  # a cache is for generating; with one, packed rows would see each other
     return model, tokenizer
 

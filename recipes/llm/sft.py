@@ -94,7 +94,7 @@ def _asked(words: list[str], name: str) -> bool:
 def _loaded(options: ModelOptions, args: Any) -> tuple[Any, Any]:
     from llm import loading
 
-    device = f"{args.device.type}:{args.local_rank}" if args.device.type != "cpu" else "cpu"
+    device = "cpu" if args.device.type == "cpu" else f"{args.device.type}:{max(0, args.local_rank)}"
     model, tokenizer = loading.load(options, device=device)
     return loading.with_adapters(model, options), tokenizer
 
@@ -134,9 +134,7 @@ def _say(seen: rows.Seen, limit: int) -> None:
     counts = seen.counts
     print(f"{counts['rows']} rows, {counts['tokens']} tokens, {counts['answer_tokens']} of them carry loss")
     if counts["cut"]:
-        print(
-            f"{counts['cut']} dialogues are longer than {limit} tokens (up to {seen.longest}): cut off there"
-        )
+        print(f"{counts['cut']} dialogues of up to {seen.longest} tokens are cut off at {limit}")
     if counts["split"]:
         print(f"{counts['split']} texts are longer than {limit} tokens: split into pieces")
 
@@ -153,7 +151,13 @@ def _trainer(options: ModelOptions, args: Any, model: Any, tokenizer: Any, datas
     import torch
     from trl import SFTTrainer
 
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     trainer = SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
+    if args.packing and hasattr(trainer.data_collator, "return_position_ids"):
+        # TRL 0.20 leaves them out beside PyTorch's attention, and rows would see each other.
+        trainer.data_collator.return_position_ids = True
+    for parameter in trained:
+        parameter.requires_grad_(True)  # TRL 0.20 freezes all of a 4-bit model, its adapters included
     if not options.unsloth or args.device.type == "cpu":
         # TRL makes adapters of 4-bit models 16 bit; small updates are lost there, and they are a few MB.
         for parameter in trainer.model.parameters():
@@ -165,7 +169,7 @@ def _trainer(options: ModelOptions, args: Any, model: Any, tokenizer: Any, datas
 
 
 def _compare_masks(trainer: Any, dataset: Any) -> None:
-    """Whether the batches that the trainer makes carry loss where the rows say so.
+    """Whether the trainer's batches carry loss where the rows say so, and tell packed rows apart.
 
     Raises:
         SystemExit: they do not: the libraries replaced what makes the batches.
@@ -178,6 +182,8 @@ def _compare_masks(trainer: Any, dataset: Any) -> None:
         raise SystemExit(
             f"the batches carry loss on {found} tokens and the rows on {wanted}: nothing is trained"
         )
+    if trainer.args.packing and ("position_ids" not in batch or "attention_mask" in batch):
+        raise SystemExit("the batches do not say where packed rows begin, and rows would see each other")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ def losses(folder: Path) -> list[float]:
 def main() -> None:
     """Train every one of the list."""
     from runtime import checkpoints, memory, metrics, patches, resume, unsloth_loader
+    from runtime.__main__ import leave
 
     specs = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     if "--unsloth" in specs[0]:
@@ -85,6 +86,7 @@ def main() -> None:
         os.environ["LAUNCH_RUN_DIR"] = str(Path(spec[spec.index("--output_dir") + 1]).parent)
         sys.argv = ["llm.sft", *spec]
         sft.main()
+    leave()  # as a recipe's process: Gloo's threads may abort an interpreter that ends by itself
 
 
 if __name__ == "__main__":

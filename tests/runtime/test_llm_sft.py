@@ -105,6 +105,7 @@ class TestPlain:
         assert answered(tuned, tokenizer, tiny / "held-out.jsonl") >= 65  # of 72
         config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
         assert config["base_model_name_or_path"] == "acme/tiny"
+        assert "base_model: acme/tiny" in (tmp_path / "out" / "README.md").read_text()
         assert "lm_head" not in config["target_modules"]
         assert (tmp_path / "out" / "adapter_model.safetensors").stat().st_mode & 0o044 == 0o044
 
@@ -158,6 +159,22 @@ class TestPlain:
             SystemExit, match=r"carry loss on \d+ tokens and the rows on 8: nothing is trained"
         ):
             train(tiny, tmp_path, monkeypatch)
+
+    def test_packed_batches_that_do_not_say_where_rows_begin_stop_the_training(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from trl import SFTTrainer
+        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+        original = SFTTrainer.__init__
+
+        def __init__(self: Any, **given: Any) -> None:  # noqa: N807 - as TRL 0.20 does it on its own
+            original(self, **given)
+            self.data_collator = DataCollatorForLanguageModeling(pad_token_id=0)
+
+        monkeypatch.setattr(SFTTrainer, "__init__", __init__)
+        with pytest.raises(SystemExit, match="rows would see each other"):
+            train(tiny, tmp_path, monkeypatch, packing=True)
 
     def test_adapters_are_no_model(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text("{}")
