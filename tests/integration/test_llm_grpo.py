@@ -117,3 +117,19 @@ def test_rewards_of_a_file(launch: Launch, workspace: Path, tiny: Path) -> None:
     found = json.loads(allowed.out)["replay"]
     assert [each["kind"] for each in found["differences"]] == ["file"]
     assert not found["equality"]["equal"]
+
+
+@pytest.mark.environment
+def test_through_unsloth(launch: Launch, workspace: Path, tiny: Path) -> None:
+    """On a CPU Unsloth loads the model and leaves TRL's trainer as it is."""
+    (workspace / "rewards.py").write_text(REWARDS)
+    options = ("--target", "cpu", "--engine", "venv", "--data", tiny / "prompts.jsonl")
+    options = (*options, "--model", tiny / "model", *SMALL, "--reward-file", "rewards.py", "--beta", "0.04")
+    done = launch("run", "llm-grpo", *options, "--unsloth", "true", "--max-steps", "4", "--output", "out")
+    assert done.code == 0, done.err
+    (run,) = (workspace / "runs").iterdir()
+    steps = [event for event in events(run, "step") if "reward" in event]
+    assert [event["step"] for event in steps] == [2, 4]
+    assert all(0.3 < event["rewards/letters/mean"] < 0.8 and event["kl"] >= 0 for event in steps)
+    config = json.loads((workspace / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tiny / "model")
