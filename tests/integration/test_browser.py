@@ -169,7 +169,7 @@ def test_rewards_are_drawn_beside_each_other(page: Page, report: Callable[..., s
         "[...document.querySelectorAll('[data-chart=reward] .legendtext')].map((e) => e.textContent)"
     )
     assert legend == ["reward", "exact", "format"]
-    assert [count > 80 for count in page(POINTS.format("reward"))] == [True] * 3
+    assert [count > 40 for count in page(POINTS.format("reward"))] == [True] * 3
     assert page.said() == []
 
 
