@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from llm import rewards, rows, saving, steps, templates
+from llm.built_in import Settings
 from llm.options import ModelOptions, parse
-from llm.rewards import Reward, RewardError, Settings
+from llm.rewards import Reward, RewardError
 
 #: Rows on which reward functions are tried out before the training.
 _TRIED = 3
@@ -31,7 +32,7 @@ class GrpoOptions:
         max_prompt_length: tokens; rows with longer prompts are left out.
         chat_template: name of a template; empty: the tokenizer's own.
         rewards, reward_file: see :func:`llm.rewards.choose`.
-        format_pattern, answer_pattern, answer_column: see :class:`llm.rewards.Settings`.
+        format_pattern, answer_pattern, answer_column: see :class:`llm.built_in.Settings`.
         use_vllm: vLLM generates, in this process.
         gpu_memory_utilization: vLLM's share of the device's memory.
         vllm_standby: vLLM gives its cache back while the model learns.

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -40,8 +41,8 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"llm.{name}")
 
 
-rewards = module("rewards")
-Settings, RewardError = rewards.Settings, rewards.RewardError
+rewards, built_in = module("rewards"), module("built_in")
+Settings, RewardError = built_in.Settings, rewards.RewardError
 
 
 def chosen(
@@ -297,11 +298,11 @@ def test_exact_by_a_pattern_and_a_column() -> None:
     texts = ["result: 1, result: 2", "2"]
     rows = [ROWS[0], {**ROWS[0], "prompt": "other"}]
     assert called(reward, texts, rows, messages=False) == [1.0, 0.0]
-    assert rewards.answer_in("a12b345", rewards.re.compile(r"\d+")) == "345"
+    assert built_in.answer_in("a12b345", re.compile(r"\d+")) == "345"
 
 
 @given(st.text(max_size=20), st.text(max_size=20) | st.integers() | st.floats() | st.none())
 def test_any_answer_is_judged(answer: str, reference: Any) -> None:
-    assert rewards.right(answer, reference) in (True, False)
-    if "####" not in answer and rewards._plain(answer) != "":
-        assert rewards.right(answer, f"  {answer} ")
+    assert built_in.right(answer, reference) in (True, False)
+    if "####" not in answer and built_in._plain(answer) != "":
+        assert built_in.right(answer, f"  {answer} ")
