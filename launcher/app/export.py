@@ -64,6 +64,10 @@ def export(folder: Path, *, log: bool) -> Exported:
     files[origin.MANIFEST] = _manifest(record, where)
     content = archive.pack(files)
     notes = [f"{record.plan.recipe}: {len(files)} files, {len(content) >> 10} KiB; no data, no weights"]
+    notes += [
+        f"{file.path.name} is not in it: elsewhere, launch runs replay needs --file {name}=PATH"
+        for name, file in record.plan.files
+    ]
     if f"{origin.RECORD}/log.txt" in files:
         notes.append("it holds what the recipe printed last; --no-log leaves that out")
     notes.append("plan and result hold paths and facts of this machine; no values of secrets")
@@ -81,6 +85,9 @@ def _manifest(record: Record, recipe_path: str) -> bytes:
                 {"name": file.path.name, "sha256": file.sha256, "size": file.size, "rows": file.rows}
                 for file in record.plan.data
             ],
+            "files": {
+                name: {"name": file.path.name, "sha256": file.sha256} for name, file in record.plan.files
+            },
             "models": origin.models_of(record),
             "outputs": origin.outputs_of(record),
         },

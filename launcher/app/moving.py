@@ -1,4 +1,4 @@
-"""A plan made elsewhere, with what it names found here: data by content, models by digest."""
+"""A plan made elsewhere, with what it names found here: data by content, models by digest, files as given."""
 
 import hashlib
 import os
@@ -188,6 +188,29 @@ def with_models(plan: RunPlan, given: Mapping[str, Path]) -> RunPlan:
         plan,
         model=_here(plan.model, given.get("model")) if plan.model else None,
         models=tuple((name, _here(used, given.get(name))) for name, used in plan.models),
+    )
+
+
+def with_files(plan: RunPlan, given: Mapping[str, Path]) -> RunPlan:
+    """The plan with the files of its parameters where they are here; digests as they were recorded.
+
+    Args:
+        plan: as it was recorded.
+        given: files by parameter.
+
+    Raises:
+        UsageError: the plan names no such file.
+    """
+    names = [name for name, _ in plan.files]
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise UsageError(
+            f"--file: the run has no file {', '.join(unknown)}", why=f"it has {', '.join(names) or 'none'}"
+        )
+    here = {name: path.expanduser().absolute() for name, path in given.items()}
+    return replace(
+        plan,
+        files=tuple((name, replace(file, path=here.get(name, file.path))) for name, file in plan.files),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import launcher
 from launcher import data, host, manifest, paths, recipe, replay
 from launcher import plan as plans
-from launcher.app import accelerators, batches, models, place, sameness, wishes
+from launcher.app import accelerators, batches, files, groups, models, place, sameness, wishes
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
 from launcher.app.wishes import Asked
@@ -97,11 +97,14 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
     rows: list[Mapping[str, Any]] = []
-    files = _check_data(request, found, dict(values), rows, dry_run=dry_run, notes=notes, progress=progress)
+    named_files = files.named(found, dict(values))
+    checked = _check_data(request, found, dict(values), rows, dry_run=dry_run, notes=notes, progress=progress)
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
     accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
+    overridden = {**dict(values), **raw_values(request.arguments)}
+    groups.refuse(overridden, nproc)
     if request.preflight:
-        batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
+        batches.refuse_unused(request.data, checked, overridden, nproc)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
     named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
     where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
@@ -128,11 +131,12 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         without=where.lock.left_out,
         nproc=nproc,
         inputs=tuple(path.absolute() for path in request.data),
-        data=tuple(replace(file, path=file.path.absolute()) for file in files),
+        data=tuple(replace(file, path=file.path.absolute()) for file in checked),
         model=first,
         output=request.output.absolute() if request.output else None,
         parameters=values,
         models=named,
+        files=named_files,
         arguments=request.arguments,
         env=_recorded(request, found, target, machine, nproc),
         secrets=tuple(request.secrets),

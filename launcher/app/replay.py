@@ -10,7 +10,7 @@ from typing import Any
 
 import launcher
 from launcher import data, finite, host, manifest, metrics, paths, recipe, replay, runs, settings
-from launcher.app import accelerators, execute, moving, origin, place, preflight, sameness
+from launcher.app import accelerators, execute, files, moving, origin, place, preflight, sameness
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
 from launcher.app.moving import Data
@@ -42,11 +42,13 @@ class Asked:
     Attributes:
         data: files and folders that hold the data now; empty: it is where it was.
         models: folders by parameter; ``model`` is the one to start from.
+        files: files by parameter.
         allowed: kinds of differences.
     """
 
     data: tuple[Path, ...] = ()
     models: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
     output: Path | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
     allowed: Collection[str] = ()
@@ -94,7 +96,7 @@ def _prepared(of: Origin, asked: Asked, progress: Progress) -> Ready:
     run = runs.new_id(of.plan.recipe)
     folder = paths.runs() / run
     moved = moving.find(of.plan, asked.data, folder, progress) if asked.data else moving.as_it_was(of.plan)
-    plan = moving.with_models(of.plan, asked.models)
+    plan = moving.with_files(moving.with_models(of.plan, asked.models), asked.files)
     machine, engine = host.facts(), place.known(plan)
     fingerprints = moving.fingerprints(moved)
     comparison = replay.compare(_facts(of, plan, moved, fingerprints, machine, engine))
@@ -108,6 +110,7 @@ def _prepared(of: Origin, asked: Asked, progress: Progress) -> Ready:
         runtime_sha256=recipe.runtime_sha256(plan.recipes),
         inputs=moved.inputs,
         data=moved.files,
+        files=files.as_they_are(plan.files),
         output=asked.output.absolute() if asked.output else None,
     )
     if of.staged is not None:
@@ -142,6 +145,7 @@ def _facts(
         Fact(kind="data", subject=str(path), was=file.sha256, now=now)
         for file, path, now in zip(plan.data, moved.found, fingerprints, strict=True)
     ]
+    found += sameness.of_files(plan)
     found += [sameness.of_model(used, of.models.get(name, {})) for name, used in sameness.models(plan)]
     return [*found, sameness.of_launcher(plan), *sameness.of_host(of.host, machine)]
 
@@ -157,7 +161,9 @@ def _refuse(of: Origin, comparison: Comparison, allowed: Collection[str]) -> Non
         f"{of.run} cannot be repeated as it was: {', '.join(kinds)}",
         [f"{each.kind}: {each}" for each in refused],
         why="what differs may change the result",
-        hint="bring what is missing: --data PATH, --model PATH, launch image build" if missing else hint,
+        hint="bring what is missing: --data PATH, --model PATH, --file NAME=PATH, launch image build"
+        if missing
+        else hint,
     )
 
 

@@ -25,7 +25,7 @@ _HOST = {
 
 
 def of_plan(plan: RunPlan) -> Iterator[Fact]:
-    """Recipe, runtime, lock, and whether models and data are there; the data is read whole."""
+    """Recipe, runtime, lock, and whether models, data and files are there; data and files are read whole."""
     yield from of_code(plan)
     for _, used in models(plan):
         known = used.revision or str(used.path)
@@ -33,6 +33,14 @@ def of_plan(plan: RunPlan) -> Iterator[Fact]:
         yield Fact(kind="model", subject=f"the model {used.name}", was=known, now=now)
     for file in plan.data:
         yield Fact(kind="data", subject=str(file.path), was=file.sha256, now=data.fingerprint(file.path))
+    yield from of_files(plan)
+
+
+def of_files(plan: RunPlan) -> Iterator[Fact]:
+    """The files that parameters name, by their content."""
+    for name, file in plan.files:
+        subject = f"{file.path} of --{name.replace('_', '-')}"
+        yield Fact(kind="file", subject=subject, was=file.sha256, now=data.fingerprint(file.path))
 
 
 def of_code(plan: RunPlan) -> Iterator[Fact]:

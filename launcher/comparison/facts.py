@@ -49,6 +49,8 @@ def _planned(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
     yield "recipe", "runtime sha256", plan.runtime_sha256
     for name, value in plan.parameters:
         yield "parameter", name, value
+    for name, named in plan.files:
+        yield "parameter", f"{name} sha256", named.sha256
     yield "parameter", "raw arguments", " ".join(plan.arguments)
     for number, file in enumerate(plan.data):
         # By place, not by path: the same rows in another folder are the same data.

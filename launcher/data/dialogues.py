@@ -67,13 +67,29 @@ def _text(content: object) -> object:
 
 
 def _messages(messages: object, key: str, role: str, content: str) -> Iterator[Issue]:
+    """A dialogue of an exchange: what is asked, and what the model learns to answer."""
+    roles: list[str] = []
+    yield from judge_messages(messages, key, role, content, roles)
+    if roles:
+        yield from _order(roles, key)
+
+
+def judge_messages(messages: object, key: str, role: str, content: str, roles: list[str]) -> Iterator[Issue]:
+    """What is wrong with messages one by one.
+
+    Args:
+        messages: what should be a list of them.
+        key: where they are.
+        role, content: keys of a message.
+        roles: gets the role of each, by OpenAI's names; of messages that cannot be read none.
+    """
     if not isinstance(messages, list):
         yield Issue("messages-type", key, f"a list of messages, not {kind(messages)}")
         return
     if not messages:
         yield Issue("messages-empty", key, "an empty list")
         return
-    roles: list[str] = []
+    found_roles: list[str] = []
     for position, message in enumerate(messages):
         where = f"{key}[{position}]"
         if not isinstance(message, dict):
@@ -85,9 +101,9 @@ def _messages(messages: object, key: str, role: str, content: str) -> Iterator[I
             text = f"{found!r:.30}" if isinstance(found, str) else kind(found)
             yield Issue("role-unknown", f"{where}.{own_role}", f"a role, not {text}")
             return
-        roles.append("user" if found in ASKING else "assistant" if found in ANSWERING else found)
-        yield from _content(message, f"{where}.{own_content}", own_content, roles[-1])
-    yield from _order(roles, key)
+        found_roles.append("user" if found in ASKING else "assistant" if found in ANSWERING else found)
+        yield from _content(message, f"{where}.{own_content}", own_content, found_roles[-1])
+    roles += found_roles
 
 
 def _content(message: dict[str, Any], where: str, key: str, role: str) -> Iterator[Issue]:

@@ -34,6 +34,7 @@ class Rules:
             in-batch negatives.
         same_dataset: batches come from one file each, which reads a file's type and batch_size.
         group_size: passages per query in a step, one of them right; 0: unknown, and not judged.
+        reference: column that the reward ``exact`` compares answers with; empty: none is needed.
         trained: a trainer loads the rows with datasets, which makes columns of them; False: a tool reads
             them line by line, and no scores, prompts or batch sizes.
     """
@@ -43,6 +44,7 @@ class Rules:
     unified: bool = False
     same_dataset: bool = True
     group_size: int = 0
+    reference: str = ""
     trained: bool = True
 
 

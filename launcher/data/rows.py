@@ -11,6 +11,7 @@ from typing import Any
 from launcher.data.dialogues import KEYS as DIALOGUE_KEYS
 from launcher.data.dialogues import judge_dialogue
 from launcher.data.model import Issue, Rules
+from launcher.data.prompts import judge_prompt
 from launcher.data.rules import LOADED
 from launcher.data.values import kind, leading_null, text_issues
 
@@ -288,5 +289,6 @@ _JUDGES: dict[str, _Judge] = {
     "texts": _any_text,
     "sft": judge_dialogue,
     "plain": _plain,
+    "grpo": judge_prompt,
     "llm": _learned,
 }

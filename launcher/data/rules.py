@@ -20,6 +20,8 @@ FORMATS = {
     "sft": '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, '
     "or instruction and output, or prompt and completion, one object per line",
     "plain": '{"text": "…"}, one object per line',
+    "grpo": '{"prompt": "…" or [{"role": "user", "content": "…"}], "answer": "…"} and whatever the reward '
+    "functions read, one object per line",
     "llm": "rows of sft or of plain, also both in one file",
 }
 
@@ -27,6 +29,7 @@ _PAIRS = ("embedder", "reranker")
 _WITH_PAIRS = (*_PAIRS, "retrieval")
 _ALL = tuple(FORMATS)
 _DIALOGUE = ("sft", "llm")
+_ASKED = (*_DIALOGUE, "grpo")
 _WHOLE_TEXTS = ("retrieval", "plain", "llm")
 
 #: What trainers load with datasets, which makes columns of rows; tools read any format line by line.
@@ -322,17 +325,38 @@ _ROWS = (
     _error("judgement", ("retrieval",), "the evaluation stops, or counts wrongly", "correct the line"),
 )
 _DIALOGUES = (
-    _error("messages-type", _DIALOGUE, "the chat template stops", "a list of role and content", "left out"),
-    _error("messages-empty", _DIALOGUE, "there is nothing to learn", "at least one exchange", "left out"),
-    _error(
-        "role-unknown", _DIALOGUE, "templates stop, or drop the message", "user, assistant, …", "left out"
-    ),
-    _error("content-type", _DIALOGUE, "the chat template stops", "a text", "left out"),
+    _error("messages-type", _ASKED, "the chat template stops", "a list of role and content", "left out"),
+    _error("messages-empty", _ASKED, "there is nothing to learn", "at least one exchange", "left out"),
+    _error("role-unknown", _ASKED, "templates stop, or drop the message", "user, assistant, …", "left out"),
+    _error("content-type", _ASKED, "the chat template stops", "a text", "left out"),
     _error("answer-empty", _DIALOGUE, "the model learns to say nothing", "an answer", "left out"),
     _error("answer-missing", _DIALOGUE, "no token is trained on", "a message of the assistant", "left out"),
     _warning("question-empty", _DIALOGUE, "the answer is learned without its question", "a question"),
     _warning("answer-not-last", _DIALOGUE, "what follows the last answer is not learned", "cut it off"),
     _warning("roles-order", _DIALOGUE, "some templates stop at it", "user and assistant by turns"),
+)
+_REWARDED = (
+    _error("prompt-missing", ("grpo",), "there is nothing to ask the model", "add prompt", "left out"),
+    _error("prompt-empty", ("grpo",), "accepted: the model talks about nothing", "a text", "left out"),
+    _error(
+        "reference-missing",
+        ("grpo",),
+        "the reward exact compares with nothing, and gives every answer 0",
+        "add the column, name it by --answer-column, or leave exact out of --rewards",
+        "left out",
+    ),
+    _warning(
+        "prompt-answered",
+        ("grpo",),
+        "versions of TRL differ: the model goes on with that message, or answers behind it",
+        "end with a message of the user",
+    ),
+    _warning(
+        "column-taken",
+        ("grpo",),
+        "the trainer has a value of its own under this name: reward functions never see the column",
+        "another name",
+    ),
 )
 _TEXTS = (
     _warning("nul", _ALL, "NUL is a token of its own, or cuts the text in other tools", "drop it", "dropped"),
@@ -358,4 +382,8 @@ _TEXTS = (
 )
 
 #: All rules by name, in the order of the documentation.
-RULES = {rule.name: rule for group in (_FILES, _LINES, _COLUMNS, _ROWS, _DIALOGUES, _TEXTS) for rule in group}
+RULES = {
+    rule.name: rule
+    for group in (_FILES, _LINES, _COLUMNS, _ROWS, _DIALOGUES, _REWARDED, _TEXTS)
+    for rule in group
+}

@@ -36,6 +36,10 @@ _DIALOGUE_NAMES = {
     "system": ("system", "system_prompt"),
     "history": ("history",),
 }
+_PROMPT_NAMES = {
+    "prompt": ("prompt", "question", "problem", "query", "instruction"),
+    "answer": ("answer", "answers", "solution", "ground_truth", "target", "output", "response", "label"),
+}
 _TEXT_NAMES = {"text": ("text", "content", "passage", "document", "body", "sentence")}
 
 #: Of each format: the fields with their names elsewhere, and those of which all of one line are needed.
@@ -47,6 +51,7 @@ _FIELDS: dict[str, tuple[Mapping[str, tuple[str, ...]], tuple[tuple[str, ...], .
     "plain": (_TEXT_NAMES, (("text",),)),
     "llm": ({**_DIALOGUE_NAMES, "text": ("text",)}, (("messages",), ("instruction", "output"), ("text",))),
     "texts": (_TEXT_NAMES, (("text",),)),
+    "grpo": (_PROMPT_NAMES, (("prompt",),)),
 }
 
 _NUMBERED = re.compile(r"(?:hard_)?neg(?:ative)?s?[_-]?\d+")

@@ -8,8 +8,10 @@ from launcher.metrics.events import Event, attempt, current, finite, number, num
 
 Curve = tuple[tuple[int, float], ...]
 
-#: What the trainer logs at a step, beside the numbers of an evaluation.
-_LOGGED = ("loss", "learning_rate", "grad_norm")
+#: What the trainer logs at a step, beside the numbers of an evaluation; the second line is of trainings by
+#: rewards, which log ``rewards/NAME/mean`` for each function too.
+_LOGGED = frozenset("loss learning_rate grad_norm".split())
+_LOGGED |= frozenset("reward kl completions/mean_length completions/clipped_ratio".split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +98,10 @@ def _spans(events: list[Event]) -> list[_Span]:
 def curves(events: Iterable[Event]) -> dict[str, Curve]:
     """(step, value) by name, in the order of the steps: what the trainer logged, and what it took.
 
-    Names are loss, learning_rate, grad_norm, eval_* (as they were logged), seconds_per_step (of the slowest
-    rank), tokens_per_second and ram (sums over the ranks; bytes), device (bytes, the highest of a rank).
-    Numbers that cannot be drawn (NaN, infinity) are left out, and so is a name without any number.
+    Names are loss, learning_rate, grad_norm, eval_*, of trainings by rewards reward, rewards/NAME/mean, kl,
+    completions/mean_length and completions/clipped_ratio (as they were logged), seconds_per_step (of the
+    slowest rank), tokens_per_second and ram (sums over the ranks; bytes), device (bytes, the highest of a
+    rank). Numbers that cannot be drawn (NaN, infinity) are left out, and so is a name without any number.
     """
     known = current(events)
     found: dict[str, dict[int, float]] = defaultdict(dict)
@@ -111,9 +114,14 @@ def _logged(events: list[Event]) -> Iterator[tuple[int, str, float]]:
     for event in of_kind(events, "step"):
         step = whole(event, "step")
         for name in event if step is not None else ():
-            value = finite(event, name) if name in _LOGGED or name.startswith("eval_") else None
+            value = finite(event, name) if _drawn(name) else None
             if step is not None and value is not None:
                 yield step, name, value
+
+
+def _drawn(name: str) -> bool:
+    by_function = name.startswith("rewards/") and name.endswith("/mean")
+    return name in _LOGGED or name.startswith("eval_") or by_function
 
 
 def _used(events: list[Event]) -> Iterator[tuple[int, str, float]]:

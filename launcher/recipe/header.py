@@ -38,7 +38,7 @@ class _Text(_Strict):
 
 
 class _Data(_Strict):
-    format: Literal["embedder", "reranker", "retrieval", "texts", "sft", "plain", "llm"]
+    format: Literal["embedder", "reranker", "retrieval", "texts", "sft", "plain", "llm", "grpo"]
     help: _Text
 
 
@@ -207,6 +207,6 @@ def _fits(kind: ParameterType, value: Any, choices: list[str]) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     if not isinstance(value, str) or "\n" in value or "\0" in value:  # it becomes an environment variable
         return False
-    if kind == "model":  # a folder would be one of the author's machine
-        return not value or HUB_ID.fullmatch(value) is not None
+    if kind in ("model", "file"):  # a folder or file would be one of the author's machine
+        return not value or (kind == "model" and HUB_ID.fullmatch(value) is not None)
     return kind != "choice" or value in choices

@@ -19,8 +19,9 @@ RESERVED = frozenset(
     " pythonpath".split()
 )
 
-#: A ``model`` is a folder or an id on the hub; the recipe's variable holds the folder that it sees.
-ParameterType = Literal["int", "float", "bool", "str", "choice", "model"]
+#: A ``model`` is a folder or an id on the hub, a ``file`` one of this machine; the recipe's variable holds
+#: what it sees of them.
+ParameterType = Literal["int", "float", "bool", "str", "choice", "model", "file"]
 Value = bool | int | float | str
 
 #: In a refusal: a raw trainer argument of that name is there, whatever its value.

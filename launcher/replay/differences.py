@@ -12,6 +12,7 @@ KINDS = {
     "recipe": "the recipe's file",
     "runtime": "what runs beside the recipe: runtime, tools, DeepSpeed's configurations",
     "data": "a data file's content",
+    "file": "a file that a parameter names, such as one with reward functions",
     "model": "a model: the hub's revision, or the weights of a folder",
     "launcher": "the launcher's version",
     "host": "facts of the machine; always a note",

@@ -8,7 +8,7 @@ from typing import Any
 from launcher import metrics
 
 #: What a step reports that follows from the weights and the data alone; times and speeds do not.
-_CURVES = ("loss", "grad_norm", "learning_rate", "train_loss")
+_CURVES = ("loss", "grad_norm", "learning_rate", "train_loss", "reward")
 
 Curve = dict[int, dict[str, float]]
 

@@ -6,14 +6,12 @@ find the answers, and Unsloth of 2025 throws the mask away when it prepares the 
 preparing them, and the first batch is compared with the mask before anything is trained.
 """
 
-import math
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm import rows, saving, templates
+from llm import rows, saving, steps, templates
 from llm.options import ModelOptions, parse
 
 #: Arguments of TRL that would be about rows which it does not see.
@@ -58,8 +56,7 @@ def main() -> None:
     dataset = _dataset(options, own, args, tokenizer)
     trainer = _trainer(options, args, model, tokenizer, dataset)
     _compare_masks(trainer, dataset)
-    _count_on(trainer)
-    trainer.add_callback(_finite())
+    steps.watch(trainer)
     trainer.train()
     saving.save(trainer, tokenizer, options, own.save_method)
 
@@ -187,32 +184,6 @@ def _compare_masks(trainer: Any, dataset: Any) -> None:
         )
     if trainer.args.packing and ("position_ids" not in batch or "attention_mask" in batch):
         raise SystemExit("the batches do not say where packed rows begin, and rows would see each other")
-
-
-def _finite() -> Any:
-    """A callback that ends a training whose loss is none any more: what is learned from then on is noise."""
-    from transformers import TrainerCallback
-
-    class Finite(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            loss = (logs or {}).get("loss", 0.0)
-            if not math.isfinite(loss):
-                raise SystemExit(
-                    f"the loss is {loss} at step {state.global_step}: nothing usable is trained. Lower"
-                    " --learning-rate, or take --precision bf16 or fp32 where it was fp16"
-                )
-
-    return Finite()
-
-
-def _count_on(trainer: Any) -> None:
-    """Let a resumed training go on counting its tokens; TRL begins at 0."""
-    from runtime import resume
-
-    resume.carry("num_tokens", lambda each: getattr(each, "_total_train_tokens", None))
-    if folder := os.environ.get("LAUNCH_RESUME"):
-        done = resume.carried(Path(folder), trainer.args.process_index, "num_tokens")
-        trainer._total_train_tokens = done or 0
 
 
 if __name__ == "__main__":

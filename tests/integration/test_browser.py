@@ -148,6 +148,31 @@ def test_a_report_draws_everything_by_itself(page: Page, report: Callable[..., s
     assert page.asked() <= {url, "data:,"}
 
 
+def test_rewards_are_drawn_beside_each_other(page: Page, report: Callable[..., str], parent: Path) -> None:
+    file = parent / A / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        if line["event"] == "step" and "loss" in line:
+            share = line["step"] * 7 % 11  # rough: of a straight line only the ends are drawn
+            line |= {
+                "reward": 2 * share,
+                "rewards/exact/mean": share,
+                "rewards/format/mean": share,
+                "kl": share,
+            }
+            line["completions/mean_length"] = 200 + line["step"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page.open(report(A))
+    page.wait("document.querySelectorAll('.js-line').length >= 11")
+    assert page(CHARTS)[:4] == ["loss", "reward", "kl", "answers"]
+    legend = page(
+        "[...document.querySelectorAll('[data-chart=reward] .legendtext')].map((e) => e.textContent)"
+    )
+    assert legend == ["reward", "exact", "format"]
+    assert [count > 40 for count in page(POINTS.format("reward"))] == [True] * 3
+    assert page.said() == []
+
+
 def test_three_runs_lie_over_each_other(page: Page, report: Callable[..., str]) -> None:
     page.open(report(A, B, C))
     page.wait("document.querySelectorAll('.js-line').length > 12")

@@ -13,17 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import data
+from launcher.app.rules import rules_of
 from launcher.data import RULES, Report, Rules, Wanted, inspection, rules, streams
 from launcher.data.blocks import blocks
 from launcher.data.columns import TEXTS
 from launcher.data.duplicates import Keys
 from launcher.data.inspection import inspect
+from launcher.data.rows import judge_row
 from launcher.data.scan import Job, Part, scan
 from tests.data_cases import any_line, any_rules, rows_nearby
 
 GOOD: dict[str, Any] = {"query": "q", "pos": ["p"], "neg": ["n1", "n2"]}
 EMBEDDER = Rules(format="embedder")
 SFT = Rules(format="sft")
+GRPO = Rules(format="grpo")
+SYSTEM = {"role": "system", "content": "s"}
 USER, ASSISTANT = {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}
 
 
@@ -117,6 +121,15 @@ CASES: dict[str, tuple[bytes, Rules, str]] = {
     "question-empty": (lines({"instruction": "", "output": "a"}), SFT, "1: instruction: empty"),
     "answer-not-last": (lines(said(USER, ASSISTANT, USER)), SFT, "1: messages[2]: the last message"),
     "roles-order": (lines(said(USER, USER, ASSISTANT)), SFT, "1: messages[1]: user twice"),
+    "prompt-missing": (lines({"question": "q"}), GRPO, "1: prompt: missing"),
+    "prompt-empty": (lines({"prompt": [SYSTEM]}), GRPO, "1: prompt: no message of the user"),
+    "reference-missing": (
+        lines({"prompt": "q", "answer": ["a", " "]}),
+        Rules(format="grpo", reference="answer"),
+        "1: answer: empty",
+    ),
+    "prompt-answered": (lines({"prompt": [USER, ASSISTANT]}), GRPO, "1: prompt[1]: the last message"),
+    "column-taken": (lines({"prompt": "q", "completions": 1}), GRPO, "1: completions: a name"),
     "nul": (lines({**GOOD, "query": "a\0"}), EMBEDDER, "1: query: holds a NUL"),
     "replacement-character": (lines({**GOOD, "query": "a\ufffd"}), EMBEDDER, "1: query: holds U+FFFD"),
     "mojibake": (lines({**GOOD, "pos": ["cafÃ©"]}), EMBEDDER, "1: pos[0]: 'Ã©'"),
@@ -233,6 +246,48 @@ def test_quick_and_careful_agree(
         ("pos", "list"),
         ("neg", "list"),
     }
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        ({"prompt": "q"}, None),
+        ({"prompt": "q", "answer": 3, "tests": [{"x": None}]}, None),
+        ({"prompt": [SYSTEM, USER], "answer": ["a", 1.5]}, None),
+        ({"prompt": "  ", "answer": "a"}, "prompt-empty"),
+        ({"prompt": None, "answer": "a"}, "prompt-missing"),
+        ({"prompt": 7, "answer": "a"}, "content-type"),
+        ({"prompt": [], "answer": "a"}, "messages-empty"),
+        ({"prompt": ["q"], "answer": "a"}, "messages-type"),
+        ({"prompt": [{"role": "robot", "content": "q"}], "answer": "a"}, "role-unknown"),
+        ({"prompt": [{"role": "user", "content": None}], "answer": "a"}, "content-type"),
+        ({"prompt": "q", "answer": None}, "reference-missing"),
+        ({"prompt": "q", "answer": []}, "reference-missing"),
+        ({"prompt": "q", "answer": True}, "reference-missing"),
+    ],
+)
+def test_prompts_and_what_their_answers_are_compared_with(row: dict[str, Any], rule: str | None) -> None:
+    exact = Rules(format="grpo", reference="answer")
+    expected = ["reference-missing"] if rule is None and "answer" not in row else [rule] if rule else []
+    assert [issue.rule for issue in judge_row(row, exact)] == expected
+    assert [issue.rule for issue in judge_row(row, GRPO)] == [
+        each for each in expected if each != "reference-missing"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "column"),
+    [
+        ({"rewards": "", "reward_file": ""}, "answer"),  # what is on by itself
+        ({"rewards": "", "reward_file": "mine.py"}, ""),
+        ({"rewards": "format:0.5, exact:2", "reward_file": ""}, "answer"),
+        ({"rewards": "format,exactly", "reward_file": "mine.py"}, ""),
+        ({}, ""),
+    ],
+)
+def test_which_column_the_rewards_need(values: dict[str, str], column: str) -> None:
+    parameters = {**values, "answer_column": "answer"}
+    assert rules_of("grpo", parameters, launch="torchrun").reference == column
 
 
 # ------------------------------------------------------------------------------------------ files

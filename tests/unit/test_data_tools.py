@@ -108,7 +108,7 @@ rows = st.fixed_dictionaries(
 )
 
 
-@given(row=rows, format_=st.sampled_from(["embedder", "retrieval", "plain", "texts", "sft", "llm"]))
+@given(row=rows, format_=st.sampled_from(["embedder", "retrieval", "plain", "texts", "sft", "llm", "grpo"]))
 def test_what_was_repaired_has_no_errors(row: dict[str, Any], format_: str) -> None:
     from launcher.data.rows import judge_row
 
@@ -295,6 +295,8 @@ def test_dialogues_and_texts(tmp_path: Path) -> None:
     assert converted(tmp_path, write(tmp_path / "a.jsonl", told), format="sft") == [{"messages": messages}]
     asked = write(tmp_path / "b.jsonl", {"question": "u", "answer": "a"})
     assert converted(tmp_path, asked, format="sft") == [{"instruction": "u", "output": "a"}]
+    sums = write(tmp_path / "d.jsonl", {"question": "1+1?", "answer": "#### 2"})
+    assert converted(tmp_path, sums, format="grpo") == [{"prompt": "1+1?", "answer": "#### 2"}]
     assert converted(tmp_path, write(tmp_path / "c.jsonl", {"content": "x"}), format="plain") == [
         {"text": "x"}
     ]
@@ -535,6 +537,7 @@ def test_dialogues_are_divided_by_what_is_asked(tmp_path: Path) -> None:
         ("sft", lambda asked: {"messages": [{"role": "user", "content": [{"text": asked}]}, ANSWER]}),
         ("sft", lambda asked: {"prompt": [{"role": "user", "content": asked}], "completion": [ANSWER]}),
         ("sft", lambda asked: {"messages": [{"role": "assistant", "content": asked}]}),
+        ("grpo", lambda asked: {"prompt": [{"role": "user", "content": asked}], "answer": 1}),
         ("texts", lambda asked: {"title": asked, "body": "b"}),
         ("retrieval", lambda asked: {"_id": asked, "title": asked, "text": ""}),
     ],

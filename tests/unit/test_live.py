@@ -55,6 +55,11 @@ class TestWatched:
     def test_the_numbers(self) -> None:
         assert figures(told(*TRAINING)) == NUMBERS
 
+    def test_the_numbers_of_rewards(self) -> None:
+        logged = {"reward": 0.61234, "kl": 0.01234, "completions/mean_length": 1212.4}
+        found = figures(told(begin(), step(5, 0.1, **logged)))
+        assert found[:4] == ["loss 0.1", "reward 0.6123", "KL 0.0123", "answers 1,212 tokens"]
+
     def test_where_it_is(self) -> None:
         shown = told(*TRAINING).shown(1044.0)
         assert (shown.phase, shown.step, shown.total, shown.epoch) == ("training", 120, 2000, "0.12/2")

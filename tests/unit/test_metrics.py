@@ -119,6 +119,13 @@ class TestSummary:
             "device": ((20, 9.0),),
         }
 
+    def test_what_rewards_come_to(self) -> None:
+        logged = {"reward": 0.5, "rewards/exact/mean": 0.25, "rewards/exact/std": 0.1, "kl": 0.01}
+        events = [step(1, 0.1, **logged, **{"completions/mean_length": 30.0, "clip_ratio/low_mean": 0.0})]
+        assert set(metrics.curves(events)) == {
+            *("loss", "reward", "rewards/exact/mean", "kl", "completions/mean_length"),
+        }
+
     def test_a_single_span_is_better_than_none(self) -> None:
         assert metrics.summary([usage(2, steps=2, seconds=3.0)]).seconds_per_step == 1.5
 

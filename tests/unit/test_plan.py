@@ -28,7 +28,7 @@ from launcher.errors import (
     UsageError,
 )
 from launcher.image.inspect import ImageInfo
-from launcher.plan import Access, Model, RunPlan
+from launcher.plan import Access, File, Model, RunPlan
 from launcher.progress import Silent
 from tests.unit.conftest import fake_lock
 
@@ -42,6 +42,7 @@ pairs = st.lists(st.tuples(names, texts), max_size=3).map(tuple)
 words = st.lists(texts, max_size=3).map(tuple)
 counts = st.integers(0, 2**40)
 models = st.builds(Model, name=texts, path=folders, root=folders, revision=texts)
+files = st.builds(File, path=folders, sha256=texts)
 run_plans = st.builds(
     RunPlan,
     schema=st.just(plans.SCHEMA),
@@ -65,6 +66,7 @@ run_plans = st.builds(
     output=st.none() | folders,
     parameters=pairs,
     models=st.lists(st.tuples(names, models), max_size=2).map(tuple),
+    files=st.lists(st.tuples(names, files), max_size=2).map(tuple),
     arguments=words,
     env=pairs,
     secrets=words,
@@ -219,6 +221,8 @@ def test_models_of_one_name_stay_apart(bench: Any) -> None:
     )
     on_host = dict(plans.environment(plan, plans.on_host(plan, runs.folders("ID", plan))))
     assert [on_host[name] for name in ("MODEL", "BASELINE", "RERANKER")] == [str(one), str(two), str(three)]
+    inside = dict(plans.environment(plan, plans.in_container(plan)))
+    assert (inside["LAUNCH_MODEL_NAME"], on_host["LAUNCH_MODEL_NAME"]) == (str(one), str(one))
 
 
 def test_one_cache_entry_for_several_models(bench: Any) -> None:
@@ -241,6 +245,7 @@ def test_one_cache_entry_for_several_models(bench: Any) -> None:
     }
     assert set(mounted.values()) == {bench.folder / "hub" / "models--BAAI--bge-m3"}
     assert dict(plan.models)["baseline"].revision == "5" * 40
+    assert dict(plans.environment(plan, plans.in_container(plan)))["LAUNCH_MODEL_NAME"] == "BAAI/bge-m3"
 
 
 def test_no_model_is_an_empty_variable(bench: Any) -> None:
@@ -279,10 +284,10 @@ def test_a_repeated_plan_needs_the_models_of_its_parameters(bench: Any) -> None:
     assert f"the model {two} is not on this machine" in caught.value.problems[0]
 
 
-def test_a_plan_from_before_there_were_such_models(bench: Any) -> None:
+def test_a_plan_from_before_there_were_such_models_and_files(bench: Any) -> None:
     plan = bench.plan(target="cpu").plan
     raw = json.loads(plans.to_json(plan))
-    assert raw.pop("models") == []
+    assert raw.pop("models") == raw.pop("files") == []
     assert plans.from_json(json.dumps(raw)) == plan
 
 

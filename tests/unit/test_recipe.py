@@ -42,6 +42,7 @@ HEADER: dict[str, Any] = {
             "help": {"en": "precision", "zh": "精度"},
         },
         "base": {"type": "model", "default": "", "help": {"en": "baseline", "zh": "基线"}},
+        "rewards": {"type": "file", "default": "", "help": {"en": "functions", "zh": "函数"}},
     },
 }
 
@@ -101,9 +102,11 @@ def test_values_defaults_by_target_and_given() -> None:
         "title": "",
         "precision": "fp32",
         "base": "",
+        "rewards": "",
     }
     values = found.values(
-        "cuda", {"rate": "2e-5", "drop": "NO", "epochs": " 3 ", "title": "a b", "base": "a/b"}
+        "cuda",
+        {"rate": "2e-5", "drop": "NO", "epochs": " 3 ", "title": "a b", "base": "a/b", "rewards": "r.py"},
     )
     assert values == (
         ("epochs", "3"),
@@ -112,6 +115,7 @@ def test_values_defaults_by_target_and_given() -> None:
         ("title", "a b"),
         ("precision", "bf16"),
         ("base", "a/b"),
+        ("rewards", "r.py"),
     )
 
 
@@ -191,6 +195,7 @@ def test_target_that_is_not_the_recipes() -> None:
         ("parameters.base.default", "models/a/b", "default 'models/a/b' is not a model"),
         ("parameters.base.default", "/models", "default '/models' is not a model"),
         ("parameters.base.default", 1, "default 1 is not a model"),
+        ("parameters.rewards.default", "rewards.py", "default 'rewards.py' is not a file"),
         ("parameters.Rate", HEADER["parameters"]["rate"], "parameters.Rate: not a usable name"),
         ("parameters.a-b", HEADER["parameters"]["rate"], "parameters.a-b: not a usable name"),
         ("parameters.launch_x", HEADER["parameters"]["rate"], "parameters.launch_x: not a usable name"),
@@ -283,6 +288,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "str": lines,
     "model": st.sampled_from(["", "org/name", "BAAI/bge-m3.5_x"]),
+    "file": st.just(""),
 }
 
 

@@ -147,6 +147,7 @@ class Watched:
     def _figures(self, pace: float | None) -> Iterator[Figure]:
         if (loss := number(self._logged, "loss")) is not None:
             yield Figure(before="loss", value=f"{loss:.4g}", alarming=finite(self._logged, "loss") is None)
+        yield from self._answers()
         if (rate := number(self._logged, "learning_rate")) is not None:
             yield Figure(before="lr", value=f"{rate:.2g}")
         if (norm := number(self._logged, "grad_norm")) is not None:
@@ -160,6 +161,16 @@ class Watched:
         yield from self._memory("ram", "RAM", sum)
         if self._checkpoint:
             yield Figure(before="saved", value=self._checkpoint)
+
+    def _answers(self) -> Iterator[Figure]:
+        """Of trainings by rewards: what the answers get, how long they are, how far the model has gone."""
+        if (reward := number(self._logged, "reward")) is not None:
+            alarming = finite(self._logged, "reward") is None
+            yield Figure(before="reward", value=f"{reward:.4g}", alarming=alarming)
+        if (divergence := number(self._logged, "kl")) is not None:
+            yield Figure(before="KL", value=f"{divergence:.3g}")
+        if (length := finite(self._logged, "completions/mean_length")) is not None:
+            yield Figure(before="answers", value=f"{length:,.0f}", after="tokens")
 
     def _speed(self) -> Iterator[Figure]:
         windows = list(self._ranks.values())

@@ -15,7 +15,8 @@ from launcher.errors import UsageError
     "--allow",
     multiple=True,
     metavar="KIND|all",
-    help="Repeat it although this differs: image, lock, recipe, runtime, data, model, launcher; repeatable.",
+    help="Repeat it although this differs: image, lock, recipe, runtime, data, file, model, launcher; "
+    "repeatable.",
 )
 @click.option(
     "--data",
@@ -28,6 +29,12 @@ from launcher.errors import UsageError
     multiple=True,
     metavar="PATH|NAME=PATH",
     help="Where the model is now; NAME is a parameter that names one.",
+)
+@click.option(
+    "--file",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Where the file is now that the parameter NAME names. May be repeated.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the result; must be empty or new.")
 @click.option("--env", multiple=True, metavar="K=V|K", help="The secrets that the plan names.")
@@ -42,6 +49,7 @@ def command(
     allow: tuple[str, ...],
     data: tuple[Path, ...],
     model: tuple[str, ...],
+    file: tuple[str, ...],
     output: Path | None,
     env: tuple[str, ...],
     env_file: tuple[Path, ...],
@@ -51,9 +59,9 @@ def command(
 ) -> None:
     """Run the plan of a record again, and say whether the same came out.
 
-    Image, lock, recipe, runtime, data and models must be what the record says; all differences are said at
-    once, and each kind can be allowed. FILE is what `launch runs export` made, here or on another machine.
-    Afterwards the loss curve is compared step by step, and the weights bit by bit.
+    Image, lock, recipe, runtime, data, files and models must be what the record says; all differences are
+    said at once, and each kind can be allowed. FILE is what `launch runs export` made, here or on another
+    machine. Afterwards the loss curve is compared step by step, and the weights bit by bit.
 
     Exit code 0 when the repetition ran well, equal or not; 82 when it was refused.
     """
@@ -62,7 +70,7 @@ def command(
     from launcher.replay.differences import allowed
 
     if compare:
-        if allow or data or model or output or env or env_file:
+        if allow or data or model or file or output or env or env_file:
             raise UsageError("--compare starts nothing: it takes no options of a run")
         _compare(runs.find(run), as_json=as_json)
         return
@@ -70,6 +78,7 @@ def command(
     asked = replay.Asked(
         data=data,
         models=dict(_named(text) for text in model),
+        files=dict(_file(text) for text in file),
         output=output,
         secrets=given.all,
         allowed=allowed(allow),
@@ -106,3 +115,10 @@ def _named(text: str) -> tuple[str, Path]:
     if separator and name.isidentifier() and not Path(text).exists():
         return name, Path(path)
     return "model", Path(text)
+
+
+def _file(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not separator or not path:
+        raise UsageError(f"--file takes NAME=PATH, not {text!r}", hint="--file reward_file=rewards.py")
+    return name.replace("-", "_"), Path(path)

@@ -6,6 +6,10 @@
   const CHARTS = [
     { key: "loss", title: "Loss", wide: true, series: { loss: "loss" }, smooth: "loss_smooth",
       about: "thin as logged, thick smoothed" },
+    { key: "kl", title: "KL divergence from the start", series: { kl: "KL" }, zero: true },
+    { key: "answers", title: "Length of answers", unit: "tokens", series: { "completions/mean_length": "mean length" },
+      zero: true },
+    { key: "clipped", title: "Share of answers cut off", series: { "completions/clipped_ratio": "cut off" }, zero: true },
     { key: "learning_rate", title: "Learning rate", series: { learning_rate: "learning rate" }, zero: true },
     { key: "grad_norm", title: "Gradient norm", series: { grad_norm: "gradient norm" } },
     { key: "speed", title: "Time per step", unit: "s", series: { seconds_per_step: "s per step" }, zero: true },
@@ -35,8 +39,15 @@
       const name = key.replace(/^eval_/, "Evaluation: ").replaceAll("_", " ");
       return { key, title: name, series: { [key]: name }, markers: true };
     });
-    return [...CHARTS, ...evaluations].filter((chart) =>
+    return [CHARTS[0], rewards(), ...CHARTS.slice(1), ...evaluations].filter((chart) =>
       runs.some((run) => Object.keys(chart.series).some((key) => run.series[key]?.[0].length)));
+  }
+
+  // The sum, and beside it what each function gives when there are several.
+  function rewards() {
+    const names = [...new Set(runs.flatMap((run) => Object.keys(run.series)))].filter((key) => key.startsWith("rewards/"));
+    const each = names.length > 1 ? names.sort().map((key) => [key, key.split("/")[1]]) : [];
+    return { key: "reward", title: "Reward", series: { reward: "reward", ...Object.fromEntries(each) } };
   }
 
   function lines(chart) {
@@ -50,7 +61,7 @@
       const name = [several ? run.label : "", names.length > 1 || !several ? chart.series[key] : ""];
       const smooth = chart.smooth && points[0].length > 30 ? run.series[chart.smooth] : null;
       const values = chart.scale ? points[1].map((y) => y === null ? null : y * chart.scale) : points[1];
-      const dash = several ? (names.length > 1 ? DASHES[kind] : DASHES[Math.floor(at / 8) % 3]) : "solid";
+      const dash = several ? (names.length > 1 ? DASHES[kind % 3] : DASHES[Math.floor(at / 8) % 3]) : "solid";
       found.push({
         x: points[0], y: values, name: name.filter(Boolean).join(" "), type: "scatter",
         mode: chart.markers || points[0].length < 3 ? "lines+markers" : "lines",

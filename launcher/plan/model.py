@@ -1,12 +1,8 @@
-"""The plan of a run: pure, frozen, versioned data. Everything up to here can be printed and repeated.
-
-``make`` puts a plan together from what was asked and what was found; ``environment`` and ``mounts`` say
-what a recipe will see, for an engine that mounts (containers) and for one that does not (venv).
-"""
+"""The plan of a run: pure, frozen, versioned data. Everything up to here can be printed and repeated."""
 
 import json
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from launcher.data import DataFile
@@ -25,16 +21,13 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 #: Level Zero's choice of GPUs, and what makes its versions count them in the order of the PCI bus. Source:
 #: intel/compute-runtime, shared/source/execution_environment; newer versions always sort them so.
 MASK = "ZE_AFFINITY_MASK"
-_PCI_ORDER = "ZE_ENABLE_PCI_ID_DEVICE_ORDER"
+PCI_ORDER = "ZE_ENABLE_PCI_ID_DEVICE_ORDER"
 
 #: What ``--env`` may say of them: it stands for ``--gpus``, and is not passed on.
 CHOICES = (VISIBLE, MASK)
 
 #: All variables that choose GPUs: the plan says which, so nobody else does.
-GPU_VARIABLES = (VISIBLE, "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", MASK, _PCI_ORDER)
-
-#: Where an image has its environment.
-ENVIRONMENT = "/opt/venv"
+GPU_VARIABLES = (VISIBLE, "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", MASK, PCI_ORDER)
 
 #: Where Intel GPUs are.
 DRI = "/dev/dri"
@@ -55,6 +48,19 @@ class Model:
     path: Path
     root: Path
     revision: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file of this machine that a parameter names.
+
+    Attributes:
+        path: absolute; its name is kept in a container.
+        sha256: of its bytes, when the plan was made.
+    """
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +112,7 @@ class RunPlan:
         output: where the result goes; None: ``output`` in the run's own folder.
         parameters: of the recipe, all of them.
         models: (parameter, model) pairs of the parameters that name one.
+        files: (parameter, file) pairs, likewise.
         arguments: raw trainer arguments, after ``--``.
         env: variables of the target, then those of ``--env``.
         secrets: names of variables whose values are never written down.
@@ -135,6 +142,7 @@ class RunPlan:
     output: Path | None
     parameters: tuple[tuple[str, str], ...]
     models: tuple[tuple[str, Model], ...] = ()  # plans written before there were any have no such key
+    files: tuple[tuple[str, File], ...] = ()  # the same
     arguments: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     secrets: tuple[str, ...]
@@ -179,6 +187,7 @@ def make(
     gid: int,
     access: Access,
     preflight: bool = True,
+    files: tuple[tuple[str, File], ...] = (),
 ) -> RunPlan:
     """Put a plan together; see :class:`RunPlan` for the parts."""
     merged = {**dict(target.env), **dict(env)}
@@ -202,6 +211,7 @@ def make(
         output=output,
         parameters=parameters,
         models=models,
+        files=files,
         arguments=arguments,
         env=tuple(sorted(merged.items())),
         secrets=tuple(sorted(secrets)),
@@ -210,177 +220,6 @@ def make(
         access=access,
         preflight=preflight,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Folders:
-    """The run's own folders on this machine.
-
-    Attributes:
-        run: the run's record, ``runs/<id>``.
-        output: where the recipe writes its result.
-        home: a writable HOME, kept between runs (compiled kernels live there).
-    """
-
-    run: Path
-    output: Path
-    home: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """One start of a plan.
-
-    Attributes:
-        run: the run's id.
-        attempt: 1 is the first start; a run that is resumed or restarted has more.
-        checkpoint: the folder in the output that the training goes on from; empty: from the beginning.
-    """
-
-    run: str
-    attempt: int = 1
-    checkpoint: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
-    """A folder or file of this machine, seen by the container under another name."""
-
-    source: Path
-    target: PurePosixPath
-    read_only: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where the recipe finds things: in the container, or on this machine.
-
-    Attributes:
-        models: (parameter, folder) pairs.
-    """
-
-    recipe: str
-    recipes: str
-    data: tuple[str, ...]
-    model: str | None
-    models: tuple[tuple[str, str], ...]
-    output: str
-    run: str
-    home: str
-
-
-def on_host(plan: RunPlan, folders: Folders) -> Places:
-    """The places of an engine that mounts nothing."""
-    return Places(
-        recipe=str(plan.recipe_path),
-        recipes=str(plan.recipes),
-        data=tuple(str(path) for path in plan.inputs),
-        model=None if plan.model is None else str(plan.model.path),
-        models=tuple((name, str(model.path)) for name, model in plan.models),
-        output=str(folders.output),
-        run=str(folders.run),
-        home=str(folders.home),
-    )
-
-
-def in_container(plan: RunPlan) -> Places:
-    """The places of an engine that mounts; names are kept, because trainers read meaning from them."""
-    shipped = plan.recipe_path.parent == plan.recipes
-    return Places(
-        recipe=f"/launch/{'recipes' if shipped else 'recipe'}/{plan.recipe_path.name}",
-        recipes="/launch/recipes",
-        data=tuple(f"/data/{number}/{path.name}" for number, path in enumerate(plan.inputs)),
-        model=None if plan.model is None else _inside(_MODEL, plan.model),
-        models=tuple((name, _inside(_MODELS / name, model)) for name, model in plan.models),
-        output="/output",
-        run="/launch/run",
-        home="/launch/home",
-    )
-
-
-#: Where models are mounted, each under its own name. A parameter's lies below the parameter's name, not in
-#: the first one's folder: models of one name, and one model for two parameters, stay apart.
-_MODEL, _MODELS = PurePosixPath("/model"), PurePosixPath("/models")
-
-
-def _inside(folder: PurePosixPath, model: Model) -> str:
-    return str(folder / model.root.name / model.path.relative_to(model.root))
-
-
-def mounts(plan: RunPlan, folders: Folders) -> tuple[Mount, ...]:
-    """What a container sees of this machine: inputs read-only, its own folders writable, nothing else."""
-    inside = in_container(plan)
-
-    def bind(source: Path, target: str, *, read_only: bool = True) -> Mount:
-        return Mount(source=source, target=PurePosixPath(target), read_only=read_only)
-
-    found = [
-        bind(plan.recipes, inside.recipes),
-        bind(plan.recipes.parent / "ds_configs", "/launch/ds_configs"),
-    ]
-    if plan.recipe_path.parent != plan.recipes:
-        found.append(bind(plan.recipe_path, inside.recipe))
-    # The resolved path is mounted: a link would point out of the container.
-    found += [bind(source.resolve(), target) for source, target in zip(plan.inputs, inside.data, strict=True)]
-    if plan.model is not None:
-        found.append(bind(plan.model.root, str(_MODEL / plan.model.root.name)))
-    found += [bind(model.root, str(_MODELS / name / model.root.name)) for name, model in plan.models]
-    found += [
-        bind(folders.output, inside.output, read_only=False),
-        bind(folders.run, inside.run, read_only=False),
-        bind(folders.home, inside.home, read_only=False),
-    ]
-    return tuple(found)
-
-
-def environment(plan: RunPlan, places: Places, start: Start | None = None) -> tuple[tuple[str, str], ...]:
-    """Every variable of the run but the secrets: a recipe is driven by its environment alone.
-
-    Args:
-        start: of a run; None: it is not about one.
-    """
-    variables = {
-        # A container's uid has no passwd entry: getpass and torch ask these two instead.
-        "HOME": places.home,
-        "USER": "launch",
-        "LOGNAME": "launch",
-        # Models come from the launcher, as folders; nothing asks the hub again.
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": f"{places.home}/huggingface",
-        **dict(plan.env),
-        "TARGET": plan.target,
-        "NPROC": str(plan.nproc),
-        "OUTPUT": places.output,
-        "LAUNCH_RECIPES": places.recipes,
-        "LAUNCH_RUN_DIR": places.run,
-        "LAUNCH_SCRATCH": f"{places.run}/scratch",
-        **{name.upper(): value for name, value in (*plan.parameters, *places.models)},
-    }
-    if plan.world_size:
-        variables |= {"LAUNCH_WORLD_SIZE": str(plan.world_size), "LAUNCH_DEVICE": plan.device}
-    if start is not None:
-        variables["LAUNCH_RUN_ID"] = start.run
-        if start.attempt > 1:
-            variables["LAUNCH_ATTEMPT"] = str(start.attempt)
-        if start.checkpoint:
-            variables["LAUNCH_RESUME"] = f"{places.output}/{start.checkpoint}"
-    if places.data:
-        variables["DATA"] = ":".join(places.data)
-    if places.model:
-        variables["MODEL"] = places.model
-    if plan.access.network == "bridge":
-        variables["HF_HUB_OFFLINE"] = "0"
-    if plan.access.nvidia not in ("", "all") and "NVIDIA_VISIBLE_DEVICES" in variables:
-        # The image's own "all" would contradict it, and an engine whose default runtime is NVIDIA's reads it.
-        variables["NVIDIA_VISIBLE_DEVICES"] = plan.access.nvidia
-    if plan.access.intel:  # in containers too: all of /dev/dri is in them
-        variables |= {MASK: plan.access.intel, _PCI_ORDER: "1"}
-    return tuple(sorted(variables.items()))
-
-
-def command(plan: RunPlan, places: Places) -> tuple[str, ...]:
-    """What is started: the recipe, with the raw trainer arguments."""
-    return ("bash", places.recipe, *plan.arguments)
 
 
 def to_json(plan: RunPlan) -> str:
