@@ -85,7 +85,7 @@ def main() -> None:
     templates.give(tokenizer, own.chat_template)
     dataset = _dataset(prompts, own, tokenizer)
     trainer = _trainer(options, args, model, tokenizer, dataset, chosen, spoken=prompts.spoken)
-    steps.watch(trainer)
+    steps.count_on(trainer)
     try:
         trainer.train()
     except RewardError as error:

@@ -56,7 +56,7 @@ def main() -> None:
     dataset = _dataset(options, own, args, tokenizer)
     trainer = _trainer(options, args, model, tokenizer, dataset)
     _compare_masks(trainer, dataset)
-    steps.watch(trainer)
+    steps.count_on(trainer)
     trainer.train()
     saving.save(trainer, tokenizer, options, own.save_method)
 
@@ -82,7 +82,6 @@ def _arguments(options: ModelOptions, words: list[str]) -> Any:
             )
     args.max_length = options.max_seq_length if args.packing else None  # rows are cut already
     args.dataset_kwargs = {"skip_prepare_dataset": True}
-    args.logging_nan_inf_filter = False  # it logs a loss of 0 where there is none
     return args
 
 
