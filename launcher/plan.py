@@ -336,6 +336,9 @@ def mounts(plan: RunPlan, folders: Folders) -> tuple[Mount, ...]:
 def environment(plan: RunPlan, places: Places, start: Start | None = None) -> tuple[tuple[str, str], ...]:
     """Every variable of the run but the secrets: a recipe is driven by its environment alone.
 
+    MODEL is where the recipe reads it; LAUNCH_MODEL_NAME is what it is for whoever comes later, a hub id or the
+    folder on this machine: an adapter names its base by it.
+
     Args:
         start: of a run; None: it is not about one.
     """
@@ -368,6 +371,8 @@ def environment(plan: RunPlan, places: Places, start: Start | None = None) -> tu
         variables["DATA"] = ":".join(places.data)
     if places.model:
         variables["MODEL"] = places.model
+    if plan.model is not None:
+        variables["LAUNCH_MODEL_NAME"] = plan.model.name if plan.model.revision else str(plan.model.path)
     if plan.access.network == "bridge":
         variables["HF_HUB_OFFLINE"] = "0"
     if plan.access.nvidia not in ("", "all") and "NVIDIA_VISIBLE_DEVICES" in variables:

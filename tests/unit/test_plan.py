@@ -219,6 +219,8 @@ def test_models_of_one_name_stay_apart(bench: Any) -> None:
     )
     on_host = dict(plans.environment(plan, plans.on_host(plan, runs.folders("ID", plan))))
     assert [on_host[name] for name in ("MODEL", "BASELINE", "RERANKER")] == [str(one), str(two), str(three)]
+    inside = dict(plans.environment(plan, plans.in_container(plan)))
+    assert (inside["LAUNCH_MODEL_NAME"], on_host["LAUNCH_MODEL_NAME"]) == (str(one), str(one))
 
 
 def test_one_cache_entry_for_several_models(bench: Any) -> None:
@@ -241,6 +243,7 @@ def test_one_cache_entry_for_several_models(bench: Any) -> None:
     }
     assert set(mounted.values()) == {bench.folder / "hub" / "models--BAAI--bge-m3"}
     assert dict(plan.models)["baseline"].revision == "5" * 40
+    assert dict(plans.environment(plan, plans.in_container(plan)))["LAUNCH_MODEL_NAME"] == "BAAI/bge-m3"
 
 
 def test_no_model_is_an_empty_variable(bench: Any) -> None:
