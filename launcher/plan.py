@@ -336,8 +336,8 @@ def mounts(plan: RunPlan, folders: Folders) -> tuple[Mount, ...]:
 def environment(plan: RunPlan, places: Places, start: Start | None = None) -> tuple[tuple[str, str], ...]:
     """Every variable of the run but the secrets: a recipe is driven by its environment alone.
 
-    MODEL is where the recipe reads it; LAUNCH_MODEL_NAME is what it is for whoever comes later, a hub id or the
-    folder on this machine: an adapter names its base by it.
+    MODEL is where the recipe reads it; LAUNCH_MODEL_NAME is what it is for whoever comes later, a hub id or
+    the folder on this machine: an adapter names its base by it.
 
     Args:
         start: of a run; None: it is not about one.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import launcher
 from launcher import data, host, manifest, paths, recipe, replay
 from launcher import plan as plans
-from launcher.app import accelerators, batches, models, place, sameness
+from launcher.app import accelerators, adapters, batches, models, place, sameness
 from launcher.app.accelerators import Asked
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
@@ -101,7 +101,13 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     if request.preflight:
         batches.refuse_unused(request.data, files, {**dict(values), **raw_values(request.arguments)}, nproc)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
-    named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
+    named = adapters.with_base(
+        found,
+        first,
+        models.named(found, dict(values), dry_run=dry_run, notes=notes),
+        dry_run=dry_run,
+        notes=notes,
+    )
     where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
     container = isinstance(where.engine, DockerEngine)
     gpus = accelerators.settle(

@@ -36,8 +36,8 @@ _LAYER = re.compile(r"(?:^|\.)((?:layers|h|blocks)\.(\d+)\..+)$")
 #: What peft calls tables of tokens (peft/utils/constants.py).
 _TABLES = ("embed_tokens", "lm_head")
 
-#: Share of tokens that may have other names: trainers rename a reserved one, to pad with it. Another vocabulary
-#: differs in most of them.
+#: Share of tokens that may have other names: trainers rename a reserved one, to pad with it. Another
+#: vocabulary differs in most of them.
 _STRAY = 0.01
 
 #: Problems that are listed; the rest is of the same kind.
@@ -125,8 +125,8 @@ def check(adapter: Adapter, base: Path) -> None:
         more = f"\n  … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         listed = "".join(f"\n  {each}" for each in found[:_SHOWN])
         raise SystemExit(
-            f"{base.name} is not the base of these adapters (they name {adapter.base or 'none'}):{listed}{more}\n"
-            "give the right one with --base FOLDER|ID"
+            f"{base.name} is not the base of these adapters (they name {adapter.base or 'none'}):"
+            f"{listed}{more}\ngive the right one with --base FOLDER|ID"
         )
 
 
@@ -158,7 +158,9 @@ def _shape_problems(adapter: Mapping[str, Shape], base: Mapping[str, Shape]) -> 
             yield f"{_tail(module)}: the adapters are for {into} -> {out}, the base has {_sizes(found)}"
     if base and missing and len(missing) == len(_linear(adapter)):
         yield f"it has none of the adapted layers, such as {_tail(missing[0])}"
-    elif base and (deep := max(map(_number, adapter), default=-1)) > (last := max(map(_number, base), default=-1)):
+    elif base and (deep := max(map(_number, adapter), default=-1)) > (
+        last := max(map(_number, base), default=-1)
+    ):
         yield f"the adapters are for {deep + 1} layers or more, the base has {last + 1}"
     widths = {shape[-1] for name, shape in base.items() if _table(name) and len(shape) == 2}
     for name, shape in adapter.items():
@@ -191,7 +193,8 @@ def _vocabulary_problems(adapter: Adapter, base: Path) -> Iterator[str]:
         yield f"the vocabularies differ: {len(other)} tokens have other numbers, such as {other[0]!r}"
     tables = [shape[0] for name, shape in _base_shapes(base).items() if _table(name) and len(shape) == 2]
     if tables and not adapter.rows and max(theirs.values()) >= max(tables):
-        yield f"the adapters' tokenizer has {max(theirs.values()) + 1} tokens, the base {max(tables)} rows for them"
+        count = max(theirs.values()) + 1
+        yield f"the adapters' tokenizer has {count} tokens, the base {max(tables)} rows for them"
 
 
 def _tokens(folder: Path) -> dict[str, int]:
@@ -310,8 +313,8 @@ def load(folder: Path, *, precision: str, device: str, in_4bit: bool = False) ->
 def attach(model: Any, adapter: Adapter, *, device: str) -> Any:
     """The model with its adapters, not merged.
 
-    A table of tokens that grew in the training grows here first. A table that is shared by input and output is
-    parted when the adapters change it: each side then has its own, as in the training.
+    A table of tokens that grew in the training grows here first. A table that is shared by input and output
+    is parted when the adapters change it: each side then has its own, as in the training.
 
     Raises:
         SystemExit: weights of the adapters are missing.

@@ -2,8 +2,8 @@
 
     python -m llm.asking --model MODEL [--base BASE] --output FOLDER [--data prompts.jsonl]
 
-Adapters are put on their base and not merged, so that both answer from one loaded model. ``answers.jsonl`` in the
-output has what was asked and answered. Exit codes: 0, 1 for what is refused, 130 when Ctrl-C ended it.
+Adapters are put on their base and not merged, so that both answer from one loaded model. ``answers.jsonl`` in
+the output has what was asked and answered. Exit codes: 0, 1 for what is refused, 130 when Ctrl-C ended it.
 """
 
 import argparse
@@ -128,7 +128,9 @@ def _row(
     if asked.before_after and not asked.as_json:
         texts = (layout.whole(before, thinking=asked.thinking), layout.whole(answer, thinking=asked.thinking))
         print(layout.side_by_side(("base", "tuned"), texts))
-        print(f"base  {layout.figures(before, memory)}\ntuned {layout.figures(answer, memory)}", file=sys.stderr)
+        print(
+            f"base  {layout.figures(before, memory)}\ntuned {layout.figures(answer, memory)}", file=sys.stderr
+        )
     elif not asked.as_json:
         screen.done()
         print(layout.figures(answer, memory), file=sys.stderr)
@@ -255,14 +257,15 @@ def _asked(given: argparse.Namespace) -> Asked:
     base = adapters.locate(adapter, given.base) if adapter else None
     if adapter is None and (given.base or given.before_after):
         raise SystemExit(
-            f"{given.model} is a whole model: --base and --before-after go with adapters, which can be taken off"
+            f"{given.model} is a whole model: --base and --before-after go with adapters, "
+            "which can be taken off"
         )
     if adapter and base:
         adapters.check(adapter, base)
         if given.before_after and adapter.config.get("bias", "none") != "none":
             raise SystemExit(
-                "--before-after: these adapters changed biases of the base (bias), which cannot be taken off again: "
-                "ask base and adapters one after the other"
+                "--before-after: these adapters changed biases of the base (bias), which cannot be taken off "
+                "again: ask base and adapters one after the other"
             )
     if (given.output / ANSWERS).exists():
         raise SystemExit(f"{given.output / ANSWERS} exists: give another --output")

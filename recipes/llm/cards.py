@@ -31,7 +31,9 @@ def write(partial: Path, adapter: Adapter, base: Path, method: str, difference: 
         "method": method,
         "base": name,
         "base_read_from": _revision(base),
-        "adapter": {key: adapter.config.get(key) for key in ("r", "lora_alpha", "use_rslora", "use_dora", "bias")},
+        "adapter": {
+            key: adapter.config.get(key) for key in ("r", "lora_alpha", "use_rslora", "use_dora", "bias")
+        },
         "comparison": asdict(difference),
         "versions": dict(_versions()),
     }
@@ -39,7 +41,7 @@ def write(partial: Path, adapter: Adapter, base: Path, method: str, difference: 
 
 
 def named(written: str, base: Path) -> str:
-    """A base's name for others: an id on the hub, or the last part of a path, which says nothing of the machine."""
+    """A base's name for others: an id on the hub, or the last part of a path: the rest is this machine's."""
     hub = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", written) and not Path(written).is_dir()
     return written if hub else Path(written).name or base.name
 
@@ -48,14 +50,17 @@ def _readme(name: str, base: Path, method: str, difference: Difference) -> str:
     hub = [f"base_model: {name}"] if "/" in name else []
     card = base / "README.md"
     head = card.read_text(encoding="utf-8", errors="replace").partition("\n---")[0] if card.is_file() else ""
-    terms = [f"{key}: {value.strip()}" for key, value in _TERMS.findall(head)] if head.startswith("---") else []
+    terms = (
+        [f"{key}: {value.strip()}" for key, value in _TERMS.findall(head)] if head.startswith("---") else []
+    )
     lines = ["---", *hub, "library_name: transformers", *terms, "---"]
     known = "The terms above are the base's." if terms else "The base's terms apply; they are not known here."
     return "\n".join(
         [
             *lines,
             f"\n# {name}, fine-tuned\n",
-            f"LoRA adapters merged into {name} ({method}). {known} What the adapters were trained on may add others.\n",
+            f"LoRA adapters merged into {name} ({method}). {known} "
+            "What the adapters were trained on may add others.\n",
             f"Compared with base and adapters before it was kept: {difference.text()}.\n",
         ]
     )

@@ -43,9 +43,10 @@ class Difference:
     """How far a second model is from the first.
 
     Attributes:
-        error: root mean square of the logits' difference over the standard deviation of the first one's logits;
-            the worst probe counts. NaN when there are such.
-        effect: the same between base and base with adapters, the least moved probe: what an error is seen against.
+        error: root mean square of the logits' difference over the standard deviation of the first one's
+            logits; the worst probe counts. NaN when there are such.
+        effect: the same between base and base with adapters, the least moved probe: what an error is seen
+            against.
         tokens: compared greedy tokens.
         equal: of them, the same in both.
         torn: of the others, those that were no near tie: the first model preferred its own by more than
@@ -65,9 +66,9 @@ class Difference:
     def passed(self) -> bool:
         """Whether the second is the first, up to rounding.
 
-        An error must be within the tolerance, and less than half of what the adapters do: adapters that were lost
-        would be an error as large as their effect. What moves the logits less than rounding does cannot be seen,
-        and is not asked for.
+        An error must be within the tolerance, and less than half of what the adapters do: adapters that were
+        lost would be an error as large as their effect. What moves the logits less than rounding does cannot
+        be seen, and is not asked for.
         """
         seen = self.error < self.effect / 2 or self.effect < self.tolerance
         return self.error <= self.tolerance and seen and self.torn <= self.tearing * self.tokens  # not of NaN
@@ -75,8 +76,8 @@ class Difference:
     def text(self) -> str:
         """For people."""
         return (
-            f"logits differ by {self.error:.2%} of their spread (tolerance {self.tolerance:.0%}, the adapters move "
-            f"them by {self.effect:.1%}); {self.equal} of {self.tokens} greedy tokens are the same"
+            f"logits differ by {self.error:.2%} of their spread (tolerance {self.tolerance:.0%}, the "
+            f"adapters move them by {self.effect:.1%}); {self.equal} of {self.tokens} greedy tokens are equal"
             + (f", {self.torn} differ without a near tie" if self.torn else "")
         )
 

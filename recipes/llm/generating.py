@@ -119,7 +119,9 @@ class Speaker:
                 eos_token_id=ends(self.model, self.tokenizer),
                 pad_token_id=_padding(self.tokenizer),
                 streamer=listener,
-                stopping_criteria=StoppingCriteriaList([lambda *_, **__: torch.tensor([stopped()], device=self.device)]),
+                stopping_criteria=StoppingCriteriaList(
+                    [lambda *_, **__: torch.tensor([stopped()], device=self.device)]
+                ),
                 **sampling.options(),
             )
         ended = time.perf_counter()
@@ -140,8 +142,8 @@ class Speaker:
         )
 
 
-#: Tokens that are decoded anew for each piece of an answer; at the end of a line they may be forgotten, since no
-#: character and no word goes on behind it.
+#: Tokens that are decoded anew for each piece of an answer; at the end of a line they may be forgotten, since
+#: no character and no word goes on behind it.
 _DECODED = 200
 
 

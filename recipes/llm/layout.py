@@ -92,7 +92,9 @@ def side_by_side(titles: tuple[str, str], texts: tuple[str, str], width: int = 0
     column = (width - len(_BETWEEN)) // 2
     if column < _NARROW:
         return "\n".join(f"{title}:\n{text}" for title, text in zip(titles, texts, strict=True))
-    left, right = ([title, "-" * column, *_wrapped(text, column)] for title, text in zip(titles, texts, strict=True))
+    left, right = (
+        [title, "-" * column, *_wrapped(text, column)] for title, text in zip(titles, texts, strict=True)
+    )
     height = max(len(left), len(right))
     rows = zip(left + [""] * (height - len(left)), right + [""] * (height - len(right)), strict=True)
     return "\n".join(f"{_padded(one, column)}{_BETWEEN}{two}".rstrip() for one, two in rows)

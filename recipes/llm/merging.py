@@ -2,8 +2,8 @@
 
     python -m llm.merging --model ADAPTER --base BASE --output FOLDER --method merged_16bit
 
-The order: judge by the headers, load the base in 16 bit with the adapters beside it, ask it a few prompts, merge,
-write to a hidden folder, load that, ask again, compare; only then the files get their names.
+The order: judge by the headers, load the base with the adapters beside it, ask it a few prompts, merge, write
+to a hidden folder, load that, ask again, compare; only then the files get their names.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from llm import adapters, cards, comparing, generating
 from llm.adapters import Adapter
@@ -26,8 +25,7 @@ METHODS = ("merged_16bit", "merged_4bit", "gguf")
 _ALIASES = {"merged_4bit_forced": "merged_4bit", "16bit": "merged_16bit", "4bit": "merged_4bit"}
 
 #: How far the logits of a merged model may be from those of base and adapters, in standard deviations. What was
-#: measured on tiny models of two families, with LoRA, rsLoRA and bias, is in docs/llm-merge.md: 16 bit 0.3 to
-#: 0.9 % computed in fp32 (bf16 keeps 8 bits of each weight), 4 bit 9 to 22 %.
+#: measured is in docs/llm-merge.md.
 TOLERANCES = {"merged_16bit": 0.03, "merged_4bit": 0.4}
 
 #: Share of the greedy tokens that may differ without a near tie.
@@ -39,8 +37,8 @@ _COMPUTED_IN_16_BIT = 0.03
 _PARTIAL = ".merging"
 
 GGUF = (
-    "gguf is not written here: the converter is a script of llama.cpp's repository, which no package of these "
-    "environments carries. Merge to 16 bit, then, with llama.cpp at hand:\n"
+    "gguf is not written here: the converter is a script of llama.cpp's repository, and no package of these "
+    "environments carries it. Merge to 16 bit, then, with llama.cpp at hand:\n"
     "  python llama.cpp/convert_hf_to_gguf.py FOLDER --outfile model-q8_0.gguf --outtype q8_0"
 )
 
@@ -64,9 +62,9 @@ def explained(asked: str) -> str:
     if canonical(asked) == "merged_16bit":
         return f"{asked}: the adapters are added to the base's weights, which are kept in 16 bit"
     return (
-        f"{asked}: merged in 16 bit first, then rounded to 4 bit (nf4) by bitsandbytes. Unsloth raises at merged_4bit "
-        "and wants merged_4bit_forced, because rounding loses accuracy and such a model is hardly trained further; "
-        "both names do the same here. Keep the adapters"
+        f"{asked}: merged in 16 bit first, then rounded to 4 bit (nf4) by bitsandbytes. Unsloth raises at "
+        "merged_4bit and wants merged_4bit_forced, because rounding loses accuracy and such a model is "
+        "hardly trained further; both names do the same here. Keep the adapters"
     )
 
 
@@ -87,12 +85,15 @@ def merge(
         output: where the model goes; what is there stays.
         method: see :data:`METHODS`.
         base: the model in 16 or 32 bit, also of adapters that were trained on 4 bit.
-        precision: what merging and comparing compute in: fp32 takes twice the memory of 16 bit, and sees more.
-        device: as torch names it. All weights are loaded there at once, one model at a time.
+        precision: what merging and comparing compute in: fp32 takes twice the memory of 16 bit, and sees
+            more.
+        device: as torch names it. All weights are loaded there at once, one model at a time: peft merges what
+            is loaded, and not file by file.
         prompts: what both are asked.
 
     Raises:
-        SystemExit: it cannot be done, or the merged model is not what base and adapters are. Nothing of it is left.
+        SystemExit: it cannot be done, or the merged model is not what base and adapters are. Nothing of it is
+            left.
     """
     chosen = canonical(method)
     adapter = adapters.read(folder)
@@ -107,9 +108,7 @@ def merge(
             _round(partial, device)
         print("loading what was written, and comparing", flush=True)
         written = adapters.load(partial, precision=precision, device=device)
-        difference = comparing.compare(
-            written, found, device, tolerance=tolerance, tearing=TEARING[chosen]
-        )
+        difference = comparing.compare(written, found, device, tolerance=tolerance, tearing=TEARING[chosen])
         del written
         _free(device)
         _judge(difference)
@@ -130,7 +129,7 @@ def refuse(adapter: Adapter, base: Path, method: str) -> None:
     if config.get("peft_type") != "LORA":
         raise SystemExit(f"{adapter.folder}: {config.get('peft_type')} is not merged here, LoRA and DoRA are")
     kept = {
-        "alora_invocation_tokens": "adapters that wake at certain tokens (aLoRA) are no change of the weights",
+        "alora_invocation_tokens": "adapters that wake at certain tokens (aLoRA) are no change of weights",
         "layer_replication": "adapters on repeated layers change how many layers the model has",
         "ensure_weight_tying": "adapters that keep input and output tables one are not told from two here",
     }
@@ -140,8 +139,8 @@ def refuse(adapter: Adapter, base: Path, method: str) -> None:
     described = json.loads((base / "config.json").read_text(encoding="utf-8"))
     if described.get("quantization_config"):
         raise SystemExit(
-            f"{base.name} is stored in few bits: merged into weights that were rounded already, the adapters would "
-            "carry that error for good. Give the model in 16 bit: --base FOLDER|ID"
+            f"{base.name} is stored in few bits: merged into weights that were rounded already, the adapters "
+            "would carry that error for good. Give the model in 16 bit: --base FOLDER|ID"
         )
     if method == "merged_4bit":
         try:
@@ -183,7 +182,11 @@ def _write(
 def sixteen_bit(base: Path) -> str:
     """torch's name of the 16 bit format that a base's weights have; bfloat16 when they have 32."""
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    own = config.get("dtype") or config.get("torch_dtype") or (config.get("text_config") or {}).get("torch_dtype")
+    own = (
+        config.get("dtype")
+        or config.get("torch_dtype")
+        or (config.get("text_config") or {}).get("torch_dtype")
+    )
     return own if own in ("float16", "bfloat16") else "bfloat16"
 
 

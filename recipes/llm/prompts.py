@@ -97,7 +97,9 @@ def _chat(messages: list[object], place: str) -> Prompt:
     whole = [
         {"role": each["role"], "content": each["content"]}
         for each in messages
-        if isinstance(each, dict) and isinstance(each.get("role"), str) and isinstance(each.get("content"), str)
+        if isinstance(each, dict)
+        and isinstance(each.get("role"), str)
+        and isinstance(each.get("content"), str)
     ]
     if len(whole) != len(messages) or not whole:
         raise ValueError("messages: objects of role and content are needed, both texts")
