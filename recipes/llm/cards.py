@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,13 +20,21 @@ _TERMS = re.compile(r"^(license|license_name|license_link):\s*(.+)$", re.MULTILI
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 
 
-def write(partial: Path, adapter: Adapter, base: Path, method: str, difference: Difference) -> None:
-    """Write them into the folder of a model that is about to get its name."""
+def write(partial: Path, adapter: Adapter, base: Path, proofs: Mapping[str, Difference]) -> None:
+    """Write them into the folder of a model that is about to get its name.
+
+    Args:
+        partial: the folder.
+        adapter: what was merged.
+        base: into what.
+        proofs: how the model compares with both, by format; the last one is the format that is kept.
+    """
     for file in sorted(base.iterdir()):
         if file.is_file() and _LEGAL.fullmatch(file.name) and not (partial / file.name).exists():
             shutil.copyfile(file, partial / file.name)
     name = named(adapter.base, base)
-    (partial / "README.md").write_text(_readme(name, base, method, difference), encoding="utf-8")
+    method = list(proofs)[-1]
+    (partial / "README.md").write_text(_readme(name, base, method, proofs[method]), encoding="utf-8")
     facts = {
         "schema": 1,
         "method": method,
@@ -34,7 +43,7 @@ def write(partial: Path, adapter: Adapter, base: Path, method: str, difference: 
         "adapter": {
             key: adapter.config.get(key) for key in ("r", "lora_alpha", "use_rslora", "use_dora", "bias")
         },
-        "comparison": asdict(difference),
+        "comparison": {name: asdict(difference) for name, difference in proofs.items()},
         "versions": dict(_versions()),
     }
     (partial / "merge.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
