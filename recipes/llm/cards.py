@@ -39,7 +39,7 @@ def write(partial: Path, adapter: Adapter, base: Path, proofs: Mapping[str, Diff
         "schema": 1,
         "method": method,
         "base": name,
-        "base_read_from": _revision(base),
+        "base_read_from": base.resolve().name,  # the hub's commit, when it lies in its cache
         "adapter": {
             key: adapter.config.get(key) for key in ("r", "lora_alpha", "use_rslora", "use_dora", "bias")
         },
@@ -73,12 +73,6 @@ def _readme(name: str, base: Path, method: str, difference: Difference) -> str:
             f"Compared with base and adapters before it was kept: {difference.text()}.\n",
         ]
     )
-
-
-def _revision(base: Path) -> str:
-    """The hub's commit, when the base lies in its cache; else the folder's name."""
-    real = base.resolve()
-    return real.name
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -51,7 +51,8 @@ class Difference:
         equal: of them, the same in both.
         torn: of the others, those that were no near tie: the first model preferred its own by more than
             ``4 * tolerance`` standard deviations.
-        strict: only rounding to 16 bit lies between the two: no token may be torn, and the adapters must be seen.
+        strict: only rounding to 16 bit lies between the two: no token may be torn, and the adapters must be
+            seen.
     """
 
     error: float

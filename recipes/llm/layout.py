@@ -33,7 +33,7 @@ class Screen:
         """A piece of an answer."""
         if thought:
             if not self._thoughts:
-                self._write("[thinking]\n" if self._thinking else "[thinking … ")
+                self._write("[thinking]\n" if self._thinking else "[thinking …")
             self._thoughts.append(text)
             if self._thinking:
                 self._write(text)

@@ -24,9 +24,9 @@ METHODS = ("merged_16bit", "merged_4bit", "gguf")
 #: Other names, as Unsloth and habit have them.
 _ALIASES = {"merged_4bit_forced": "merged_4bit", "16bit": "merged_16bit", "4bit": "merged_4bit"}
 
-#: How far the logits of a merged model may be from those of base and adapters, in standard deviations of theirs.
-#: Measured (docs/llm-merge.md): 0.6 to 1 % in 16 bit; up to 41 % in 4 bit, of random weights, which suffer most.
-#: A model that has nothing to do with the other is at 100 % and above.
+#: How far the logits of a merged model may be from those of base and adapters, in standard deviations of
+#: theirs. Measured (docs/llm-merge.md): 0.6 to 1 % in 16 bit; up to 41 % in 4 bit, of random weights, which
+#: suffer most. A model that has nothing to do with the other is at 100 % and above.
 TOLERANCES = {"merged_16bit": 0.03, "merged_4bit": 0.7}
 
 #: Added for what bf16 and fp16 round while they compute, in both models.
