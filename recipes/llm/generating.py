@@ -34,7 +34,12 @@ class Sampling:
         """As transformers' generate takes them; what the model's own files say of sampling is set aside."""
         if not self.temperature:
             return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
+        return {
+            "do_sample": True,
+            "temperature": float(self.temperature),
+            "top_p": float(self.top_p),
+            "top_k": self.top_k,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,6 +198,34 @@ def test_a_broken_merge_is_not_kept(
     assert list(output.iterdir()) == []
 
 
+@pytest.mark.parametrize("change", ["scaled", "left out"])
+def test_a_file_that_is_not_what_was_merged_is_not_kept(
+    base: Path, adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    whole = merging._write
+
+    def write(adapter: Any, base: Path, partial: Path, **more: Any) -> Any:
+        result = whole(adapter, base, partial, **more)
+        (file,) = partial.glob("*.safetensors")
+        tensors = load_file(file)
+        name = "model.layers.0.mlp.up_proj.weight"
+        if change == "scaled":
+            tensors[name] = tensors[name] * 1.01
+        else:
+            del tensors[name]
+        save_file(tensors, file, metadata={"format": "pt"})
+        return result
+
+    monkeypatch.setattr(merging, "_write", write)
+    output = tmp_path / "out"
+    output.mkdir()
+    with pytest.raises(SystemExit, match=r"up_proj\.weight is not what was written"):
+        merging.merge(adapter(), output, "merged_16bit", base)
+    assert list(output.iterdir()) == []
+
+
 class _Broken:
     """A model with adapters whose merge goes wrong."""
 
@@ -236,6 +264,7 @@ def test_what_peft_cannot_merge_is_refused(base: Path, adapter: Make, tmp_path: 
     for name, message in (("gguf", "convert_hf_to_gguf"), ("zip", "no method")):
         with pytest.raises(SystemExit, match=message):
             merging.merge(folder, tmp_path, name, base)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SystemExit, match="holds a model already"):
         merging.merge(folder, tmp_path, "merged_16bit", base)
