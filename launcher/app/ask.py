@@ -18,11 +18,8 @@ from launcher.engines.venv import ProcessRequest
 from launcher.errors import UsageError
 from launcher.plan import Folders
 from launcher.progress import Progress
-from launcher.recipe import Recipe
 from launcher.runs import Record
 from launcher.settings import Settings
-
-RECIPE = "llm-ask"
 
 #: In the session's own folder; in no argument list and no variable, which others can see.
 _PROMPT = "prompt.jsonl"
@@ -41,11 +38,6 @@ class Question:
     prompt: str = ""
     chat: bool = False
     as_json: bool = False
-
-
-def described() -> Recipe:
-    """The recipe whose parameters the verb has."""
-    return recipe.load(recipe.find(RECIPE, paths.recipes()))
 
 
 def subject(name: str) -> str:
@@ -78,12 +70,13 @@ def _made_by(record: Record) -> Path:
 
 
 def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progress) -> Session:
-    """Plan the session.
+    """Plan the session of the recipe that answers.
 
     Raises:
         LaunchError: see launcher.app.session.make.
     """
-    return session.make("ask", request, chosen, dry_run=dry_run, progress=progress, of=described())
+    found = recipe.load(recipe.find(request.recipe, paths.recipes()))
+    return session.make("ask", request, chosen, dry_run=dry_run, progress=progress, of=found)
 
 
 def request(

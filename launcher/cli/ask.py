@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from launcher import settings
+from launcher import paths, recipe, settings
 from launcher.cli import sessions, ui
 from launcher.errors import UsageError
-from launcher.recipe import Parameter
+from launcher.recipe import Parameter, Recipe
 
 if TYPE_CHECKING:
     from launcher.app.ask import Question
 
 
+#: The recipe that answers.
+RECIPE = "llm-ask"
+
+
+def _described() -> Recipe:
+    return recipe.load(recipe.find(RECIPE, paths.recipes()))
+
+
 def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The parameters of the recipe that answers, the truth values as flags."""
-    from launcher.app import ask
-
-    for item in reversed(ask.described().parameters):
+    for item in reversed(_described().parameters):
         command = _option(item)(command)
     return command
 
@@ -67,7 +73,7 @@ def command(what: str, prompt: str | None, **given: Any) -> None:
     from launcher.app import ask
 
     question = _question(prompt, given)
-    asked = sessions.request("ask", given["target"], given["output"], _as_request(what, given))
+    asked = sessions.request(RECIPE, given["target"], given["output"], _as_request(what, given))
     with ui.TerminalProgress() as progress:
         made = ask.make(asked, settings.load(), dry_run=given["dry_run"], progress=progress)
     for note in made.planned.notes:
@@ -110,7 +116,7 @@ def _as_request(what: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options as a session's request reads them."""
     from launcher.app import ask
 
-    names = [item.name for item in ask.described().parameters]
+    names = [item.name for item in _described().parameters]
     texts = {name: _text(given[name]) for name in names if given[name] not in (None, False)}
     data = (given["file"],) if given["file"] else ()
     return given | {"model": ask.subject(what), "data": data, "network": "none", "parameters": texts}

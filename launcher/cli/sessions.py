@@ -70,7 +70,7 @@ def request(kind: str, target: str | None, output: Path | None, given: dict[str,
     """What was asked for, as a run asks.
 
     Args:
-        kind: of the session.
+        kind: of the session, or the recipe that it is of.
         output: its writable folder; None: one that goes with it.
         given: the values of :func:`options`, and of ``parameters`` if a recipe is asked.
     """

@@ -43,7 +43,7 @@ def adapted(bench: Any) -> Path:
 
 
 def made(bench: Any, **asked: Any) -> session.Session:
-    request = Request(**{"recipe": "ask", "target": "cpu", "engine": "docker", **asked})
+    request = Request(**{"recipe": "llm-ask", "target": "cpu", "engine": "docker", **asked})
     return ask.make(request, settings.load(), dry_run=True, progress=Silent())
 
 
