@@ -289,6 +289,8 @@ def _free(device: str) -> None:
 def _publish(partial: Path, output: Path) -> None:
     """Give the files their names, config.json last: without it a folder is no model."""
     files = sorted(partial.iterdir(), key=lambda file: (file.name == "config.json", file.name))
+    if there := [file.name for file in files if (output / file.name).exists()]:
+        raise SystemExit(f"{output} has {', '.join(there)} already, and nothing is overwritten")
     for file in files:
         with file.open("rb") as stream:
             os.fsync(stream.fileno())

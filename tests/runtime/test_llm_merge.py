@@ -282,6 +282,16 @@ def test_missing_weights_of_adapters_are_no_zeros(base: Path, adapter: Make) -> 
         )
 
 
+def test_nothing_is_overwritten(base: Path, adapter: Make, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "README.md").write_text("mine")
+    with pytest.raises(SystemExit, match=r"README\.md already"):
+        merging.merge(adapter(), output, "merged_16bit", base)
+    assert [file.name for file in output.iterdir()] == ["README.md"]
+    assert (output / "README.md").read_text() == "mine"
+
+
 # ------------------------------------------------------------------------------------------------- answers
 @pytest.fixture
 def speaker(base: Path, adapter: Make) -> generating.Speaker:
