@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class Interrupt:
     def __init__(self) -> None:
         self.pressed = False
 
+    def seen(self) -> bool:
+        """Whether it was, as a question."""
+        return self.pressed
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         """In this block Ctrl-C sets :attr:`pressed`, and interrupts nothing."""
@@ -90,7 +94,7 @@ def answer_all(speaker: Speaker, asked: Asked, given: Sequence[Prompt], ready: S
     for number, (prompt, text) in enumerate(zip(given, ready, strict=True), 1):
         shown = sys.stderr if asked.as_json else sys.stdout
         if len(given) > 1:
-            print(f"\n[{number} of {len(given)}] {prompt.asked}", file=shown, flush=True)
+            print(f"\n[{number} of {len(given)}] {layout.visible(prompt.asked)}", file=shown, flush=True)
         with interrupt.watched():
             row = _row(speaker, asked, prompt, text, interrupt, shown)
         if interrupt.pressed and len(given) > 1:
@@ -98,7 +102,8 @@ def answer_all(speaker: Speaker, asked: Asked, given: Sequence[Prompt], ready: S
         rows.append(row)
         if interrupt.pressed:
             break
-    keep(asked.output, rows)
+    if rows:
+        keep(asked.output, rows)
     memory = generating.peak_memory(speaker.device)
     if asked.as_json:
         print(json.dumps({"schema": 1, "answers": rows, "peak_memory": memory}, ensure_ascii=False, indent=2))
@@ -112,17 +117,16 @@ def _row(
 ) -> dict[str, Any]:
     """One prompt's row of answers.jsonl, shown as it is made."""
     quiet = asked.as_json or asked.before_after
-    row: dict[str, Any] = {"messages": list(prompt.messages), "place": prompt.place}
+    row: dict[str, Any] = {"messages": asked.chat(prompt.messages), "place": prompt.place}
     if prompt.expected:
         row["expected"] = prompt.expected
-    stopped = lambda: interrupt.pressed  # noqa: E731
     if asked.before_after:
         with generating.without_adapters(speaker.model):
-            before = speaker.answer(text, asked.sampling, stopped=stopped)
+            before = speaker.answer(text, asked.sampling, stopped=interrupt.seen)
         row["before"] = described(before)
     screen = Screen(thinking=asked.thinking, length=speaker.length)
     tell = {} if quiet else {"said": screen.said}
-    answer = speaker.answer(text, asked.sampling, stopped=stopped, **tell)
+    answer = speaker.answer(text, asked.sampling, stopped=interrupt.seen, **tell)
     row["answer"] = described(answer)
     memory = generating.peak_memory(speaker.device)
     if asked.before_after and not asked.as_json:
@@ -195,7 +199,7 @@ def _turn(
         return said[:-1]
     screen = Screen(thinking=asked.thinking, length=speaker.length)
     with interrupt.watched():
-        answer = speaker.answer(text, asked.sampling, said=screen.said, stopped=lambda: interrupt.pressed)
+        answer = speaker.answer(text, asked.sampling, said=screen.said, stopped=interrupt.seen)
     screen.done()
     print(layout.figures(answer, generating.peak_memory(speaker.device)), flush=True)
     rows.append({"messages": asked.chat(said), "answer": described(answer)})
@@ -299,18 +303,10 @@ def main() -> int:
     questions = prompts.read(given.data) if given.data else []
     tokenizer, ready = prepared(asked, questions)
     device = adapters.device_of(given.target)
-    with nullcontext() if given.data else _patient():
-        speaker = _loaded(
-            asked, tokenizer, precision=given.precision, device=device, in_4bit=given.load_in_4bit
-        )
+    if not given.data:
+        print("loading …", flush=True)  # somebody waits for it
+    speaker = _loaded(asked, tokenizer, precision=given.precision, device=device, in_4bit=given.load_in_4bit)
     return answer_all(speaker, asked, questions, ready) if questions else chat(speaker, asked)
-
-
-@contextmanager
-def _patient() -> Iterator[None]:
-    """Say that a model is loaded: people wait for it."""
-    print("loading …", flush=True)
-    yield
 
 
 def _arguments() -> argparse.Namespace:

@@ -14,6 +14,14 @@ _NARROW = 24
 
 _BETWEEN = " | "
 
+#: Control characters, but for tabs and line ends: a model's words must not move the cursor or worse.
+_CONTROL = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+
+
+def visible(text: str) -> str:
+    """A text without what a terminal would obey."""
+    return text.translate(_CONTROL)
+
 
 class Screen:
     """Shows an answer while it comes.
@@ -57,7 +65,7 @@ class Screen:
             self._thoughts, self._blank = [], True
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
+        self._out.write(visible(text) if self._out.isatty() else text)
         self._out.flush()
 
 
@@ -102,7 +110,7 @@ def side_by_side(titles: tuple[str, str], texts: tuple[str, str], width: int = 0
 
 def _wrapped(text: str, width: int) -> Iterator[str]:
     """Lines of at most so many cells; Chinese characters take two, and may end a line anywhere."""
-    for line in text.splitlines() or [""]:
+    for line in visible(text).split("\n"):
         for part in textwrap.wrap(line, width, drop_whitespace=False) or [""]:
             yield from _cut(part, width)
 

@@ -95,6 +95,17 @@ def test_columns_keep_their_width_and_their_words(one: str, two: str, width: int
         assert sum(map(layout._cells, line)) <= width
 
 
+def test_terminals_obey_no_model() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    layout.Screen(thinking=False, length=len, out=out).said(False, "a\x1b[2Jb\x07\tc\n")
+    assert out.getvalue() == "a\ufffd[2Jb\ufffd\tc\n"
+    assert "\x1b" not in layout.side_by_side(("a", "b"), ("\x1b[2J", "x\ry"), 60)
+
+
 def test_narrow_terminals_get_one_below_the_other() -> None:
     assert layout.side_by_side(("base", "tuned"), ("x", "y"), 30) == "base:\nx\ntuned:\ny"
 
