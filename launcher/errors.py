@@ -160,6 +160,10 @@ class ModelConfigError(ModelNotFoundError, ProblemsError):
     """A model's config.json cannot be used, or describes an architecture that is not known."""
 
 
+class BaseNotFoundError(ModelNotFoundError):
+    """The model that adapters were made on is not where they say, nor where their run says."""
+
+
 class OutOfMemoryError(LaunchError):
     """The kernel's or the device's out-of-memory killer ended the run."""
 

@@ -24,6 +24,9 @@ from launcher.plan import Model
 #: What no recipe reads: other frameworks' weights, exported graphs, pictures.
 _IGNORED = ["onnx/*", "*.onnx", "openvino/*", "*.msgpack", "*.h5", "*.ot", "imgs/*", "*.png", "*.jpg"]
 
+#: The file that a folder of adapters has.
+ADAPTERS = "adapter_config.json"
+
 #: Seconds that the hub has to answer what belongs to a snapshot.
 _PATIENCE = 10
 
@@ -41,22 +44,28 @@ class Resolved:
     complete: bool = True
 
 
-def resolve(name: str, *, download: bool) -> Resolved:
+def resolve(name: str, *, download: bool, adapters: bool = False) -> Resolved:
     """Find a model, downloading it when it is a hub id that the cache lacks.
 
     Args:
         name: a folder, or an id such as ``BAAI/bge-m3``.
         download: False for a dry run, which fetches and asks nothing, and names the place where it would be.
+        adapters: a folder of adapters will do, too.
 
     Raises:
         ModelNotFoundError: no such folder; or not (completely) in the cache and the hub does not give it.
     """
     folder = folder_of(name)
     if is_folder(name):
-        return Resolved(model=_from_folder(name, folder.absolute()))
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        return Resolved(model=_from_folder(name, folder.absolute(), adapters=adapters))
+    if not may_be_id(name):
         raise _no_folder(name)
     return _from_hub(name, download=download)
+
+
+def may_be_id(name: str) -> bool:
+    """Whether a name that is no folder could be an id on the hub: owner and name."""
+    return name.count("/") == 1 and not name.startswith((".", "~", "/"))
 
 
 def folder_of(name: str) -> Path:
@@ -75,8 +84,19 @@ def is_folder(name: str) -> bool:
         return False
 
 
-def _from_folder(name: str, folder: Path) -> Model:
-    if not (folder / "config.json").is_file():
+def holds_adapters(folder: Path) -> bool:
+    """Whether a folder holds adapters (LoRA and its like) and no whole model."""
+    return (folder / ADAPTERS).is_file() and not (folder / "config.json").is_file()
+
+
+def _from_folder(name: str, folder: Path, *, adapters: bool = False) -> Model:
+    if holds_adapters(folder) and not adapters:
+        raise ModelNotFoundError(
+            f"{name} holds adapters, and no whole model",
+            why="a LoRA training writes what it changed; the rest is its base",
+            hint=f"launch run llm-merge --model {name}   makes a model of both; llm-ask takes adapters",
+        )
+    if not (folder / "config.json").is_file() and not holds_adapters(folder):
         raise ModelNotFoundError(
             f"{name} is not a model",
             why=f"{folder} holds no config.json",
@@ -133,7 +153,7 @@ def config(name: str) -> dict[str, Any]:
     folder = folder_of(name)
     if is_folder(name):
         file = _from_folder(name, folder.absolute()).path / "config.json"
-    elif folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    elif not may_be_id(name):
         raise _no_folder(name)
     else:
         file = _config_from_hub(name)

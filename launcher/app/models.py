@@ -28,7 +28,7 @@ def first(given: str | None, found: Recipe, *, dry_run: bool, notes: list[str]) 
             notes.append(f"no --model given; {found.name} needs {found.model.help.en}")
             return None
         raise UsageError(f"{found.name} needs --model", why=found.model.help.en)
-    return _resolved(name, dry_run=dry_run, notes=notes)
+    return _resolved(name, dry_run=dry_run, notes=notes, adapters=found.takes_adapters)
 
 
 def named(
@@ -51,8 +51,8 @@ def named(
     return tuple(models)
 
 
-def _resolved(name: str, *, dry_run: bool, notes: list[str]) -> Model:
-    resolved = model.resolve(name, download=not dry_run)
+def _resolved(name: str, *, dry_run: bool, notes: list[str], adapters: bool = False) -> Model:
+    resolved = model.resolve(name, download=not dry_run, adapters=adapters)
     if not resolved.model.path.exists():
         notes.append(f"{name} is not in the cache: a start downloads it first, here and not in the container")
     elif not resolved.complete and dry_run:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import launcher
 from launcher import data, host, manifest, paths, recipe, replay
 from launcher import plan as plans
-from launcher.app import accelerators, batches, files, groups, models, place, sameness, wishes
+from launcher.app import accelerators, adapters, batches, files, groups, models, place, sameness, wishes
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
 from launcher.app.wishes import Asked
@@ -106,7 +106,13 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     if request.preflight:
         batches.refuse_unused(request.data, checked, overridden, nproc)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
-    named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
+    named = adapters.with_base(
+        found,
+        first,
+        models.named(found, dict(values), dry_run=dry_run, notes=notes),
+        dry_run=dry_run,
+        notes=notes,
+    )
     where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
     container = isinstance(where.engine, DockerEngine)
     gpus = accelerators.settle(

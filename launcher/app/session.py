@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 import launcher
 from launcher import host, paths, recipe, runs
 from launcher import plan as plans
-from launcher.app import accelerators, leftovers, models, place
+from launcher.app import accelerators, adapters, leftovers, models, place
 from launcher.app import plan as planning
 from launcher.app.plan import Planned, Request
 from launcher.app.wishes import Asked
@@ -28,6 +28,7 @@ from launcher.manifest import Target
 from launcher.plan import Folders, Places, Start
 from launcher.progress import Progress
 from launcher.recipe import Input, Recipe, Text
+from launcher.recipe.refusals import refuse
 from launcher.settings import Settings
 
 #: An engine's request, whose command and variables are replaced in the same way.
@@ -85,37 +86,51 @@ class Session:
         return replace(rendered, command=tuple(command), environment=variables)
 
 
-def make(kind: str, request: Request, chosen: Settings, *, dry_run: bool, progress: Progress) -> Session:
+def make(
+    kind: str,
+    request: Request,
+    chosen: Settings,
+    *,
+    dry_run: bool,
+    progress: Progress,
+    of: Recipe | None = None,
+) -> Session:
     """Plan a session.
 
     Args:
-        kind: what people do in it: ``shell`` or ``notebook``.
-        request: of the command line; parameters, arguments and preflight are a recipe's, and not looked at.
+        kind: what people do in it: ``shell``, ``notebook`` or ``ask``.
+        request: of the command line; arguments and preflight are a run's, and not looked at; neither are
+            parameters without a recipe.
         chosen: the user's settings.
         dry_run: nothing is fetched or made, and nothing that only a start needs is missed.
         progress: told what is going on.
+        of: a recipe that somebody talks to; None: people start something themselves.
 
     Raises:
         LaunchError: whatever a run of that target on this machine would be refused for, too.
     """
-    found, machine, notes = _without_recipe(kind), host.facts(), list(request.said)
+    found, machine, notes = of or _without_recipe(kind), host.facts(), list(request.said)
     asked = Asked(
         gpus=request.gpus,
         visible=request.env.get(plans.VISIBLE),
         mask=request.env.get(plans.MASK),
         nproc=None,
     )
-    target, why = planning.pick_target(request.target, asked, chosen, None, machine)
+    target, why = planning.pick_target(request.target, asked, chosen, of, machine)
     if why:
         notes.append(f"target {target.name}: {why}")
     machine = accelerators.look(machine, target)
     planning.refuse_overrides(request, found)
+    values = of.values(target.name, request.parameters) if of else ()
+    refuse(found, target.name, dict(values), (), language=request.language)
     absent = [str(path) for path in request.data if not path.exists()]
     if absent:
         raise UsageError(f"--data: {', '.join(absent)}: there is no such file or folder")
     gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
     accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
     model = models.first(request.model, found, dry_run=dry_run, notes=notes) if request.model else None
+    named = models.named(found, dict(values), dry_run=dry_run, notes=notes)
+    named = adapters.with_base(found, model, named, dry_run=dry_run, notes=notes)
     where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
     container = isinstance(where.engine, DockerEngine)
     gpus = accelerators.settle(
@@ -130,7 +145,7 @@ def make(kind: str, request: Request, chosen: Settings, *, dry_run: bool, progre
     uid, gid = planning.caller(where.engine)
     plan = plans.make(
         launcher=launcher.version(),
-        recipe=found,
+        recipe=replace(found, name=kind),
         recipes=paths.recipes(),
         runtime_sha256=recipe.runtime_sha256(paths.recipes()),
         target=target,
@@ -143,8 +158,8 @@ def make(kind: str, request: Request, chosen: Settings, *, dry_run: bool, progre
         data=(),
         model=model,
         output=request.output.absolute() if request.output else None,
-        parameters=(),
-        models=(),
+        parameters=values,
+        models=named,
         arguments=(),
         env=tuple(item for item in request.env.items() if item[0] not in plans.CHOICES),
         secrets=tuple(request.secrets),

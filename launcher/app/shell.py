@@ -68,11 +68,15 @@ def run(shell: Session, command: Sequence[str]) -> int:
             why="standard input or output is a file or a pipe",
             hint=f"launch shell {shell.target.name} -- COMMAND",
         )
-    planned = shell.planned
     with session.opened(shell) as folders:
-        found = request(shell, folders, command, terminal=terminal)
-        if isinstance(found, InteractiveRequest):
-            assert isinstance(planned.engine, DockerEngine)  # noqa: S101 - it made the request
-            return interactive.run(planned.engine, found, planned.secrets)
-        with secretfile.handed(found.secrets, planned.secrets):
-            return process.attached(found.argv(), env=dict(found.environment), cwd=found.folder)
+        return attached(shell, request(shell, folders, command, terminal=terminal))
+
+
+def attached(shell: Session, found: InteractiveRequest | ProcessRequest) -> int:
+    """Run a session's request to its end on this process's streams; returns its exit code."""
+    planned = shell.planned
+    if isinstance(found, InteractiveRequest):
+        assert isinstance(planned.engine, DockerEngine)  # noqa: S101 - it made the request
+        return interactive.run(planned.engine, found, planned.secrets)
+    with secretfile.handed(found.secrets, planned.secrets):
+        return process.attached(found.argv(), env=dict(found.environment), cwd=found.folder)

@@ -10,6 +10,7 @@ VERBS = {
     "run": ("launcher.cli.run", "Run a recipe in the image that matches the accelerator."),
     "sweep": ("launcher.cli.sweep", "Run a recipe with every combination of some values."),
     "fit": ("launcher.cli.fit", "Say whether a training fits into memory."),
+    "ask": ("launcher.cli.ask", "Ask a language model, or the result of a run: a prompt, a file, a chat."),
     "runs": ("launcher.cli.runs", "Look at runs, stop, resume, repeat and compare them."),
     "recipe": ("launcher.cli.recipe", "List, show, copy and check recipes."),
     "shell": ("launcher.cli.shell", "Open a shell that sees what a run sees."),

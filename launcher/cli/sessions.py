@@ -1,6 +1,6 @@
 """What the verbs of sessions share: the options that a run has, too, and how they are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-_OPTIONS = (
-    click.option(
-        "--engine",
-        type=click.Choice(["auto", "docker", "podman", "venv"]),
-        help="Container or embedded environment.",
-    ),
+_ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "docker", "podman", "venv"]),
+    help="Container or embedded environment.",
+)
+
+_INPUTS = (
     click.option(
         "--data",
         type=click.Path(path_type=Path),
@@ -24,6 +25,9 @@ _OPTIONS = (
         help="File or folder, read-only; may be repeated.",
     ),
     click.option("--model", metavar="ID_OR_PATH", help="Model, read-only."),
+)
+
+_MACHINE = (
     click.option(
         "--gpus",
         metavar="auto|all|0,1",
@@ -40,30 +44,41 @@ _OPTIONS = (
     ),
     click.option("--memory", metavar="SIZE", default="", help="Limit of RAM, e.g. 16g (containers)."),
     click.option("--shm-size", metavar="SIZE", default="", help="Size of /dev/shm, e.g. 8g (containers)."),
-    click.option(
-        "--network", type=click.Choice(["none", "bridge"]), default="none", help="Network of the container."
-    ),
-    click.option("--dry-run", is_flag=True, help="Print the request; start nothing."),
 )
+
+_NETWORK = click.option(
+    "--network", type=click.Choice(["none", "bridge"]), default="none", help="Network of the container."
+)
+
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the request; start nothing.")
 
 
 def options(command: CommandT) -> CommandT:
     """The options of every session."""
-    for option in reversed(_OPTIONS):
+    return _added((_ENGINE, *_INPUTS, *_MACHINE, _NETWORK, _DRY_RUN), command)
+
+
+def machine_options(command: CommandT) -> CommandT:
+    """Those of a session whose inputs are its verb's affair, and which has no network."""
+    return _added((_ENGINE, *_MACHINE, _DRY_RUN), command)
+
+
+def _added(options: Sequence[Callable[[CommandT], CommandT]], command: CommandT) -> CommandT:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def request(kind: str, target: str, output: Path | None, given: dict[str, Any]) -> "Request":
+def request(kind: str, target: str | None, output: Path | None, given: dict[str, Any]) -> "Request":
     """What was asked for, as a run asks.
 
     Args:
-        kind: of the session.
+        kind: of the session, or the recipe that it is of.
         output: its writable folder; None: one that goes with it.
-        given: the values of :func:`options`.
+        given: the values of :func:`options`, and of ``parameters`` if a recipe is asked.
     """
     from launcher.app.plan import Request
-    from launcher.cli import variables
+    from launcher.cli import ui, variables
 
     found = variables.read(given["env"], given["env_file"])
     return Request(
@@ -77,7 +92,9 @@ def request(kind: str, target: str, output: Path | None, given: dict[str, Any]) 
         memory=given["memory"],
         shm_size=given["shm_size"],
         network=given["network"],
+        parameters=given.get("parameters", {}),
         env=found.plain,
         secrets=found.secrets,
         said=found.notes,
+        language=ui.language(),
     )

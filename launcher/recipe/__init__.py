@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher import memo
 from launcher.errors import RecipeError
 from launcher.recipe.model import (
+    BASE,
     BLOCK,
     RESERVED,
     Input,
@@ -23,6 +24,7 @@ from launcher.recipe.model import (
 )
 
 __all__ = [
+    "BASE",
     "BLOCK",
     "RESERVED",
     "Input",

@@ -24,6 +24,9 @@ RESERVED = frozenset(
 ParameterType = Literal["int", "float", "bool", "str", "choice", "model", "file"]
 Value = bool | int | float | str
 
+#: The parameter that names the model which adapters were made on.
+BASE = "base"
+
 #: In a refusal: a raw trainer argument of that name is there, whatever its value.
 GIVEN = "given"
 
@@ -120,6 +123,11 @@ class Recipe:
     outputs: Text
     parameters: tuple[Parameter, ...]
     refusals: tuple[Refusal, ...]
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether its model may be adapters, whose base is found or named by the parameter ``base``."""
+        return any(item.name == BASE and item.type == "model" for item in self.parameters)
 
     def values(self, target: str, given: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """The recipe's parameters for a target: what was given, checked, and defaults for the rest.

@@ -6,6 +6,7 @@ import pytest
 
 from launcher import errors
 from launcher.errors import (
+    BaseNotFoundError,
     ChangedError,
     EngineGoneError,
     GridError,
@@ -39,6 +40,7 @@ def test_every_error_of_the_module_is_in_the_table() -> None:
         value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, LaunchError)
     }
     without_a_code_of_their_own = {
+        BaseNotFoundError,
         ChangedError,
         EngineGoneError,
         GridError,

@@ -435,6 +435,17 @@ def test_shipped_header(shipped: Recipe) -> None:
         assert re.search(r"[\u4e00-\u9fff]", text.zh)
 
 
+def test_all_code_beside_the_recipes_is_in_the_digest(checkout: Path) -> None:
+    recipes = checkout / "recipes"
+    code = {file.parent.name for file in recipes.glob("*/*.py")}
+    counted = {
+        file.relative_to(recipes).parts[0]
+        for file in recipe.runtime_files(recipes)
+        if file.is_relative_to(recipes)
+    }
+    assert code == counted
+
+
 def test_shipped_defaults(shipped: Recipe, header_program: ModuleType) -> None:
     text = shipped.path.read_text(encoding="utf-8")
     for target in shipped.targets:

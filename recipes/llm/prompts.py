@@ -1,0 +1,113 @@
+"""Files of prompts: a text per line, or rows in JSON as trainings have them."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Keys of a row that hold what is asked, in the order in which they are looked for.
+FIELDS = ("prompt", "question", "instruction", "query", "text")
+
+#: And what should be answered, which is shown beside the answer.
+EXPECTED = ("completion", "answer", "output", "response")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Something to ask.
+
+    Attributes:
+        messages: the chat before the answer.
+        expected: the row's own answer; empty: it has none.
+        place: file and line.
+    """
+
+    messages: tuple[dict[str, str], ...]
+    expected: str = ""
+    place: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The last thing that was said."""
+        return self.messages[-1]["content"]
+
+
+def read(paths: Iterable[Path]) -> list[Prompt]:
+    """All prompts of files and folders, in order.
+
+    Raises:
+        SystemExit: a file that is none, a line that holds no prompt, or no prompt at all.
+    """
+    found = [prompt for path in paths for file in _files(path) for prompt in _of_file(file)]
+    if not found:
+        raise SystemExit("there is no prompt in the files")
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix in (".jsonl", ".json", ".txt"))
+    if not path.is_file():
+        raise SystemExit(f"{path}: there is no such file")
+    return [path]
+
+
+def _of_file(file: Path) -> Iterator[Prompt]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"{file}: not UTF-8: {error.reason}") from None
+    for number, line in enumerate(lines, 1):
+        place = f"{file.name}:{number}"
+        if not line.strip():
+            continue
+        if file.suffix == ".txt":
+            yield Prompt(messages=(_user(line.strip()),), place=place)
+            continue
+        try:
+            yield of_row(json.loads(line), place)
+        except ValueError as error:
+            raise SystemExit(f"{file}:{number}: {error}") from None
+
+
+def of_row(row: object, place: str = "") -> Prompt:
+    """A row as a prompt: ``messages`` up to the last answer, or a text under one of :data:`FIELDS`.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    if isinstance(row, str) and row.strip():
+        return Prompt(messages=(_user(row),), place=place)
+    if not isinstance(row, dict):
+        raise ValueError('a prompt is a text or an object such as {"prompt": "…"}')
+    if isinstance(row.get("messages"), list):
+        return _chat(row["messages"], place)
+    asked = next((row[name] for name in FIELDS if isinstance(row.get(name), str) and row[name].strip()), "")
+    if not asked:
+        raise ValueError(f"no messages, and no text under any of {', '.join(FIELDS)}")
+    if isinstance(row.get("input"), str) and row["input"].strip():  # of an instruction
+        asked = f"{asked}\n\n{row['input']}"
+    expected = next((row[name] for name in EXPECTED if isinstance(row.get(name), str)), "")
+    system = row.get("system")
+    before = ({"role": "system", "content": system},) if isinstance(system, str) and system else ()
+    return Prompt(messages=(*before, _user(asked)), expected=expected, place=place)
+
+
+def _chat(messages: list[object], place: str) -> Prompt:
+    whole = [
+        {"role": each["role"], "content": each["content"]}
+        for each in messages
+        if isinstance(each, dict)
+        and isinstance(each.get("role"), str)
+        and isinstance(each.get("content"), str)
+    ]
+    if len(whole) != len(messages) or not whole:
+        raise ValueError("messages: objects of role and content are needed, both texts")
+    expected = str(whole.pop()["content"]) if whole[-1]["role"] == "assistant" else ""
+    if not whole:
+        raise ValueError("messages: there is no question before the answer")
+    return Prompt(messages=tuple(whole), expected=expected, place=place)
+
+
+def _user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
