@@ -15,7 +15,7 @@ Device = Literal["cuda", "xpu", "cpu"]
 
 #: Formats of a recipe's data, and what is trained on them. What is not listed is a language model's.
 _KINDS: Mapping[str, Kind] = {"embedder": "dense", "reranker": "reranker"}
-_NOT_TRAINED = ("retrieval", "texts", "")
+_NOT_TRAINED = ("retrieval", "texts", "documents", "")
 
 #: Largest batch, group or length that is judged: far beyond what any device holds, and still exact numbers.
 MOST = 1 << 20

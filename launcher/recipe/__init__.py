@@ -94,7 +94,7 @@ def parse(text: str, *, path: Path, sha256: str = "") -> Recipe:
 
 
 def runtime_sha256(recipes: Path) -> str:
-    """sha256 over what runs beside a recipe: ``runtime/``, ``tools/`` and ``../ds_configs``.
+    """sha256 over what runs beside a recipe: the folders beside it (``runtime/``, …) and ``../ds_configs``.
 
     Names and contents, sorted; compiled files do not count.
     """
@@ -112,7 +112,8 @@ def runtime_files(recipes: Path) -> list[Path]:
 
 
 def _runtime_folders(recipes: Path) -> tuple[Path, ...]:
-    return recipes / "runtime", recipes / "tools", recipes.parent / "ds_configs"
+    beside = sorted(path for path in recipes.iterdir() if path.is_dir() and path.name[0] not in "._")
+    return *beside, recipes.parent / "ds_configs"
 
 
 def _runtime_files(folder: Path) -> list[Path]:

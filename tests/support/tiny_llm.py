@@ -3,7 +3,7 @@
     python tests/support/tiny_llm.py FOLDER [--family llama|qwen3] [--hidden 128] [--layers 4] [--seed 7]
 
 Runs inside an environment that has transformers. FOLDER gets ``model/`` (weights, tokenizer, chat template),
-``train.jsonl`` and ``held-out.jsonl`` (chat messages). Asked what colour, size or shape a thing has, the answer
+``train.jsonl`` and ``held-out.jsonl`` (chat messages). Asked for colour, size or shape of a thing, the answer
 is one word of the question; which of three words it is has to be learned, and no held-out thing is in the
 training.
 """
