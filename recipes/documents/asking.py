@@ -209,12 +209,17 @@ def _posted(client: Any, url: str, body: dict[str, Any], tries: int) -> Any:
             return min(float(named), _WAIT)
         return tenacity.wait_random_exponential(multiplier=1, max=_WAIT)(state)
 
+    def stop(state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        refused = isinstance(error, httpx.ConnectError)  # nobody is there: minutes would not help
+        return state.attempt_number >= (min(tries, 3) if refused else tries)
+
     def again(error: BaseException) -> bool:
         late = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _LATER
         return late or isinstance(error, httpx.TransportError)
 
     retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(tries),
+        stop=stop,
         wait=wait,
         retry=tenacity.retry_if_exception(again),
         reraise=True,

@@ -9,8 +9,8 @@ _WIDE = "\u2e80-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00
 _BETWEEN_WIDE = re.compile(f"(?<=[{_WIDE}])[ \u3000]+(?=[{_WIDE}])")
 _ENDS_WIDE, _STARTS_WIDE = re.compile(f"[{_WIDE}]$"), re.compile(f"^[{_WIDE}]")
 
-#: What is replaced by its compatibility form: Latin ligatures, and radicals that PDF fonts name in place of the
-#: characters. Anything else keeps its form: NFKC would turn ² into 2, full-width punctuation into ASCII.
+#: What is replaced by its compatibility form: Latin ligatures, and radicals, which PDF fonts name where
+#: characters are meant. Anything else keeps its form: NFKC would turn ² into 2, full-width commas into ASCII.
 _COMPATIBLE = re.compile("[\ufb00-\ufb06\u2e80-\u2fdf]")
 
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")

@@ -95,6 +95,8 @@ def _markdown_of(content: str) -> str:
     from markdownify import MarkdownConverter
 
     soup = BeautifulSoup(content, "lxml")
+    for column in soup(["col", "colgroup"]):  # before the first row, which would not be taken for one
+        column.unwrap()
     for cell in soup(["td", "th"]):  # the only place where a bar means something
         for inside in cell.find_all(string=re.compile(r"\|")):
             inside.replace_with(str(inside).replace("|", "\\|"))
@@ -106,6 +108,8 @@ def _markdown_of(content: str) -> str:
         escape_underscores=False,
         escape_misc=False,
         strip=["img"],
+        wrap=True,  # without a width: what the file's own lines divide becomes one
+        wrap_width=None,
     ).convert_soup(soup)
     return re.sub(r"<a id=\"[^\"]*\"></a>", "", _DATA_URI.sub("", found))
 

@@ -111,7 +111,7 @@ def write(path: Path, *blocks: str, header: str = "") -> Path:
 
 
 def convert(source: Path, kind: str, folder: Path) -> Path:
-    """What LibreOffice makes of a document: ``pdf``, ``docx`` or ``html``.
+    """What LibreOffice makes of a document: ``pdf``, ``docx`` or ``html``, also with a filter behind a colon.
 
     Raises:
         RuntimeError: it made nothing; carries what it said.
@@ -128,7 +128,7 @@ def convert(source: Path, kind: str, folder: Path) -> Path:
         text=True,
         timeout=120,
     )
-    result = folder / f"{source.stem}.{kind}"
+    result = folder / f"{source.stem}.{kind.split(':')[0]}"
     if not result.is_file():
         raise RuntimeError(f"LibreOffice made no {result}: {done.stdout} {done.stderr}")
     return result
