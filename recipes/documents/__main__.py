@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ _SIDES = ("train", "dev")
 def main() -> None:
     """All steps; nothing at all is the only failure."""
     given = parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception: the processes of files end too
     if problems := [
         f"{name} is there already" for name in ("train.jsonl", "dev.jsonl") if (given.output / name).exists()
     ]:

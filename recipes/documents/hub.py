@@ -17,7 +17,7 @@ def check(repo: str) -> None:
     Raises:
         PushError: no token, no network, no such account, or the data set exists.
     """
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if "/" not in repo:
         raise PushError(f"--push-to-hub {repo}: OWNER/NAME is needed")
@@ -25,6 +25,8 @@ def check(repo: str) -> None:
     try:
         if api.repo_exists(repo, repo_type="dataset"):
             raise PushError(f"the data set {repo} exists on the hub: nothing is overwritten, name another")
+    except HFValidationError as error:
+        raise PushError(f"--push-to-hub {repo}: {error}") from None
     except HfHubHTTPError as error:
         raise PushError(f"the hub refuses {repo}: {masked(str(error))[:300]}") from None
     except OSError as error:

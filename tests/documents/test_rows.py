@@ -51,7 +51,7 @@ def test_rows_of_text_and_a_report_of_every_file(tmp_path: Path, run: Run) -> No
     assert all(name in done.stdout for name in problems)
     assert report["repeated_chunks"] == 3
     assert json.loads((tmp_path / "out" / "profile.json").read_text())["train"]["scripts"] == {"Latin": 1.0}
-    assert (tmp_path / "out" / "text" / "deep" / "otter.md.md").is_file()
+    assert (tmp_path / "out" / "text" / "deep" / "heron.md.md").is_file()
 
 
 def test_the_same_rows_whatever_the_processes(tmp_path: Path, run: Run) -> None:
