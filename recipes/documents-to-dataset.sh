@@ -78,7 +78,7 @@
 # [parameters.processes]
 # type = "int"
 # default = 0
-# help = { en = "files that are read at a time; 0: one per core. Each needs about 0.3 GB, with OCR 1 GB", zh = "同时读取的文件数；0 表示每个核心一个。每个约需 0.3 GB 内存，使用 OCR 时约 1 GB" }
+# help = { en = "files that are read at a time; 0: one per core. Each needs about 0.1 GB, with OCR 1 GB", zh = "同时读取的文件数；0 表示每个核心一个。每个约需 0.1 GB 内存，使用 OCR 时约 1 GB" }
 # [parameters.seconds_per_file]
 # type = "float"
 # default = 600.0

@@ -47,7 +47,7 @@ class _Page:
 
 
 def plain(path: Path) -> Document:
-    """The text in the order of the file, by pypdfium2: no tables, no headings, no OCR; ten times as fast.
+    """The text in the order of the file, by pypdfium2: no tables, no headings, no OCR; six times as fast.
 
     Raises:
         RefusedError: encrypted, broken, or without a text layer.
