@@ -19,7 +19,7 @@ def _engine() -> Any:
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             # Lines of several lengths in one batch are padded to the longest: 7.7 s for a page, 6.0 s so.
             "Rec.rec_batch_num": 1,
-            # An arena keeps room for every width it saw: 1.4 GB after eight pages, 0.9 GB without, and no slower.
+            # An arena keeps room for every width that it saw: 1.4 GB after eight pages, 0.9 GB without.
             "EngineConfig.onnxruntime.enable_cpu_mem_arena": False,
         }
     )
