@@ -6,7 +6,7 @@
 #
 # [inputs.data]
 # format = "documents"
-# help = { en = "PDF, DOCX, HTML, Markdown and text files, or folders of them, searched to the bottom", zh = "PDF、DOCX、HTML、Markdown 与文本文件，或含有它们的文件夹（包括子文件夹）" }
+# help = { en = "PDF, DOCX, HTML, Markdown and text files, or folders of them, searched to the bottom; for questions also answers.jsonl of an earlier run, whose replies are not asked for again", zh = "PDF、DOCX、HTML、Markdown 与文本文件，或含有它们的文件夹（包括子文件夹）；questions 还可给出先前运行的 answers.jsonl，其中的回答不再重新请求" }
 # [outputs]
 # help = { en = "train.jsonl and dev.jsonl, divided by document; chunks.jsonl (each chunk with its file and headings), text/ (every file as Markdown), report.json (what became of each file), profile.json (lengths and scripts of the rows)", zh = "按文档划分的 train.jsonl 与 dev.jsonl；chunks.jsonl（各片段及其文件与标题）、text/（各文件的 Markdown）、report.json（各文件的结果）、profile.json（数据的长度与文字种类）" }
 #

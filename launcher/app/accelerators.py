@@ -1,44 +1,19 @@
 """Which accelerators a run gets, how many processes, and whether the target's wheels run on them."""
 
 import os
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
-from typing import TypeVar
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from launcher import cuda, intel
+from launcher.app import wishes
+from launcher.app.wishes import Asked
 from launcher.cuda import Gpu, Nvidia
 from launcher.errors import DeviceError, UnfitDeviceError, UsageError
 from launcher.host import Host, nvidia
 from launcher.intel import Intel
 from launcher.manifest import Target
-from launcher.plan import MASK, VISIBLE, RunPlan
+from launcher.plan import VISIBLE, RunPlan
 from launcher.settings import Setting
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What the command line says of accelerators; None: nothing.
-
-    Attributes:
-        gpus: ``--gpus``: ``auto``, ``all`` or a list.
-        visible: the same in CUDA's words, ``--env CUDA_VISIBLE_DEVICES=…``; not for other devices.
-        mask: the same in Level Zero's words, ``--env ZE_AFFINITY_MASK=…``; for Intel's devices alone.
-        nproc: processes on this machine.
-    """
-
-    gpus: str | None = None
-    visible: str | None = None
-    mask: str | None = None
-    nproc: int | None = None
-
-
-def hidden(asked: Asked, setting: Setting[str], machine: Host) -> str:
-    """What hides every NVIDIA GPU from a run, e.g. ``CUDA_VISIBLE_DEVICES``; empty: nothing does."""
-    origin, text = _said(asked, setting)
-    return origin if machine.nvidia and text is None else ""
 
 
 def look(machine: Host, target: Target) -> Host:
@@ -85,7 +60,7 @@ def choose(
     """
     kind = target.devices.kind
     if kind == "nvidia":
-        text, count, missing = _of_nvidia(*_wanted(asked, setting), target, machine, notes)
+        text, count, missing = _of_nvidia(*wishes.wanted(asked, setting), target, machine, notes)
     elif kind == "intel":
         text, count, missing = _of_intel(asked, setting, target, machine, notes)
     elif asked.gpus not in (None, "auto"):
@@ -135,7 +110,7 @@ def _of_intel(
     All are not named one by one: torch leaves a processor's own GPU out where there are cards (a guess), and
     a list that counts such a one wrongly would hide the card.
     """
-    origin, text = _mask(asked, setting)
+    origin, text = wishes.mask(asked, setting)
     try:
         names = () if text in ("auto", "all") else intel.names(text)
     except ValueError as error:
@@ -168,78 +143,6 @@ def _ordered_otherwise(gpus: Sequence[Gpu]) -> bool:
     Source: CUDA C++ Programming Guide, "CUDA Environment Variables", CUDA_DEVICE_ORDER.
     """
     return len({gpu.name for gpu in gpus}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
-
-
-def _said(asked: Asked, setting: Setting[str]) -> tuple[str, str | None]:
-    """Where the wish for NVIDIA's GPUs comes from, and its text; None: every GPU is hidden."""
-    return _wish(asked.gpus, asked.visible, setting, VISIBLE, _as_cuda_reads)
-
-
-def _mask(asked: Asked, setting: Setting[str]) -> tuple[str, str]:
-    """Where the wish for Intel's GPUs comes from, and its text.
-
-    An empty mask is taken for none: all devices (a guess, the Level Zero specification was not at hand).
-    """
-    return _wish(asked.gpus, asked.mask, setting, MASK, lambda text: text.strip() or "all")
-
-
-def _wish(
-    option: str | None, given: str | None, setting: Setting[str], variable: str, read: Callable[[str], T]
-) -> tuple[str, str | T]:
-    """Where a wish comes from, and its text.
-
-    Without one, the vendor's own variable is asked: a batch system, or the user's habit, speaks through it.
-
-    Args:
-        option: ``--gpus``.
-        given: the variable, by ``--env``.
-        setting: ``auto``, ``all`` or a list.
-        variable: its name.
-        read: what the vendor's libraries read in it.
-    """
-    text: str | T
-    if option is not None:
-        origin, text = "--gpus", option
-    elif given is not None:
-        origin, text = f"--env {variable}", read(given)
-    else:
-        origin, text = f"gpus (from {setting.origin})", setting.value
-    if text == "auto" and variable in os.environ:
-        return variable, read(os.environ[variable])
-    return origin, text
-
-
-def _wanted(asked: Asked, setting: Setting[str]) -> tuple[str, tuple[str, ...] | None]:
-    """Where the wish comes from, and the GPUs that it names; None: all of them.
-
-    Raises:
-        UsageError: no list of GPUs, or one that no process can use.
-    """
-    origin, text = _said(asked, setting)
-    if text is None:
-        return origin, ()
-    if text in ("auto", "all"):
-        return origin, None
-    try:
-        names = cuda.names(text)
-    except ValueError as error:
-        raise UsageError(f"{origin}: {error}", hint="auto, all, or a list such as 0,1") from None
-    if len(names) > 1 and any(name.startswith("MIG-") for name in names):
-        # Source: NVIDIA Multi-Instance GPU User Guide, "CUDA Device Enumeration".
-        raise UsageError(
-            f"{origin}: a MIG instance can only be used alone",
-            why="a process sees one MIG instance at most, whatever it is given",
-            hint="one run per instance",
-        )
-    return origin, names
-
-
-def _as_cuda_reads(text: str) -> str | None:
-    """The list up to the first -1; None: nothing is left. NoDevFiles is what Slurm says when it gave none."""
-    return (
-        ",".join(takewhile(lambda part: part.strip() not in ("", "-1", "NoDevFiles"), text.split(",")))
-        or None
-    )
 
 
 def _existing(origin: str, names: tuple[str, ...], machine: Host, *, by_uuid: bool) -> tuple[str, ...]:

@@ -12,10 +12,11 @@ from typing import Any
 
 from launcher import compatibility, host, paths, recipe
 from launcher.app import examination, probes
-from launcher.app.accelerators import Asked, counted_of_intel, gpus_of, used_of_intel
+from launcher.app.accelerators import counted_of_intel, gpus_of, used_of_intel
 from launcher.app.examination import Devices, Examination, Seen
 from launcher.app.plan import pick_target
 from launcher.app.preflight import LIMITS, guarded
+from launcher.app.wishes import Asked
 from launcher.cuda import Nvidia
 from launcher.diagnosis import engine as engines
 from launcher.diagnosis import gpus as cards

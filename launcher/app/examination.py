@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from launcher import lock, manifest, model, paths
 from launcher.app import accelerators, probes
-from launcher.app.accelerators import Asked
 from launcher.app.probes import Broken
+from launcher.app.wishes import Asked
 from launcher.diagnosis import network as reading
 from launcher.diagnosis.facts import EngineFacts, GpuHealth, ImageFacts, ModelFacts, NetworkSettings, Token
 from launcher.errors import LaunchError, ModelNotFoundError

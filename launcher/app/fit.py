@@ -9,14 +9,14 @@ from pathlib import Path
 from launcher import host, manifest, model, paths, recipe
 from launcher.app import accelerators, lengths, probing
 from launcher.app import plan as planning
-from launcher.app.accelerators import Asked
 from launcher.app.plan import Planned
 from launcher.app.probing import Watch
+from launcher.app.wishes import Asked
 from launcher.diagnosis.lines import bytes_of
 from launcher.errors import LaunchError, UsageError
 from launcher.fit import Estimate, Probe, advice, devices, read
 from launcher.fit.advice import Advice, Question
-from launcher.fit.step import Device, Setup, kind_of
+from launcher.fit.step import LANGUAGE, Device, Setup, kind_of
 from launcher.host import Host
 from launcher.host.memory import facts as memory_facts
 from launcher.manifest import Target
@@ -81,7 +81,7 @@ def judge(request: Request, chosen: Settings) -> Fitting:
         DataError: the data cannot be read.
     """
     found = recipe.load(recipe.find(request.recipe, paths.recipes()))
-    kind_of(found.data.format if found.data else "", {})
+    kind_of(found.data.format if found.data else "", {}, declared=found.fit)
     notes: list[str] = []
     device = _named(request, chosen, found, notes) if request.gpu else _here(request, chosen, found, notes)
     target = device.target
@@ -100,6 +100,7 @@ def judge(request: Request, chosen: Settings) -> Fitting:
         shape=read(config),
         values=values,
         data_format=data_format,
+        declared=found.fit,
         device=_KINDS[target.devices.kind],
         memory=memory,
         world=device.world,
@@ -179,7 +180,7 @@ def foreseen(planned: Planned) -> Foreseen | None:
     try:
         found = recipe.load(plan.recipe_path)
         target = manifest.shipped().target(plan.target)
-        if plan.model is None or found.data is None or plan.world_size == 0:
+        if plan.model is None or not (found.fit or plan.world_size):
             return None
         config = model.read_config(plan.model.path / "config.json")
         where, memory = _device(target, planned.host, plan.access.gpus, [])
@@ -189,10 +190,11 @@ def foreseen(planned: Planned) -> Foreseen | None:
         question = Question(
             shape=read(config),
             values=dict(plan.parameters),
-            data_format=found.data.format,
+            data_format=found.data.format if found.data else "",
+            declared=found.fit,
             device=_KINDS[target.devices.kind],
             memory=memory,
-            world=plan.world_size,
+            world=max(1, plan.world_size),
             probes=probing.load(key_of(config, found, target.name, where)),
             allowed=lambda changed: not held(found.refusals, target.name, changed, {}),
         )
@@ -350,10 +352,8 @@ def _beyond(question: Question) -> Iterator[str]:
     length, positions = max(length for _, length in step.texts), question.shape.positions
     if not positions or length <= positions:
         return
-    name, most = "passage_max_len", question.longest_passage(step)
-    if step.kind == "sft":
-        name = "max_length"
-    elif step.query_length >= positions:
+    name, most = question.length_name, question.longest_passage(step)
+    if step.kind not in LANGUAGE and step.query_length >= positions:
         name, most = "query_max_len", positions // 2 if step.kind == "reranker" else positions
     of = "query and passage of together" if step.kind == "reranker" else "texts of"
     yield (

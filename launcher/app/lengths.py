@@ -28,6 +28,9 @@ def longest(given: tuple[Path, ...], data_format: str, values: Mapping[str, str]
     Raises:
         DataError: a file is not there, cannot be read, or holds no texts.
     """
+    if data_format not in ("embedder", "reranker"):
+        whole = max(map(_whole, _rows(given, data_format, values)), default=0)
+        return whole, whole
     sizes: dict[str, int] = {}
     symmetric = False
     for row in _rows(given, data_format, values):
@@ -84,6 +87,15 @@ def _rows(given: tuple[Path, ...], data_format: str, values: Mapping[str, str]) 
                 if row is None:
                     raise DataError(unread, [f"{file}:{number}: {issues[0].text}"])
             yield row
+
+
+def _whole(row: object) -> int:
+    """All texts of a language model's row together, with what a chat template puts around each."""
+    if isinstance(row, dict):
+        return sum(map(_whole, row.values()))
+    if isinstance(row, list):
+        return sum(map(_whole, row))
+    return len(row.encode()) + 2 * _SPECIAL if isinstance(row, str) else 0
 
 
 def _bytes(value: object) -> int:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import launcher
 from launcher import data, host, manifest, paths, recipe, replay
 from launcher import plan as plans
-from launcher.app import accelerators, batches, models, place, sameness
-from launcher.app.accelerators import Asked
+from launcher.app import accelerators, batches, models, place, sameness, wishes
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
+from launcher.app.wishes import Asked
 from launcher.data import DataFile, documents
 from launcher.data.profile import Profile, profile
 from launcher.engines.base import Engine
@@ -284,7 +284,7 @@ def pick_target(
     known = manifest.shipped()
     name, why = wanted or chosen.target.value, ""
     if name == "auto":
-        name, why = machine.best_target(hidden=accelerators.hidden(asked, chosen.gpus, machine))
+        name, why = machine.best_target(hidden=wishes.hidden(asked, chosen.gpus, machine))
         if found and name not in found.targets and "cpu" in found.targets:
             name, why = "cpu", f"{found.name} does not run on {name}"
     return known.target(name), why

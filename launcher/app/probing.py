@@ -16,6 +16,7 @@ from launcher.errors import OutOfMemoryError, RecipeFailedError, UsageError
 from launcher.fit import Probe, Setup, parts
 from launcher.fit.advice import Question
 from launcher.fit.probes import split
+from launcher.fit.step import LANGUAGE
 from launcher.plan import Folders, RunPlan
 from launcher.progress import Progress, RunView
 from launcher.settings import Settings
@@ -79,6 +80,12 @@ def run(
     if question.longest is not None:
         question = replace(question, longest=None)
     step = question.setup()
+    if step.kind in LANGUAGE and step.kind != "sft":
+        raise UsageError(
+            f"--probe: a step of {request.recipe} cannot be made as long as it may become",
+            why="how long a model's answers are is up to the model",
+            hint="leave --probe out: the estimate takes the longest answers",
+        )
     with tempfile.TemporaryDirectory(prefix="launch-probe-", dir=_scratch()) as temporary:
         folder = Path(temporary)
         rows = folder / "data" / "probe.jsonl"
@@ -181,7 +188,11 @@ def _rows(step: Setup) -> list[dict[str, Any]]:
         return " ".join(str((seed + 7 * number) % 1000) for number in range(tokens))
 
     count = step.batch * step.world * step.accumulation * (_STEPS + 1)
-    made = []
+    if step.kind == "sft":
+        asked, answer = {"role": "user", "content": "0"}, {"role": "assistant"}
+        texts = [text(step.passage_length, number) for number in range(count)]
+        return [{"messages": [asked, {**answer, "content": one}]} for one in texts]
+    made: list[dict[str, Any]] = []
     for number in range(count):
         negatives = [text(step.passage_length, number + other) for other in range(1, max(2, step.group))]
         negatives[-1] = text(max(1, step.passage_length // 2), number)

@@ -18,8 +18,8 @@ from launcher import host, paths, recipe, runs
 from launcher import plan as plans
 from launcher.app import accelerators, leftovers, models, place
 from launcher.app import plan as planning
-from launcher.app.accelerators import Asked
 from launcher.app.plan import Planned, Request
+from launcher.app.wishes import Asked
 from launcher.engines.container import ContainerRequest
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import ProcessRequest

@@ -71,12 +71,12 @@ class _FitCommand(click.RichCommand):
 
 
 class _Recipes(click.RichGroup):
-    """The recipes that train, as subcommands; any path to a recipe works too."""
+    """The recipes whose memory is counted, as subcommands; any path to a recipe works too."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The recipes that ship and train."""
+        """The recipes that ship, and either train or run a language model."""
         shipped = (recipe.load(path) for path in recipe.catalogue(paths.recipes()))
-        return [found.name for found in shipped if found.launch == "torchrun"]
+        return [found.name for found in shipped if found.launch == "torchrun" or found.fit]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a recipe."""
@@ -99,7 +99,7 @@ class _Recipes(click.RichGroup):
 @click.command(cls=_Recipes, invoke_without_command=True, subcommand_metavar="RECIPE [OPTIONS]")
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Say whether a training fits into memory, before anything is loaded.
+    """Say whether a training, or a language model, fits into memory, before anything is loaded.
 
     Exit code 0: it fits, it is tight, or nobody knows; 79: it does not fit. What is counted, and how far the
     figures can be trusted: docs/fit.md.
@@ -168,10 +168,12 @@ def _print(fitting: "Fitting") -> None:
         soft_wrap=True,
     )
     lengths = f"{step.query_length}+{step.passage_length}" if step.query_length else f"{step.passage_length}"
-    size = f"batch {step.batch}, group {step.group}, {lengths} tokens, {step.precision}"
+    group = f"group {step.group}, " if step.group > 1 else ""
+    size = f"batch {step.batch}, {group}{lengths} tokens, {step.precision}"
+    trained = f", {estimate.trained:,} trained; a step of {size}" if step.trains else f"; {lengths} tokens"
     ui.out.print(
-        f"{escape(fitting.model)}: {estimate.parameters:,} parameters, {estimate.trained:,} trained; "
-        f"a step of {size}, on {step.world} device{'s' if step.world > 1 else ''}",
+        f"{escape(fitting.model)}: {estimate.parameters:,} parameters{trained}, "
+        f"on {step.world} device{'s' if step.world > 1 else ''}",
         soft_wrap=True,
     )
     _picture(estimate)

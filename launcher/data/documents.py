@@ -15,6 +15,9 @@ DOCUMENTS = "documents"
 #: Endings that are read, as recipes/documents/sources.py has them.
 ENDINGS = (".pdf", ".docx", ".html", ".htm", ".md", ".markdown", ".txt")
 
+#: Replies of an endpoint that an earlier run paid for: beside documents, by its own name, not out of folders.
+ANSWERS = "answers.jsonl"
+
 _PIECE = 1 << 20
 _SHOWN = 20
 
@@ -69,7 +72,7 @@ def _expand(given: Path, problems: list[str]) -> Iterator[Path]:
             problems.append(f"{given}: no document in this folder")
     elif not given.is_file():
         problems.append(f"{given}: {'no regular file' if given.exists() else 'does not exist'}")
-    elif given.suffix.lower() not in ENDINGS:
+    elif given.suffix.lower() not in ENDINGS and given.name != ANSWERS:
         problems.append(f"{given}: not a document that is read")
     else:
         yield given

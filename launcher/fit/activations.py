@@ -119,12 +119,15 @@ def passing(shape: Shape, setup: Setup) -> float:
     return 2.0 * shape.ffn * types(setup).matmul
 
 
-def logits(shape: Shape, setup: Setup) -> float:
-    """Bytes per token of a language model's output: the logits, their 32-bit copy, its log-softmax, and both
-    gradients. Unsloth's loss makes no whole table. Source: transformers, loss/loss_utils.py (upcast, cross
-    entropy).
+#: Logits that Unsloth's loss makes at a time on a CPU. Source: unsloth_zoo 2026.10.9, cpu/ops.py.
+_CHUNK = 16 << 20
+
+
+def logits(shape: Shape, setup: Setup, tokens: int) -> float:
+    """Bytes of a language model's output: the logits, their 32-bit copy, its log-softmax, and both gradients.
+    Unsloth's loss makes no whole table. Source: transformers, loss/loss_utils.py (upcast, cross entropy).
     """
     if setup.kernels == "unsloth":
-        return 0.0
+        return 12.0 * min(_CHUNK, tokens * shape.vocabulary) if setup.device == "cpu" else 0.0
     size = types(setup).matmul
-    return float(shape.vocabulary * (2 * size + (12 if size == 2 else 8)))
+    return float(tokens * shape.vocabulary * (2 * size + (12 if size == 2 else 8)))

@@ -1,12 +1,13 @@
 """What would make a step fit, and how far it could go: the same estimate with other parameters."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from launcher.fit import Estimate, Probe, Shape, judge
 from launcher.fit.probes import best
-from launcher.fit.step import MOST, Device, Setup, bucketed, setup
+from launcher.fit.step import LANGUAGE, MOST, Device, Setup, bucketed, setup
 
 #: No search goes beyond.
 _LARGEST_BATCH = 1 << 16
@@ -26,6 +27,7 @@ class Question:
     shape: Shape
     values: Mapping[str, str]
     data_format: str
+    declared: str = ""
     device: Device
     memory: int | None
     world: int = 1
@@ -38,8 +40,10 @@ class Question:
         return setup(
             {**self.values, **(changes or {})},
             data_format=self.data_format,
+            declared=self.declared,
             device=self.device,
             world=self.world,
+            memory=self.memory,
             longest=self.longest,
         )
 
@@ -57,7 +61,29 @@ class Question:
         its part; 0: there is no room for a passage."""
         if not self.shape.positions:
             return MOST
-        return max(0, self.shape.positions - (step.query_length if step.kind == "reranker" else 0))
+        shared = step.kind == "reranker" or step.kind in LANGUAGE
+        return max(0, self.shape.positions - (step.query_length if shared else 0))
+
+    @property
+    def length_name(self) -> str:
+        """The parameter that a step's second length is."""
+        return next((name for name in _LENGTHS if name in self.values), _LENGTHS[0])
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """The smallest batch, and what all are multiples of: GRPO compares the answers to one prompt, which
+        come in one step. Source: TRL 1.2.0, grpo_config.py: generation_batch_size is divisible by
+        num_generations."""
+        answers = int(self.values.get("num_generations", "1") or 1)
+        share = answers // math.gcd(
+            answers, self.world * int(self.values.get("gradient_accumulation_steps", "1"))
+        )
+        return share, share
+
+    @property
+    def fewer(self) -> str:
+        """What a smaller batch costs."""
+        return _FEWER if "train_group_size" in self.values else _FEWER_ROWS
 
     def of(self, step: Setup) -> Estimate:
         """The estimate of a step."""
@@ -103,30 +129,37 @@ class Advice:
     changes: tuple[Change, ...]
 
 
+#: Parameters that are a step's second length: of embedders and rerankers, of SFT, of GRPO, of answers.
+_LENGTHS = ("passage_max_len", "max_seq_length", "max_completion_length", "max_new_tokens")
+
 #: Parameter, value and price, the cheapest first. Prices: checkpointing computes every layer's forward pass
 #: again, GradCache the whole encoder's (docs/patches.md).
 _STEPS: Sequence[tuple[str, str, str]] = (
     ("patches", "all", "none: the same loss and gradients"),
     ("attention_dropout", "0", "no dropout of the attention weights"),
     ("optim", "adamw_torch_fused", "none: the same update"),
+    ("unsloth", "true", "none: the same loss and gradients"),
+    ("vllm_standby", "true", "a moment at each change between answering and learning"),
     ("gradient_checkpointing", "true", "about a third more time"),
+    ("use_gradient_checkpointing", "true", "about a third more time"),
+    ("use_gradient_checkpointing", "unsloth", "about a third more time, and the host's memory"),
     ("precision", "bf16", "fewer digits in the activations"),
     ("deepspeed", "stage1", "communication"),
     ("deepspeed", "stage2", "communication"),
     ("optim", "adamw_bnb_8bit", "states in 8 bit"),
+    ("optim", "adamw_8bit", "states in 8 bit"),
     ("freeze_word_embeddings", "true", "token embeddings stay as they are"),
     ("sub_batch_size", "8", "about a third more time"),
     ("sub_batch_size", "1", "about a third more time, small kernels"),
 )
 _LAST: Sequence[tuple[str, str, str]] = (
     ("method", "lora", "adapters are trained instead of the model"),
-    ("method", "qlora", "adapters, and a base model in 4 bit"),
+    ("load_in_4bit", "true", "a base model in 4 bit"),
 )
 
 
 def advise(question: Question) -> Advice:
     """Search by the same formulas: no guess of its own."""
-    length_name = "max_length" if question.setup().kind == "sft" else "passage_max_len"
     changes = tuple(_single(question))
     batch = length = None
     if question.memory is not None and not question.bucketed:
@@ -140,7 +173,9 @@ def advise(question: Question) -> Advice:
     if question.answer().verdict in ("tight", "does not fit"):
         cheapest = next((change for change in changes if change.estimate.verdict == "fits"), None)
         cheapest = cheapest or _together(question)
-    return Advice(batch=batch, length=length, length_name=length_name, cheapest=cheapest, changes=changes)
+    return Advice(
+        batch=batch, length=length, length_name=question.length_name, cheapest=cheapest, changes=changes
+    )
 
 
 def _largest(make: Callable[[int], Setup], question: Question, limit: int) -> int:
@@ -163,7 +198,8 @@ def _single(question: Question) -> Iterator[Change]:
 
 
 _FEWER, _FEWER_HARD = "fewer negatives in a batch", "fewer hard negatives a query"
-_SHORTER = "longer texts are cut off"
+_FEWER_ROWS = "more steps, or noisier ones"
+_SHORTER, _SHORTER_ANSWERS = "longer texts are cut off", "longer answers are cut off"
 
 
 def _smaller(question: Question, changed: Mapping[str, str] | None = None) -> Iterator[tuple[str, str, str]]:
@@ -174,10 +210,12 @@ def _smaller(question: Question, changed: Mapping[str, str] | None = None) -> It
     length = step.passage_length
     most = min(length - 1, question.longest_passage(step))
     for name, now, most_, least, multiple, price in (
-        ("per_device_train_batch_size", step.batch, step.batch - 1, 1, 1, _FEWER),
+        ("per_device_train_batch_size", step.batch, step.batch - 1, *question.batches, question.fewer),
         ("train_group_size", step.group, step.group - 1, 2, 1, _FEWER_HARD),
         ("passage_max_len", length, most, 64, 8, _SHORTER),
-        ("max_length", length, most, 64, 8, _SHORTER),
+        ("max_seq_length", length, most, 64, 8, _SHORTER),
+        ("max_completion_length", length, most, 64, 8, _SHORTER_ANSWERS),
+        ("max_new_tokens", length, most, 64, 8, _SHORTER_ANSWERS),
     ):
         if name not in question.values or now <= least:
             continue
@@ -207,7 +245,7 @@ def _together(question: Question) -> Change | None:
     if (found := _upon(question, taken, prices)) is not None:
         return found
     for name, least, price in (
-        ("per_device_train_batch_size", 1, _FEWER),
+        ("per_device_train_batch_size", question.batches[0], question.fewer),
         ("train_group_size", 2, _FEWER_HARD),
     ):
         used = name in question.values and not (name == "per_device_train_batch_size" and question.bucketed)

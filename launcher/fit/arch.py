@@ -36,7 +36,7 @@ class Shape:
         vectors: parameters in the biases and norms of all layers.
         rest: norms behind the last layer, and what all layers share.
         pooler: parameters of the pooler that transformers adds to the bare encoder.
-        lora_per_rank: parameters of one layer's adapters on all its matrices, per rank.
+        adapted: (name, parameters per rank of its adapter) pairs of a decoder layer's matrices.
         largest_matrix: parameters of a layer's largest matrix.
         tied: the output layer is the token embeddings.
     """
@@ -63,7 +63,7 @@ class Shape:
     vectors: int
     rest: int
     pooler: int
-    lora_per_rank: int
+    adapted: tuple[tuple[str, int], ...] = ()
     largest_matrix: int
     tied: bool = False
 
@@ -198,7 +198,6 @@ def _bert(fields: _Fields) -> Shape:
         vectors=layers * (4 * h + f + h + 4 * h),
         rest=relative,
         pooler=0 if kind == "distilbert" else h * h + h,
-        lora_per_rank=4 * 2 * h + 2 * (h + f),
         largest_matrix=h * f,
     )
 
@@ -250,7 +249,6 @@ def _modernbert(fields: _Fields) -> Shape:
         vectors=layers * (biases + 2 * norm) - norm,
         rest=norm,
         pooler=0,
-        lora_per_rank=4 * h + 2 * h + (h + 2 * f) + (f + h),
         largest_matrix=2 * h * f,
     )
 
@@ -319,10 +317,26 @@ def _decoder(fields: _Fields) -> Shape:
         vectors=layers * vectors,
         rest=h,
         pooler=0,
-        lora_per_rank=2 * (h + q) + 2 * (h + k) + 3 * (h + f),
+        adapted=_adapted(kind, h, f, q, k),
         largest_matrix=max(h * f, h * q),
         tied=fields.flag("tie_word_embeddings", family.tied),
     )
+
+
+def _adapted(kind: str, h: int, f: int, q: int, k: int) -> tuple[tuple[str, int], ...]:
+    """An adapter has rank × (inputs + outputs) parameters (Hu et al., "LoRA", 2021, section 4.1)."""
+    inner: tuple[tuple[str, int], ...]
+    if kind == "phi3":
+        inner = (("qkv_proj", h + q + 2 * k), ("gate_up_proj", h + 2 * f))
+    else:
+        inner = (
+            ("q_proj", h + q),
+            ("k_proj", h + k),
+            ("v_proj", h + k),
+            ("gate_proj", h + f),
+            ("up_proj", h + f),
+        )
+    return (*inner, ("o_proj", q + h), ("down_proj", f + h))
 
 
 #: Families whose configuration can ask for biases in the attention.

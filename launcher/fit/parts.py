@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from launcher.fit import activations, states
 from launcher.fit.arch import Shape
 from launcher.fit.states import States
-from launcher.fit.step import Setup
+from launcher.fit.step import LANGUAGE, Setup
 
 _MIB = 1 << 20
 
@@ -56,7 +56,12 @@ def moments(shape: Shape, setup: Setup, *, context: bool = True) -> tuple[Moment
         context: False leaves out the process's own memory and fragmentation: what torch's allocator counts.
     """
     state = states.states(shape, setup)
-    lasting = {"weights": state.weights, "optimiser": state.optimiser, "communication": state.buckets}
+    lasting = {
+        "weights": state.weights,
+        "reference": state.reference,
+        "optimiser": state.optimiser,
+        "communication": state.buckets,
+    }
     if context:
         lasting["context"] = CONTEXT[setup.device]
     found = _on_cpu(shape, setup, state) if setup.device == "cpu" else _on_gpu(shape, setup, state)
@@ -71,26 +76,66 @@ def moments(shape: Shape, setup: Setup, *, context: bool = True) -> tuple[Moment
 
 def _on_gpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, float]]:
     """What comes and goes, at the moments that can be the largest."""
+    answering = {"generation": _generation(shape, setup, state)} if setup.generated or setup.vllm else {}
+    if not setup.trains:
+        return answering or {"merge": {"gathered layer": 4.0 * shape.largest_matrix}}
     kept = state.gradients if setup.accumulation > 1 else 0.0
     loss, layers, last = _passes(shape, setup)
     gathered = {"gathered layer": state.gathered}
+    if setup.vllm and not setup.standby:
+        gathered["vLLM"] = _vllm(setup, state)
     return {
+        **answering,
         "loss": {"gradients": kept, "autocast copies": state.casts, **loss, **gathered},
         "layers' backward": {"gradients": kept, **layers, **gathered},
         "end of the backward": {"gradients": state.gradients + state.doubled, **last, **gathered},
-        "optimiser's step": {"gradients": state.gradients, "update": state.update},
+        "optimiser's step": {
+            "gradients": state.gradients,
+            "update": state.update,
+            "vLLM": gathered.get("vLLM", 0.0),
+        },
     }
 
 
+def _generation(shape: Shape, setup: Setup, state: States) -> dict[str, float]:
+    """While the model answers: the keys and values of all tokens so far, and one layer of the prompts.
+
+    Source: transformers' DynamicCache keeps two numbers per key width, layer and token, in the model's type;
+    logits are made for the last token alone, in 32 bit for the sampling.
+    """
+    if setup.vllm:
+        return {"vLLM": _vllm(setup, state)}
+    size = activations.types(setup).matmul
+    tokens = setup.generated * (setup.query_length + setup.passage_length)
+    prompts = setup.generated * setup.query_length
+    return {
+        "KV cache": 2.0 * size * shape.layers * shape.keys * tokens,
+        "activations": prompts * activations.layer(shape, setup, setup.query_length),
+        "logits": 4.0 * setup.generated * shape.vocabulary,
+        "gathered layer": state.gathered,
+    }
+
+
+def _vllm(setup: Setup, state: States) -> float:
+    """vLLM's share of the device. Unsloth lets it use the weights that are trained, which are counted
+    already (fast_inference); TRL's has its own copy in its share."""
+    return max(0.0, setup.vllm - (state.weights if setup.kernels == "unsloth" else 0.0))
+
+
 #: Parts that are made of few large blocks.
-_LARGE = ("update", "logits", "sparse head")
+_LARGE = ("update", "logits", "sparse head", "similarities")
 
 
 def _on_cpu(shape: Shape, setup: Setup, state: States) -> dict[str, dict[str, float]]:
     """Everything together: the C library keeps what is freed, with blocks in use in between, and the resident
     set does not shrink. Only large blocks go back at once (mallopt(3), M_MMAP_THRESHOLD: at most 32 MiB), and
     of them the largest part counts."""
-    passing: dict[str, float] = {
+    passing: dict[str, float] = _generation(shape, setup, state) if setup.generated else {}
+    if not setup.trains:
+        return {
+            "generation" if passing else "merge": passing or {"gathered layer": 4.0 * shape.largest_matrix}
+        }
+    passing |= {
         "gradients": state.gradients,
         "autocast copies": state.casts,
         "update": max(state.update, state.doubled),
@@ -149,12 +194,8 @@ def _kept(shape: Shape, setup: Setup, texts: tuple[tuple[int, int], ...]) -> tup
         tokens = count * length
         total += tokens * activations.embedding(shape, setup)
         if setup.checkpointing:
-            # Unsloth moves them to the host's memory.
-            total += (
-                (0 if setup.kernels == "unsloth" else shape.layers)
-                * tokens
-                * activations.boundary(shape, setup)
-            )
+            layers = 0 if setup.offloaded else shape.layers
+            total += layers * tokens * activations.boundary(shape, setup)
         else:
             total += shape.layers * tokens * activations.layer(shape, setup, length)
             scores += shape.layers * tokens * activations.scores(shape, setup, length)
@@ -177,16 +218,40 @@ def _mask(shape: Shape, setup: Setup, count: int, length: int) -> float:
 
 def _heads(shape: Shape, setup: Setup) -> dict[str, float]:
     """What the loss itself takes: M3's heads, or a language model's logits."""
-    if setup.kind == "sft":
-        return {"logits": setup.tokens * activations.logits(shape, setup)}
-    if not setup.unified:
+    if setup.kind in LANGUAGE:
+        # GRPO asks for the logits of its own answers alone (TRL: logits_to_keep).
+        length = setup.passage_length if setup.kind == "grpo" else setup.passage_length + setup.query_length
+        return {"logits": activations.logits(shape, setup, setup.batch * length)}
+    if setup.kind == "reranker":
         return {}
+    compared = {"similarities": _similarities(shape, setup)}
+    if not setup.unified:
+        return compared
     size = activations.types(setup).matmul
     pairs = setup.batch**2 * setup.group * setup.query_length * setup.passage_length
     # Per token: the product's input, the masked and the normalised vector in 32 bit, and what the scores
     # read.
     colbert = shape.hidden * (8 + 2 * size) * setup.tokens + _COPIES * size * pairs
-    return {"sparse head": _sparse(shape, setup, size), "colbert": float(colbert)}
+    return {**compared, "sparse head": _sparse(shape, setup, size), "colbert": float(colbert)}
+
+
+#: Bytes per pair of query and passage while the contrastive loss goes backward, by the bytes of a matrix
+#: product's numbers; with m3_kd_loss some more for each passage of a group. Measured with FlagEmbedding 1.4.2
+#: and torch 2.13 on a CPU: 16.1 and 14.1; of groups of 4 and 8: 32.1 and 48.1; in 16 bit of 8: 44.1.
+_PAIR, _DISTILLED = {4: 16, 2: 14}, {4: 16, 2: 12}
+_PASSAGE = 4
+
+
+def _similarities(shape: Shape, setup: Setup) -> float:
+    """The table of all queries and all passages, which every process makes whole, and the others' vectors: as
+    they came, joined, and their gradient. Source: FlagEmbedding 1.4.2, AbsModeling.py,
+    _compute_cross_device_neg_loss and _dist_gather_tensor. Matryoshka dimensions are not counted."""
+    size = activations.types(setup).matmul
+    shared = setup.cross_device and setup.world > 1
+    queries = setup.batch * (setup.world if shared else 1)
+    each = _DISTILLED[size] + _PASSAGE * setup.group if setup.distilled else _PAIR[size]
+    vectors = 3.0 * size * shape.hidden * queries * (1 + setup.group) if shared else 0.0
+    return float(each * queries**2 * setup.group) + vectors
 
 
 def _sparse(shape: Shape, setup: Setup, size: int) -> float:

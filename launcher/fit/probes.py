@@ -65,4 +65,4 @@ def best(probes: Sequence[Probe], setup: Setup) -> Probe | None:
 
 
 def _mode(setup: Setup) -> Setup:
-    return replace(setup, batch=1, group=1, query_length=0, passage_length=0)
+    return replace(setup, batch=1, group=1, query_length=0, passage_length=0, generated=0, vllm=0)

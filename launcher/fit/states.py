@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from launcher.errors import UsageError
 from launcher.fit.arch import Shape
-from launcher.fit.step import Setup
+from launcher.fit.step import LANGUAGE, Setup
 
 #: Bytes per parameter in 4 bit: NF4, and its scales in 8 bit per 64 parameters, with one 32-bit number per
 #: 256 of them. Source: Dettmers et al., "QLoRA" (2023), section 3: 0.127 bits per parameter for the
@@ -40,15 +41,17 @@ class Count:
 def count(shape: Shape, setup: Setup) -> Count:
     """Count the parameters of a step."""
     matrices = shape.layers * shape.matrices
-    if setup.kind == "sft":
+    if setup.kind in LANGUAGE:
         everything = shape.causal
     elif setup.kind == "reranker":
         everything = shape.classifier
     else:
         everything = shape.backbone
     heads = shape.hidden**2 + shape.hidden + shape.hidden + 1 if setup.unified else 0
+    if not setup.trains:
+        return Count(all=everything, trained=0, trained_embeddings=0, matrices=matrices, largest=0)
     if setup.adapters:
-        adapters = setup.rank * shape.layers * shape.lora_per_rank
+        adapters = setup.rank * shape.layers * _adapted(shape, setup)
         return Count(
             all=everything,
             trained=adapters,
@@ -77,6 +80,22 @@ def count(shape: Shape, setup: Setup) -> Count:
     )
 
 
+def _adapted(shape: Shape, setup: Setup) -> int:
+    """Parameters per rank of one layer's adapters.
+
+    Raises:
+        UsageError: no matrix of the model has one of the names.
+    """
+    known = dict(shape.adapted)
+    chosen = [size for name, size in known.items() if not setup.targets or name in setup.targets]
+    if not chosen:
+        raise UsageError(
+            f"--target-modules {','.join(setup.targets)}: a {shape.model_type} layer has none of them",
+            hint=f"it has: {', '.join(known) or 'none that adapters are known for'}",
+        )
+    return sum(chosen)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class States:
     """Bytes on one device.
@@ -89,6 +108,8 @@ class States:
         update: what an optimiser step takes for a moment.
         gathered: DeepSpeed's stage 3 gathers one layer at a time; or one matrix that QLoRA unpacks.
         doubled: a second gradient of the embeddings, while two encoder passes are added up.
+        reference: a frozen copy of the model that GRPO compares with; with adapters it is the model without
+            them (TRL 1.2.0, grpo_trainer.py: no copy for a PEFT model).
     """
 
     weights: float
@@ -99,11 +120,14 @@ class States:
     update: float
     gathered: float
     doubled: float
+    reference: float = 0.0
 
 
 def states(shape: Shape, setup: Setup) -> States:
     """What stays from step to step, and what a step adds to it."""
     found = count(shape, setup)
+    if not setup.trains:
+        return _frozen(shape, setup, found)
     if setup.stage is not None and not setup.adapters:
         return _zero(shape, setup, found)
     weights, gathered = _weights(shape, setup, found)
@@ -117,6 +141,24 @@ def states(shape: Shape, setup: Setup) -> States:
         update=_update(found, setup),
         gathered=gathered,
         doubled=4.0 * shape.word_embeddings if _twice(setup) else 0.0,
+        reference=4.0 * found.all if setup.reference else 0.0,
+    )
+
+
+def _frozen(shape: Shape, setup: Setup, found: Count) -> States:
+    """A model that is read and not trained."""
+    base = 4.0 if setup.precision == "fp32" else 2.0
+    packed = setup.method == "qlora"
+    weights = NF4 * found.matrices + base * (found.all - found.matrices) if packed else base * found.all
+    return States(
+        weights=weights,
+        gradients=0.0,
+        optimiser=0.0,
+        casts=0.0,
+        buckets=0.0,
+        update=0.0,
+        gathered=base * shape.largest_matrix if packed else 0.0,
+        doubled=0.0,
     )
 
 

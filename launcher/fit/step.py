@@ -4,18 +4,28 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from launcher.errors import UsageError
 
 _Word = TypeVar("_Word", bound=str)
 
-Kind = Literal["dense", "m3", "reranker", "sft"]
+Kind = Literal["dense", "m3", "reranker", "sft", "grpo", "generate", "merge"]
 Device = Literal["cuda", "xpu", "cpu"]
 
-#: Formats of a recipe's data, and what is trained on them. What is not listed is a language model's.
-_KINDS: Mapping[str, Kind] = {"embedder": "dense", "reranker": "reranker"}
-_NOT_TRAINED = ("retrieval", "texts", "documents", "")
+#: Formats of a recipe's data, and what is trained on them; a header that says ``fit`` says it itself.
+_KINDS: Mapping[str, Kind] = {
+    "embedder": "dense",
+    "reranker": "reranker",
+    "llm": "sft",
+    "sft": "sft",
+    "plain": "sft",
+    "grpo": "grpo",
+}
+
+#: Kinds of language models, and those of them that are trained.
+LANGUAGE = ("sft", "grpo", "generate", "merge")
+_TUNED = ("sft", "grpo")
 
 #: Largest batch, group or length that is judged: far beyond what any device holds, and still exact numbers.
 MOST = 1 << 20
@@ -29,12 +39,14 @@ class Setup:
     """A training step, as far as memory sees it.
 
     Attributes:
-        kind: ``dense`` and ``m3`` embed queries and passages, a ``reranker`` reads both as one text, ``sft``
-            is a language model.
+        kind: ``dense`` and ``m3`` embed queries and passages, a ``reranker`` reads both as one text; the
+            others are language models: ``sft`` learns rows, ``grpo`` what rewards say of its own answers,
+            ``generate`` answers, ``merge`` puts adapters into weights.
         device: decides which kernels there are.
-        batch: queries (``sft``: rows) per device and step.
-        group: passages per query; 1 for ``sft``.
-        query_length, passage_length: tokens after padding; ``sft`` has its length in the second.
+        batch: queries (language models: rows, ``grpo``: completions) per device and step.
+        group: passages per query; 1 for language models.
+        query_length, passage_length: tokens after padding; ``grpo`` and ``generate`` have prompt and
+            completion in them, ``sft`` has its length in the second.
         precision: of the activations.
         world: processes; on one machine, one device each.
         ddp: accelerate wraps the model in DDP: there are several processes and no DeepSpeed, or one on a CPU
@@ -48,11 +60,19 @@ class Setup:
         frozen_embeddings: token embeddings are not trained.
         heads_only: M3's two heads alone are trained.
         unified: M3's sparse and ColBERT heads are trained.
+        cross_device: an embedder's queries are compared with the passages of all processes.
+        distilled: the teacher's scores weight a loss per passage of the group (m3_kd_loss).
         sparse_patch: the sparse head keeps columns for the batch's words alone (``recipes/runtime/patches``).
         attention_dropout: probability; None: the model's own.
         method: what of a language model is trained.
         rank: of LoRA's adapters.
-        kernels: ``unsloth`` moves checkpoints to the host, and makes no whole table of logits.
+        targets: names of the matrices that get adapters; empty: all of the layers'.
+        kernels: ``unsloth`` makes no whole table of logits.
+        offloaded: checkpoints are moved to the host's memory.
+        generated: completions that are generated at a time.
+        reference: a second, frozen model says how far the trained one has gone.
+        vllm: bytes that vLLM takes for itself on the device; 0: it does not run there.
+        standby: vLLM gives its cache back while the model is trained.
     """
 
     kind: Kind
@@ -73,18 +93,24 @@ class Setup:
     frozen_embeddings: bool = False
     heads_only: bool = False
     unified: bool = False
+    cross_device: bool = False
+    distilled: bool = False
     sparse_patch: bool = True
     attention_dropout: float | None = None
     method: Literal["full", "lora", "qlora"] = "full"
     rank: int = 16
+    targets: tuple[str, ...] = ()
     kernels: Literal["plain", "unsloth"] = "plain"
+    offloaded: bool = False
+    generated: int = 0
+    reference: bool = False
+    vllm: int = 0
+    standby: bool = False
 
     @property
     def texts(self) -> tuple[tuple[int, int], ...]:
         """(number, length in tokens) of the texts of one step; every encoder pass is a pair of its own."""
-        if self.kind == "sft":
-            return ((self.batch, self.passage_length),)
-        if self.kind == "reranker":
+        if self.kind == "reranker" or self.kind in LANGUAGE:
             return ((self.batch * self.group, self.query_length + self.passage_length),)
         return ((self.batch, self.query_length), (self.batch * self.group, self.passage_length))
 
@@ -98,20 +124,28 @@ class Setup:
         """Whether adapters are trained instead of the model."""
         return self.method != "full"
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained."""
+        return self.kind not in LANGUAGE or self.kind in _TUNED
 
-def kind_of(data_format: str, values: Mapping[str, str]) -> Kind:
-    """What a recipe trains, by its header's data format and parameters.
+
+def kind_of(data_format: str, values: Mapping[str, str], *, declared: str = "") -> Kind:
+    """What a recipe does, by its header's data format and parameters.
+
+    Args:
+        declared: the header's ``fit``; empty: it says nothing.
 
     Raises:
-        UsageError: it trains nothing.
+        UsageError: nothing whose memory is counted.
     """
-    if data_format in _NOT_TRAINED:
+    kind = next((item for item in get_args(Kind) if item == declared), None) or _KINDS.get(data_format)
+    if kind is None:
         raise UsageError(
-            "this recipe does not train",
-            why="the estimate counts a training step: gradients, optimiser, activations",
-            hint="launch recipe list names the training recipes",
+            "what this recipe takes is not counted",
+            why="the estimate counts the step of a training, and the weights and caches of a language model",
+            hint="launch fit lists the recipes that it knows; a header says it by fit = …",
         )
-    kind = _KINDS.get(data_format, "sft")
     return "m3" if kind == "dense" and "unified_finetuning" in values else kind
 
 
@@ -124,8 +158,10 @@ def setup(
     values: Mapping[str, str],
     *,
     data_format: str,
+    declared: str = "",
     device: Device,
     world: int = 1,
+    memory: int | None = None,
     longest: tuple[int, int] | None = None,
 ) -> Setup:
     """The step of a recipe's parameters.
@@ -133,18 +169,20 @@ def setup(
     Args:
         values: the recipe's parameters as texts, all of them; those that a recipe lacks have the trainer's
             default.
-        data_format: of the recipe's header.
+        data_format, declared: of the recipe's header, see :func:`kind_of`.
+        memory: of the device in bytes, of which vLLM takes its share; None: unknown.
         longest: tokens that the longest query and passage of the data have at most; None: unknown.
 
     Raises:
         UsageError: the recipe trains nothing, or a value is not what its name says.
     """
     read = _Values(values)
-    kind = kind_of(data_format, values)
+    kind = kind_of(data_format, values, declared=declared)
     deepspeed = read.text("deepspeed", "none")
     stage = re.match(r"stage(\d)", deepspeed)
     query, passage = _lengths(read, kind, longest)
-    batch = read.count("per_device_train_batch_size", 8)
+    batch = read.count("per_device_train_batch_size", 8 if kind not in LANGUAGE or kind in _TUNED else 1)
+    checkpoints = read.text("use_gradient_checkpointing", "none")
     sizes = _sizes(read.text("bucket_batch_sizes", ""))
     if bucketed(values):
         batch, passage = _bucketed(sizes, passage)
@@ -154,14 +192,14 @@ def setup(
         kind=kind,
         device=device,
         batch=batch,
-        group=read.count("train_group_size", 8) if kind != "sft" else 1,
+        group=read.count("train_group_size", 8) if kind not in LANGUAGE else 1,
         query_length=query,
         passage_length=passage,
         precision=read.choice("precision", ("fp32", "bf16", "fp16"), "fp32"),
         world=world,
         ddp=stage is None and (world > 1 or device == "cpu"),
         accumulation=read.count("gradient_accumulation_steps", 1),
-        checkpointing=read.flag("gradient_checkpointing"),
+        checkpointing=read.flag("gradient_checkpointing") or checkpoints in ("true", "unsloth"),
         sub_batch=max(0, read.count("sub_batch_size", 0, least=-1)) if kind in ("dense", "m3") else 0,
         optimiser=read.text("optim", "adamw_torch"),
         stage=int(stage[1]) if stage else None,
@@ -169,19 +207,57 @@ def setup(
         frozen_embeddings=read.flag("freeze_word_embeddings"),
         heads_only=kind == "m3" and read.flag("fix_encoder"),
         unified=kind == "m3" and read.flag("unified_finetuning"),
+        cross_device=kind in ("dense", "m3") and read.flag("negatives_cross_device"),
+        distilled=read.flag("knowledge_distillation") and read.text("kd_loss_type", "") == "m3_kd_loss",
         sparse_patch="sparse-head" in patches or ("all" in patches and "-sparse-head" not in patches),
         attention_dropout=None if dropout < 0 else dropout,
-        method=read.choice("method", ("full", "lora", "qlora"), "full"),
-        rank=read.count("lora_rank", 16),
-        kernels="unsloth" if kind == "sft" and read.text("unsloth", "off") in ("on", "true") else "plain",
+        **_language(read, kind, device, memory),
     )
+
+
+def _language(read: "_Values", kind: Kind, device: Device, memory: int | None) -> dict[str, Any]:
+    """What only the recipes of language models have."""
+    if kind not in LANGUAGE:
+        return {}
+    tuned = kind in _TUNED
+    packed = read.flag("load_in_4bit")
+    method = read.choice("method", ("full", "lora"), "full") if tuned else "full"
+    unsloth = tuned and read.flag("unsloth")
+    named = read.text("target_modules", "all-linear")
+    vllm = kind == "grpo" and device == "cuda" and read.flag("use_vllm")
+    share = read.number("gpu_memory_utilization", 0.5)
+    return {
+        "method": "qlora" if packed and (method == "lora" or not tuned) else method,
+        "rank": read.count("r", 16),
+        "targets": () if named == "all-linear" else tuple(filter(None, re.split(r"[,\s]+", named))),
+        "kernels": "unsloth" if unsloth else "plain",
+        # Where weights and host share one memory, nothing is won by moving.
+        "offloaded": unsloth and device != "cpu" and read.text("use_gradient_checkpointing", "") == "unsloth",
+        "generated": _generated(read, kind),
+        "reference": kind == "grpo" and method == "full" and read.number("beta", 0.0) > 0,
+        "vllm": round(share * memory) if vllm and memory else 0,
+        "standby": vllm and unsloth and read.flag("vllm_standby"),
+    }
+
+
+def _generated(read: "_Values", kind: Kind) -> int:
+    """Completions that one device generates at a time: those of all steps until the optimiser's. Source: TRL
+    1.2.0, grpo_config.py: steps_per_generation is gradient_accumulation_steps unless it is given."""
+    if kind == "grpo":
+        steps = read.count("gradient_accumulation_steps", 1)
+        return read.count("per_device_train_batch_size", 8) * steps
+    return 1 if kind == "generate" else 0
 
 
 def _lengths(read: "_Values", kind: Kind, longest: tuple[int, int] | None) -> tuple[int, int]:
     """Query and passage in tokens, as they are padded; shorter when the data has nothing as long."""
     if kind == "sft":
-        passage = read.count("max_length", 1024)
-        return 0, min(passage, longest[1]) if longest else passage
+        passage = read.count("max_seq_length", 2048)
+        return 0, min(passage, longest[1]) if longest and not read.flag("packing") else passage
+    if kind in LANGUAGE:
+        prompt = read.count("max_prompt_length", 512, least=0)
+        answer = read.count("max_completion_length", read.count("max_new_tokens", 256))
+        return min(prompt, longest[0]) if longest else prompt, answer
     query, passage = read.count("query_max_len", 32), read.count("passage_max_len", 128)
     if longest and kind == "reranker":
         query, passage = _pair(query, passage, longest)

@@ -82,6 +82,7 @@ class _Header(_Strict):
     summary: _Text
     targets: list[str] = Field(min_length=1)
     launch: Literal["torchrun", "python"]
+    fit: Literal["", "sft", "grpo", "generate", "merge"] = ""
     inputs: _Inputs = _Inputs()
     outputs: _Outputs
     parameters: dict[str, _Parameter] = {}
@@ -172,6 +173,7 @@ def _recipe(header: _Header, path: Path, sha256: str) -> Recipe:
         summary=text(header.summary),
         targets=tuple(header.targets),
         launch=header.launch,
+        fit=header.fit,
         data=Input(help=text(data.help), format=data.format) if data else None,
         model=Input(help=text(model.help), default=model.default) if model else None,
         outputs=text(header.outputs.help),

@@ -102,6 +102,8 @@ class Recipe:
 
     Attributes:
         launch: ``torchrun`` recipes train, and their world size is verified; ``python`` ones do not.
+        fit: whose memory ``launch fit`` counts, one of launcher.fit.step.Kind; empty: as the data's format
+            says.
         sha256: of the whole file.
     """
 
@@ -111,6 +113,7 @@ class Recipe:
     summary: Text
     targets: tuple[str, ...]
     launch: Literal["torchrun", "python"]
+    fit: str = ""
     data: Input | None
     model: Input | None
     outputs: Text

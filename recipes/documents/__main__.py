@@ -52,7 +52,7 @@ def main() -> None:
 
 def _make(given: Options, sizes: Sizes, scratch: Path) -> None:
     try:
-        found = sources.find(given.data)
+        found = sources.find(path for path in given.data if path.name != asking.ANSWERS)
     except FileNotFoundError as error:
         raise lines.stop(str(error)) from None
     task = work.Task(
@@ -113,7 +113,8 @@ def _rows(given: Options, sizes: Sizes, results: Sequence[Result], store: Store)
     # Train sees nothing of dev; what dev is compared with may come from anywhere.
     wrong = {"train": sides["train"], "dev": sides["train"] + sides["dev"]}
     skipped: list[str] = []
-    asked = Asked.load(given.output / "answers.jsonl") if given.rows == "questions" else None
+    earlier = [path for path in given.data if path.name == asking.ANSWERS]
+    asked = Asked.load(given.output / asking.ANSWERS, earlier) if given.rows == "questions" else None
     with lines.written(given.output / "chunks.jsonl") as out:
         for chunk in store.chunks():
             row = {"document": chunk.name, "headings": list(chunk.headings), "text": chunk.text}

@@ -1,7 +1,8 @@
 """Questions about chunks, by an OpenAI-compatible endpoint that the user names.
 
-What it answered is appended to ``answers.jsonl`` as it comes: who starts again over the same folder asks for
-the rest only. The key comes from OPENAI_API_KEY and goes into one header, nowhere else.
+What it answered is appended to ``answers.jsonl`` as it comes: who starts again over the same folder, or gives
+that file of an earlier run as data, asks for the rest only. The key comes from OPENAI_API_KEY and goes into one
+header, nowhere else.
 """
 
 import json
@@ -10,16 +11,20 @@ import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from documents.selection import Chunk, Store
 
 KEY = "OPENAI_API_KEY"
+
+#: Replies, in the output; of an earlier run also among the data.
+ANSWERS = "answers.jsonl"
 
 #: Worth another try: too many requests, and what servers say while they start, restart or are overloaded.
 _LATER = (408, 409, 425, 429, 500, 502, 503, 504, 529)
@@ -122,16 +127,17 @@ class Asked:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def load(cls, file: Path) -> "Asked":
-        """Earlier replies; a last line that a kill cut off is asked for again."""
+    def load(cls, file: Path, earlier: Iterable[Path] = ()) -> "Asked":
+        """Replies of this output and of earlier ones; a last line that a kill cut off is asked for again."""
         asked = cls(file)
-        if file.is_file():
-            for line in file.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                    asked.known[row["mark"]] = row["reply"]
-                except (ValueError, KeyError, TypeError):
-                    continue
+        for path in (file, *earlier):
+            with path.open(encoding="utf-8", errors="replace") if path.is_file() else StringIO() as lines:
+                for line in lines:
+                    try:
+                        row = json.loads(line)
+                        asked.known[str(row["mark"])] = str(row["reply"])
+                    except (ValueError, KeyError, TypeError):
+                        continue
         return asked
 
     def keep(self, mark: str, reply: str) -> None:

@@ -122,6 +122,16 @@ def test_who_starts_again_asks_for_the_rest_only(ask: Run, server: Server, tmp_p
     assert len(lines(tmp_path / "out" / "train.jsonl")) == 9
 
 
+def test_answers_of_an_earlier_run_are_data(ask: Run, server: Server, tmp_path: Path) -> None:
+    assert ask().returncode == 0
+    first = (tmp_path / "out" / "train.jsonl").read_bytes()
+    server.seen = []
+    again = ("--data", tmp_path / "data", tmp_path / "out" / "answers.jsonl", "--output", tmp_path / "again")
+    assert ask(*again).returncode == 0
+    assert not server.seen
+    assert (tmp_path / "again" / "train.jsonl").read_bytes() == first
+
+
 def test_replies_that_cannot_be_used_are_counted_and_named(ask: Run, server: Server, tmp_path: Path) -> None:
     good = server.reply
     server.reply = lambda body: "I am sorry." if "otter" in body else good(body)

@@ -14,7 +14,7 @@ from launcher import manifest
 from launcher import plan as plans
 from launcher.app import accelerators, place
 from launcher.app import plan as planning
-from launcher.app.accelerators import Asked
+from launcher.app.wishes import Asked
 from launcher.cuda import Gpu, Nvidia
 from launcher.engines.docker import DockerEngine
 from launcher.errors import DeviceError, UnfitDeviceError, UsageError

@@ -53,6 +53,13 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
         assert part in said
 
 
+def test_answers_of_an_earlier_run_are_taken_by_name_alone(tmp_path: Path) -> None:
+    write(tmp_path, "a.md", "answers.jsonl")
+    assert [file.path.name for file in documents.find([tmp_path])] == ["a.md"]
+    given = [tmp_path, tmp_path / "answers.jsonl"]
+    assert [file.path.name for file in documents.find(given)] == ["a.md", "answers.jsonl"]
+
+
 def test_broken_and_empty_files_do_not_stop_a_run(tmp_path: Path) -> None:
     write(tmp_path, "broken.pdf")
     (tmp_path / "empty.docx").touch()

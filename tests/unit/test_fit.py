@@ -61,11 +61,12 @@ def test_the_sparse_patch(patches: str, on: bool) -> None:
     assert setup(values(patches=patches), data_format="embedder", device="cuda").sparse_patch is on
 
 
-def test_what_does_not_train_is_refused() -> None:
-    for data_format in ("retrieval", "texts", ""):
-        with pytest.raises(UsageError, match="does not train"):
+def test_what_nobody_counts_is_refused() -> None:
+    for data_format in ("retrieval", "texts", "documents", ""):
+        with pytest.raises(UsageError, match="not counted"):
             kind_of(data_format, {})
-    assert kind_of("chat", {}) == "sft"
+    assert kind_of("", {}, declared="generate") == "generate"
+    assert kind_of("embedder", {"unified_finetuning": "true"}) == "m3"
 
 
 def test_length_buckets_are_judged_by_their_largest_batch() -> None:
@@ -368,12 +369,125 @@ def test_without_a_memory_there_is_no_verdict() -> None:
 
 
 def test_adapters_are_offered_where_a_recipe_has_them() -> None:
-    own = {"method": "full", "per_device_train_batch_size": "1", "max_length": "1024", "precision": "bf16"}
-    asked = question(80, shape=LLAMA, values={**own, "gradient_checkpointing": "true"}, data_format="chat")
-    advised = advice.advise(asked)
+    own = {**SFT, "method": "full", "unsloth": "true"}
+    advised = advice.advise(question(80, shape=LLAMA, values=own, declared="sft", data_format=""))
     assert advised.cheapest is not None
     assert advised.cheapest.options == "--method lora"
-    assert advised.length_name == "max_length"
+    assert advised.length_name == "max_seq_length"
+    small = advice.advise(question(12, shape=LLAMA, values={**own, "method": "lora"}, declared="sft"))
+    assert small.cheapest is not None
+    assert small.cheapest.options == "--load-in-4bit true"
+
+
+# --------------------------------------------------------------------------------------------------------
+# language models
+SFT = {
+    "method": "lora",
+    "load_in_4bit": "false",
+    "r": "16",
+    "target_modules": "all-linear",
+    "max_seq_length": "1024",
+    "per_device_train_batch_size": "1",
+    "gradient_accumulation_steps": "1",
+    "use_gradient_checkpointing": "true",
+    "precision": "bf16",
+    "unsloth": "false",
+}
+GRPO = {
+    **{name: value for name, value in SFT.items() if name != "max_seq_length"},
+    "per_device_train_batch_size": "8",
+    "num_generations": "8",
+    "max_prompt_length": "512",
+    "max_completion_length": "512",
+    "beta": "0.04",
+    "use_vllm": "false",
+    "vllm_standby": "true",
+    "gpu_memory_utilization": "0.5",
+}
+
+
+def language(kind: str, own: dict[str, str], **changed: str) -> Setup:
+    return setup({**own, **changed}, data_format="", declared=kind, device="cuda", memory=80 * GIB)
+
+
+def test_adapters_on_fewer_matrices_are_fewer_parameters() -> None:
+    every = states.count(LLAMA, language("sft", SFT)).trained
+    assert every == 41_943_040  # peft: LoRA of rank 16 on all linear layers of Llama 3.1 8B
+    two = states.count(LLAMA, language("sft", SFT, target_modules="q_proj, v_proj")).trained
+    assert two == 16 * 32 * (2 * 4096 + 4096 + 1024)
+    with pytest.raises(UsageError, match="none of them"):
+        states.count(LLAMA, language("sft", SFT, target_modules="query_key_value"))
+
+
+def test_four_bits_go_with_adapters_alone() -> None:
+    assert language("sft", SFT, load_in_4bit="true").method == "qlora"
+    assert language("sft", SFT, load_in_4bit="true", method="full").method == "full"
+    whole, packed = (total(language("generate", GRPO, load_in_4bit=on), LLAMA) for on in ("false", "true"))
+    assert packed < 0.5 * whole
+
+
+def test_packed_rows_are_as_long_as_the_limit() -> None:
+    for packing, length in (("true", 1024), ("false", 90)):
+        own = {**SFT, "packing": packing}
+        assert (
+            setup(own, data_format="", declared="sft", device="cuda", longest=(90, 90)).passage_length
+            == length
+        )
+
+
+def test_checkpoints_of_unsloth_lie_on_the_host() -> None:
+    plain = language("sft", SFT, unsloth="true", max_seq_length="32768")
+    moved = language("sft", SFT, unsloth="true", max_seq_length="32768", use_gradient_checkpointing="unsloth")
+    layers = LLAMA.layers * LLAMA.hidden * 2 * 32768
+    assert total(plain, LLAMA) - total(moved, LLAMA) == pytest.approx(1.1 * layers)
+    assert not language("sft", SFT, use_gradient_checkpointing="unsloth").offloaded  # nobody moves them
+
+
+def test_grpo_generates_for_all_steps_until_the_optimisers() -> None:
+    one, four = (language("grpo", GRPO, gradient_accumulation_steps=n) for n in ("1", "4"))
+    assert (one.generated, four.generated) == (8, 32)
+    cache = {m.name: {p.name: p.bytes for p in m.parts} for m in parts.moments(LLAMA, four)}["generation"]
+    # Keys and values, 32 layers of 8 heads of 128, 16 bit, 1024 tokens of 32 answers.
+    assert cache["KV cache"] == 2 * 32 * 8 * 128 * 2 * 1024 * 32
+
+
+def test_grpo_compares_with_a_second_model_only_where_it_must() -> None:
+    assert not language("grpo", GRPO).reference  # a LoRA without its adapter is the first model
+    full = language("grpo", GRPO, method="full")
+    assert full.reference
+    assert not language("grpo", GRPO, method="full", beta="0").reference
+    assert states.states(LLAMA, full).reference == 4 * LLAMA.causal
+
+
+def test_vllm_takes_its_share_of_the_device() -> None:
+    def at(name: str, **changed: str) -> float:
+        step = language("grpo", GRPO, use_vllm="true", **changed)
+        moment = next(m for m in parts.moments(LLAMA, step) if m.name == name)
+        return sum(part.bytes for part in moment.parts if part.name == "vLLM")
+
+    assert at("loss") == at("generation") == 40 * GIB  # TRL: weights of its own, and always there
+    shared = 40 * GIB - states.states(LLAMA, language("grpo", GRPO)).weights
+    assert at("generation", unsloth="true") == pytest.approx(shared)
+    assert at("loss", unsloth="true") == 0  # standby
+    assert at("loss", unsloth="true", vllm_standby="false") == pytest.approx(shared)
+
+
+def test_a_smaller_batch_keeps_the_answers_to_a_prompt_together() -> None:
+    own = {**GRPO, "per_device_train_batch_size": "64"}
+    asked = question(30, shape=LLAMA, values=own, declared="grpo")
+    assert asked.batches == (8, 8)
+    offered = [dict(change.values) for change in advice.advise(asked).changes]
+    sizes = [int(o["per_device_train_batch_size"]) for o in offered if "per_device_train_batch_size" in o]
+    assert sizes
+    assert all(size % 8 == 0 for size in sizes)
+    assert question(30, values={**own, "gradient_accumulation_steps": "4"}, declared="grpo").batches == (2, 2)
+
+
+def test_answering_takes_the_weights_and_the_cache() -> None:
+    step = language("generate", {"precision": "bf16", "max_prompt_length": "0", "max_new_tokens": "2048"})
+    assert not step.trains
+    assert states.count(LLAMA, step).trained == 0
+    assert total(step, LLAMA) == pytest.approx(2 * LLAMA.causal + 2 * 32 * 8 * 128 * 2 * 2048 * 1.1, rel=0.05)
 
 
 # --------------------------------------------------------------------------------------------------------

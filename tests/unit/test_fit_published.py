@@ -64,6 +64,7 @@ def _sft(method: str, *, length: int, rank: int, kernels: str) -> Setup:
         rank=rank,
         passage_length=length,
         checkpointing=True,
+        offloaded=kernels == "unsloth",
         optimiser="adamw_8bit",
     )
 
