@@ -1,8 +1,8 @@
 """Questions about chunks, by an OpenAI-compatible endpoint that the user names.
 
 What it answered is appended to ``answers.jsonl`` as it comes: who starts again over the same folder, or gives
-that file of an earlier run as data, asks for the rest only. The key comes from OPENAI_API_KEY and goes into one
-header, nowhere else.
+that file of an earlier run as data, asks for the rest only. The key comes from OPENAI_API_KEY and goes into
+one header, nowhere else.
 """
 
 import json
