@@ -193,6 +193,10 @@ def running(pages: Sequence[tuple[float, Sequence[Line]]]) -> frozenset[tuple[in
     return frozenset((page, position) for key, page, position in places if repeated(key))
 
 
+#: Dots up to a page's number: a line of a table of contents, however large.
+_LEADER = re.compile(r"(?:[.·…] ?){4,}\s*\d*$")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fonts:
     """The sizes of a document's text.
@@ -223,7 +227,7 @@ class Fonts:
     def level(self, line: Line) -> int:
         """1 for the largest headings and so on; 0: no heading."""
         size = round(line.size * 2) / 2
-        if not self.headings or size < self.headings[-1] or len(line.text) > 200:
+        if not self.headings or size < self.headings[-1] or len(line.text) > 200 or _LEADER.search(line.text):
             return 0
         return next(level for level, each in enumerate(self.headings, 1) if size >= each)
 

@@ -1,5 +1,6 @@
 """PDF files as Markdown: text by its place, ruled tables, scanned pages by OCR."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,6 +17,8 @@ _SCANNED = 25
 _LARGER, _LARGER_SCANNED = 1.12, 1.45
 _RESOLUTION = 200  # dots per inch of pages for OCR
 _PIXELS = 4000  # of a page's longer side at most: larger ones are posters
+#: What pdfminer writes for letters of fonts without a table of characters.
+_UNKNOWN = re.compile(r"\(cid:\d+\)")
 _BOLD = ("bold", "heavy", "black", "demi")
 
 
@@ -158,7 +161,7 @@ def _segments(words: Sequence[dict[str, Any]]) -> Iterator[Line]:
     """Words that stand close to each other at one height."""
     singles = [
         Line(
-            text=cleaning.characters(word["text"]),
+            text=_UNKNOWN.sub("", cleaning.characters(word["text"])),
             x0=word["x0"],
             x1=word["x1"],
             top=word["top"],
@@ -229,6 +232,7 @@ def _markdown(pages: Sequence[_Page], *, scanned: bool) -> str:
             ):
                 parts[-1] = cleaning.join([parts[-1], text], known)
             else:
-                parts.append(f"{'#' * block.level} {text}" if block.level else text)
+                # A comment of a listing is no heading.
+                parts.append(f"{'#' * block.level} {text}" if block.level else re.sub(r"^#", r"\\#", text))
             goes_on = plain_text and parts[-1][-1] not in ".!?。！？：:"
     return cleaning.markdown("\n\n".join(parts)) if parts else ""

@@ -67,6 +67,7 @@ def test_headings_by_size_and_bold_lines() -> None:
         line("Bold alone", 50, 120, bold=True),
         line("the end of the body.", 50, 140),
     ]
+    lines.append(line("Contents . . . . . . . . 12", 50, 160, size=14))
     fonts = Fonts.of(lines, larger=1.12)
     assert [(block.level, block.lines[0]) for block in layout.blocks(lines, fonts) if block.level] == [
         (1, "Big"),
