@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from documents.chunks import heading_line
 from documents.selection import Chunk, Store
 
 Row = dict[str, Any]
@@ -16,9 +17,7 @@ def texts(store: Store, numbers: Sequence[int]) -> Iterator[Row]:
     """Rows of the format plain: a chunk below its own heading."""
     for number in numbers:
         (chunk,) = store.at([number])
-        level = min(max(len(chunk.headings), 1), 6)
-        above = f"{'#' * level} {chunk.headings[-1]}\n\n" if chunk.headings else ""
-        yield {"text": above + chunk.text}
+        yield {"text": heading_line(chunk.headings) + chunk.text}
 
 
 class Negatives:

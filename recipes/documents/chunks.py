@@ -1,8 +1,8 @@
 """A document in parts that a model can read: by headings, then paragraphs and sentences."""
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,21 @@ def _section(path: list[tuple[int, str]], lines: list[str]) -> Iterator[Section]
 def cut(markdown: str, sizes: Sizes) -> Iterator[Section]:
     """The chunks of a document, each with its headings; what says nothing is left out.
 
-    Sentences end as Unicode has it (UAX 29), Chinese punctuation included.
+    Sentences end as Unicode has it (UAX 29), Chinese punctuation included. A chunk leaves room for its own
+    heading, which rows of text begin with, as long as that takes less than half.
     """
     for section in sections(markdown):
-        for text in _splitter(sizes).chunks(section.text):
+        room = sizes.size - counter(sizes)(heading_line(section.headings))
+        size = max(room, sizes.size // 2, 1)
+        fitting = replace(sizes, size=size, overlap=min(sizes.overlap, size - 1))
+        for text in _splitter(fitting).chunks(section.text):
             if len(_WORD.findall(text)) >= SMALLEST:
                 yield Section(headings=section.headings, text=text)
+
+
+def heading_line(headings: Sequence[str]) -> str:
+    """The last heading as Markdown, with the blank line below it; empty without one."""
+    return f"{'#' * min(len(headings), 6)} {headings[-1]}\n\n" if headings else ""
 
 
 @cache

@@ -202,6 +202,11 @@ def _segment(words: Sequence[Line]) -> Line:
     )
 
 
+def _paragraph(text: str) -> str:
+    """A paragraph as Markdown: a bullet is an item of a list, a listing's comment no heading."""
+    return re.sub(r"^#", r"\\#", re.sub(r"^[•▪‣◦●○■□]\s*", "- ", text))
+
+
 def _markdown(pages: Sequence[_Page], *, scanned: bool) -> str:
     """All pages as one text, without running heads; a paragraph may go on over the end of a page."""
     everything = [(page.height, layout.texts(layout.rows_of(page.lines))) for page in pages]
@@ -232,7 +237,6 @@ def _markdown(pages: Sequence[_Page], *, scanned: bool) -> str:
             ):
                 parts[-1] = cleaning.join([parts[-1], text], known)
             else:
-                # A comment of a listing is no heading.
-                parts.append(f"{'#' * block.level} {text}" if block.level else re.sub(r"^#", r"\\#", text))
+                parts.append(f"{'#' * block.level} {text}" if block.level else _paragraph(text))
             goes_on = plain_text and parts[-1][-1] not in ".!?。！？：:"
     return cleaning.markdown("\n\n".join(parts)) if parts else ""

@@ -155,6 +155,12 @@ def test_chunks_keep_their_headings_and_their_size() -> None:
     assert sum(each.text.count("句子") for each in found) == 100
 
 
+def test_rows_of_text_are_no_longer_than_asked_for_with_their_heading() -> None:
+    text = "# A long heading over the section\n\n" + "Words of the section stand here. " * 50
+    found = list(chunks.cut(text, Sizes(size=200, overlap=0)))
+    assert all(100 < len(chunks.heading_line(each.headings) + each.text) <= 200 for each in found[:-1])
+
+
 def test_overlap_repeats_the_end_of_the_chunk_before() -> None:
     text = " ".join(f"Sentence number {n} is here." for n in range(50))
     found = [each.text for each in chunks.cut(text, Sizes(size=200, overlap=60))]
