@@ -7,8 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-#: Letters and digits that a chunk has at least; less is a number, a caption, a rest.
+#: Letters and digits that a chunk has at least; less is a number, a caption, a rest. A Chinese character says
+#: as much as three letters.
 SMALLEST = 20
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\u3040-\u30ff]")
 _WORD = re.compile(r"\w")
 
 
@@ -80,7 +82,7 @@ def cut(markdown: str, sizes: Sizes) -> Iterator[Section]:
         size = max(room, sizes.size // 2, 1)
         fitting = replace(sizes, size=size, overlap=min(sizes.overlap, size - 1))
         for text in _splitter(fitting).chunks(section.text):
-            if len(_WORD.findall(text)) >= SMALLEST:
+            if len(_WORD.findall(text)) + 2 * len(_HAN.findall(text)) >= SMALLEST:
                 yield Section(headings=section.headings, text=text)
 
 

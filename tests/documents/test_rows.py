@@ -161,6 +161,11 @@ def test_rows_of_text_are_no_longer_than_asked_for_with_their_heading() -> None:
     assert all(100 < len(chunks.heading_line(each.headings) + each.text) <= 200 for each in found[:-1])
 
 
+def test_a_short_chinese_sentence_is_a_chunk_and_a_page_number_is_none() -> None:
+    text = "# 甲\n\n山里的雪到夏天才融化。\n\n# 乙\n\n第 12 页\n\n# C\n\nFig. 3.1"
+    assert [each.headings for each in chunks.cut(text, Sizes(size=100, overlap=0))] == [("甲",)]
+
+
 def test_overlap_repeats_the_end_of_the_chunk_before() -> None:
     text = " ".join(f"Sentence number {n} is here." for n in range(50))
     found = [each.text for each in chunks.cut(text, Sizes(size=200, overlap=60))]
