@@ -3,8 +3,9 @@
     python docs/generate.py             writes docs/cli.md, docs/exit-codes.md, the tables of other pages
     python docs/generate.py --check     fails when one of them is stale; writes nothing
 
-The licences are read from the packages' files in the cache (``launch image fetch`` brings them). Without them
-a table stays as it is, and is refused as soon as it does not name exactly the packages of the lock.
+The licences are read from the packages' files in the cache (``launch image fetch`` brings them), and kept in
+images/licences.json, which the launcher reads, too. It has the last word on a file that is not here; a
+package that neither knows is refused.
 """
 
 import os
@@ -12,7 +13,7 @@ import re
 import sys
 import tarfile
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import Distribution, PathDistribution
 from inspect import cleandoc
 from pathlib import Path
@@ -21,12 +22,14 @@ from typing import Any
 import rich_click as click
 from packaging.utils import canonicalize_name
 
-from launcher import compatibility, errors, lock, manifest, paths, recipe
+from launcher import compatibility, errors, licences, lock, manifest, paths, recipe
 from launcher.cli import root
 from launcher.data.rules import FORMATS, RULES
 from launcher.diagnosis.catalogue import CHECKS
 from launcher.image import fetch
+from launcher.licences import Look, Stated
 from launcher.lock import LockedPackage
+from launcher.manifest import Target
 from launcher.recipe import Recipe
 
 DOCS = Path(__file__).resolve().parent
@@ -201,6 +204,7 @@ SPELLING = {
     "BSD 3-Clause License": "BSD-3-Clause",
     "ISC License": "ISC",
     "3-Clause BSD License": "BSD-3-Clause",
+    "The BSD 2-Clause License": "BSD-2-Clause",
     "BSD License": "BSD",
     "MIT License": "MIT",
 }
@@ -236,7 +240,7 @@ def licence(found: Distribution) -> tuple[str, str]:
         if re.search(r"\.dist-info/(.*/)?LICEN[CS]E", str(file)):
             place: Any = found.locate_file(file)
             return named(place.read_text(encoding="utf-8")), "licence file"
-    return "not stated", ""
+    return licences.UNSTATED, ""
 
 
 class Source(Distribution):
@@ -269,58 +273,87 @@ def opened(package: LockedPackage) -> Distribution | None:
         return Source(content.read().decode() if content else "")
 
 
-def licence_table(packages: Sequence[LockedPackage], unread: Collection[str]) -> str | None:
-    """The licences that packages state; None when their files are not all on this machine.
-
-    Args:
-        unread: names of packages on no registry that may be left out: their files may be here or not.
-    """
-    rows = []
+def stated(target: Target, packages: Sequence[LockedPackage]) -> Iterator[Stated]:
+    """What a target's packages state: by their files, or as it was read on a machine that has them."""
+    known, elsewhere = licences.shipped(), {canonicalize_name(wheel.name) for wheel in target.wheels}
     for package in packages:
-        if package.name in unread:
-            rows.append([package.name, package.version, "not read", ""])
-            continue
-        found = opened(package)
-        if found is None:
-            return None
-        rows.append([package.name, package.version, *licence(found)])
-    return table(["package", "version", "licence", "stated in"], rows)
-
-
-def blocks(page: str) -> dict[str, str]:
-    """The generated parts of a page, by name."""
-    return dict(re.findall(r"<!-- generated: (\S+) -->\n(.*?)<!-- end -->", page, flags=re.DOTALL))
-
-
-def licence_page(page: str) -> str:
-    """docs/licenses.md with its generated parts made anew."""
-    folder = paths.images()
-    known = manifest.load(folder / "manifest.toml")
-    locks = {name: lock.load(folder, known.target(name)) for name in known.names()}
-    now = blocks(page)
-    seen: set[str] = set()
-    for name in READ:
-        fresh = [package for package in locks[name].packages if package.name not in seen]
-        target = known.target(name)
-        unread = {canonicalize_name(wheel.name) for wheel in target.wheels} & set(target.optional)
-        now[name] = licence_table(fresh, unread) or now[name]
-        rows = re.findall(r"^\| (\S+) \| (\S+) \|", now[name], flags=re.MULTILINE)[2:]
-        if sorted(rows) != sorted(name_and_version(each) for each in fresh):
+        key, name = (package.name, package.version), package.name
+        found = None if name in elsewhere & set(target.optional) else opened(package)
+        if found is not None:
+            says, where = licence(found)
+            yield Stated(package=name, version=package.version, licence=says, stated=where)
+        elif key in known:
+            yield known[key]
+        elif name in elsewhere:  # on no registry: its file may be here or not
+            yield Stated(package=name, version=package.version, licence=licences.UNREAD, stated="")
+        else:
             raise SystemExit(
-                f"docs/licenses.md is not about the packages of the {name} lock, whose files are not here: "
-                f"launch image fetch {name}, then make docs"
+                f"images/licences.json does not know {name} {package.version}, whose file is not here: "
+                f"launch image fetch {target.name}, then make docs"
             )
-        seen |= {package.name for package in fresh}
-    now["drivers"] = table(
+
+
+def licence_tables() -> dict[str, list[Stated]]:
+    """What each target has that those before it have not, in the order of READ."""
+    folder, known = paths.images(), manifest.shipped()
+    seen: set[Stated] = set()
+    found = {}
+    for name in READ:
+        target = known.target(name)
+        rows = list(dict.fromkeys(stated(target, lock.load(folder, target).packages)))
+        found[name] = [row for row in rows if row not in seen]
+        seen.update(rows)
+    return found
+
+
+def licence_data(found: Mapping[str, Sequence[Stated]]) -> str:
+    """images/licences.json, which the launcher reads."""
+    return licences.text({(row.package, row.version): row for rows in found.values() for row in rows})
+
+
+def look_table(found: Mapping[str, Sequence[Stated]]) -> str:
+    """What deserves a look, and where it is."""
+    folder, known = paths.images(), manifest.shipped()
+    every = {(row.package, row.version): row for rows in found.values() for row in rows}
+    where: dict[Look, list[str]] = {}
+    for target in known.targets:
+        for package in lock.load(folder, target).packages:
+            row = licences.look(every[package.name, package.version], licences.looks())
+            if row is not None and target.name not in where.setdefault(row, []):
+                where[row].append(target.name)
+    return table(
+        ["packages", "where", "licence", "why", "source"],
+        [
+            [
+                ", ".join(row.packages),
+                ", ".join(f"`{n}`" for n in where[row]),
+                row.licence,
+                row.why,
+                row.source,
+            ]
+            for row in licences.looks()
+            if row in where
+        ],
+    )
+
+
+def licence_page(page: str, found: Mapping[str, Sequence[Stated]]) -> str:
+    """docs/licences.md with its generated parts made anew."""
+    titles = ["package", "version", "licence", "stated in"]
+    tables = {
+        name: table(titles, [[row.package, row.version, row.licence, row.stated] for row in rows])
+        for name, rows in found.items()
+    }
+    drivers = table(
         ["package", "version", "licence", "target"],
         [
             [each.name, each.version, each.licence, f"`{target.name}`"]
-            for target in known.targets
+            for target in manifest.shipped().targets
             if target.drivers_owner == target.name
             for each in target.drivers
         ],
     )
-    return filled(page, now)
+    return filled(page, {**tables, "looks": look_table(found), "drivers": drivers})
 
 
 def filled(page: str, parts: Mapping[str, str]) -> str:
@@ -371,19 +404,16 @@ def data_page(page: str) -> str:
     return filled(page, tables)
 
 
-def name_and_version(package: LockedPackage) -> tuple[str, str]:
-    """What a row begins with."""
-    return package.name, package.version
-
-
 def main(arguments: Sequence[str]) -> int:
     """Write the pages, or say which are stale."""
     os.environ["LAUNCH_LANG"] = "en"
-    licences, doctor, rows = DOCS / "licenses.md", DOCS / "doctor.md", DOCS / "data.md"
+    texts, doctor, rows = DOCS / "licences.md", DOCS / "doctor.md", DOCS / "data.md"
+    found = licence_tables()
     pages = {
         DOCS / "cli.md": cli_page(),
         DOCS / "exit-codes.md": exit_code_page(),
-        licences: licence_page(licences.read_text(encoding="utf-8")),
+        texts: licence_page(texts.read_text(encoding="utf-8"), found),
+        paths.images() / "licences.json": licence_data(found),
         doctor: doctor_page(doctor.read_text(encoding="utf-8")),
         rows: data_page(rows.read_text(encoding="utf-8")),
     }

@@ -66,7 +66,9 @@ PRUNED: dict[str, tuple[str, ...]] = {
         "torch/lib/libaoti_custom_ops.so",
     ),
     "triton": ("triton/backends/nvidia/lib/cupti/*.a",),  # 77
-    "unsloth": ("studio/frontend",),  # 46, pages for a browser
+    # 84: a server with its pages, a command line for it, and what starts that; both are under the AGPL, and
+    # nothing else in the package asks for either
+    "unsloth": ("studio", "unsloth_cli", "../../../bin/unsloth"),
     # 17: a screen of the machine's load, and what reads tables that were downloaded from a server
     "wandb": ("wandb/bin/wandb-symon", "wandb/bin/librust_parquet_ffi.so"),
 }

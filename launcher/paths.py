@@ -66,6 +66,18 @@ def config_file() -> Path:
     return user_config_path(_APP) / "config.toml"
 
 
+def secrets() -> tuple[Path, ...]:
+    """Where files of secrets may lie for a moment, the first choice first: in memory, and of this user alone.
+
+    ``LAUNCH_SECRETS_DIR`` is for engines that do not see this machine's memory. XDG_RUNTIME_DIR is made for
+    it; who has none has /dev/shm; both are emptied when the machine is restarted. The last may be a disk.
+    """
+    runtime = [os.environ.get(name) for name in ("LAUNCH_SECRETS_DIR", "XDG_RUNTIME_DIR")]
+    own = f"{_APP}-{os.getuid()}"
+    shared = [Path("/dev/shm") / own, Path(tempfile.gettempdir()) / own]  # noqa: S108 - checked by who uses it
+    return (*(Path(each).absolute() / _APP for each in runtime if each), *shared)
+
+
 def runs() -> Path:
     """The folder of run records: ``LAUNCH_RUNS_DIR``, otherwise ``runs`` in the working folder."""
     return Path(os.environ.get("LAUNCH_RUNS_DIR") or "runs").expanduser().absolute()

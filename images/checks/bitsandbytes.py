@@ -31,9 +31,31 @@ def loaded(paths: list[str]) -> list[str]:
     return found
 
 
+def on_cpu(version: str) -> str:
+    """A layer of 4-bit weights: near the one that it was made from, and gradients go through it."""
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    torch.manual_seed(7)
+    whole = torch.nn.Linear(128, 64, bias=False)
+    layer = Linear4bit(128, 64, bias=False, compute_dtype=torch.float32, quant_type="nf4")
+    layer.load_state_dict(whole.state_dict())
+    layer = layer.to("cpu")
+    inputs = torch.randn(16, 128, requires_grad=True)
+    expected = torch.autograd.grad(whole(inputs).square().sum(), inputs)[0]
+    found = torch.autograd.grad(layer(inputs).square().sum(), inputs)[0]
+    apart = float((found - expected).norm() / expected.norm())
+    if layer.weight.dtype != torch.uint8 or not 0 < apart < 0.3:
+        raise Failed(f"4-bit weights on the CPU: {layer.weight.dtype}, gradients {apart:.2f} apart")
+    return f"bitsandbytes {version} on the CPU, gradients of 4-bit weights {apart:.2f} apart from whole ones"
+
+
 def check() -> str:
     """The library of this target loads; its own report; with a device, the class of what it loaded."""
     version = require("bitsandbytes")
+    if os.environ["TARGET"] == "cpu":
+        require("torch")
+        return on_cpu(version)
     nvidia = os.environ["TARGET"].startswith("cuda")
     if not nvidia:  # before torch, which would bring SYCL into the process: the library path has to do it
         names = ", ".join(loaded(libraries("xpu")))

@@ -2,7 +2,7 @@
 
 import time
 
-from launcher import runs, texts
+from launcher import runs, secretfile, texts
 from launcher.app import execute, verdict
 from launcher.app.plan import Planned
 from launcher.app.recording import Recorder
@@ -14,6 +14,7 @@ from launcher.runs import Record
 
 def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
     """Write the end of a run that the engine says is over, or knows nothing of; the lock is held."""
+    secretfile.forget(record.id)
     place, recorder = record.place, Recorder(planned, record.place, following=False)
     if not record.attempts:
         recorder.close(verdict.refused(EngineError("the launcher ended before it started it"), stage="start"))

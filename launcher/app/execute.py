@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import metrics, runs
+from launcher import metrics, runs, secretfile
 from launcher.app import verdict
 from launcher.app.plan import Planned
 from launcher.app.recording import Recorder, note_profile
@@ -104,6 +104,7 @@ def execute(begun: Begun, view: RunView, *, grace: float, restarts: int = 0) -> 
                 runs.make(place)
         result = recorder.close(outcome)
         handle.remove()
+        secretfile.forget(start.run)  # a supervisor that was killed at once never came to it
     return ended(result, place, outcome, attempt)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import paths, process, supervisor
+from launcher import paths, process, secretfile, supervisor
 from launcher.engines.base import Engine, Phase
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import ProcessHandle
@@ -104,6 +104,7 @@ def sweep(engine: Engine[Any], parent: Path) -> None:
         engine: whose containers are looked at.
         parent: of the sessions' folders.
     """
+    secretfile.sweep()
     if isinstance(engine, DockerEngine):
         _sweep_containers(engine)
     for folder in parent.glob("launch-*"):
@@ -148,6 +149,7 @@ def _sweep_folder(folder: Path) -> None:
     for pid in left:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    secretfile.forget(session)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from launcher import model
+from launcher import licences, model
 from launcher.errors import ModelNotFoundError, UsageError
 from launcher.plan import Model
 from launcher.recipe import Recipe
@@ -61,5 +61,10 @@ def _resolved(name: str, *, dry_run: bool, notes: list[str]) -> Model:
         notes.append(
             f"{name} is in the cache, perhaps in part: the hub, which knows, was not reached. "
             "Weights that are missing would be random"
+        )
+    if conditions := licences.conditions(resolved.model.path):
+        notes.append(
+            f"{name}: its README names the licence {conditions}, which may set conditions; "
+            "they usually go for what is trained from it, too"
         )
     return resolved.model

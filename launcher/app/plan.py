@@ -36,6 +36,7 @@ class Request:
         parameters: of the recipe, as text.
         arguments: raw trainer arguments.
         env: variables that are recorded; ``secrets`` are not, only their names.
+        said: where those come from.
         preflight: False: rows are not judged, and nobody asks whether memory and machine are enough.
         language: of the texts that a recipe has in both.
     """
@@ -55,6 +56,7 @@ class Request:
     arguments: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
     preflight: bool = True
     language: str = "en"
 
@@ -80,7 +82,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     """Plan a run. A dry run starts, fetches and refuses nothing that only a real start needs."""
     found = recipe.load(recipe.find(request.recipe, paths.recipes()))
     machine = host.facts()
-    notes: list[str] = []
+    notes = list(request.said)
     asked = Asked(
         gpus=request.gpus,
         visible=request.env.get(plans.VISIBLE),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from launcher import paths, runs, texts
+from launcher import paths, runs, secretfile, texts
 from launcher.app import conclusion, execute, place
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
@@ -360,7 +360,8 @@ def prepare_again(record: Record, start: Start) -> None:
 
 
 def tidy(seen: Iterable[Seen]) -> None:
-    """Remove containers that outlived their records' end: the launcher was killed between the two."""
+    """Remove what outlived the records' end, because a launcher was killed: containers, files of secrets."""
+    secretfile.sweep()
     over = {one.record.id: one for one in seen if one.record is not None and one.state.over}
     names = {one.record.plan.engine for one in over.values() if one.record and one.record.plan.container}
     for name in sorted(names):

@@ -80,6 +80,8 @@ class Session:
             held = ((leftovers.LABEL, self.launcher),) if self.launcher else ()
             labels = (("launch.role", kind), ("launch.session", self.id), ("launch.target", target), *held)
             rendered = replace(rendered, labels=labels)
+        if rendered.secrets is not None:  # who types reads himself what is said, and nothing of it is kept
+            rendered = replace(rendered, secrets=replace(rendered.secrets, masked=False))
         return replace(rendered, command=tuple(command), environment=variables)
 
 
@@ -96,7 +98,7 @@ def make(kind: str, request: Request, chosen: Settings, *, dry_run: bool, progre
     Raises:
         LaunchError: whatever a run of that target on this machine would be refused for, too.
     """
-    found, machine, notes = _without_recipe(kind), host.facts(), list[str]()
+    found, machine, notes = _without_recipe(kind), host.facts(), list(request.said)
     asked = Asked(
         gpus=request.gpus,
         visible=request.env.get(plans.VISIBLE),

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher import process
+from launcher import process, secretfile
 from launcher.app import session
 from launcher.app.session import Session
 from launcher.engines import interactive
@@ -74,5 +74,5 @@ def run(shell: Session, command: Sequence[str]) -> int:
         if isinstance(found, InteractiveRequest):
             assert isinstance(planned.engine, DockerEngine)  # noqa: S101 - it made the request
             return interactive.run(planned.engine, found, planned.secrets)
-        variables = {**dict(found.environment), **{name: planned.secrets[name] for name in found.secrets}}
-        return process.attached(found.command, env=variables, cwd=found.folder)
+        with secretfile.handed(found.secrets, planned.secrets):
+            return process.attached(found.argv(), env=dict(found.environment), cwd=found.folder)

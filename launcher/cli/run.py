@@ -50,11 +50,9 @@ def launcher_options() -> list[click.Parameter]:
             "--env",
             multiple=True,
             metavar="K=V|K",
-            help="Variable for the run; K alone is passed on, unrecorded.",
+            help="Variable for the run; K alone is a secret: of the shell, .env or keyring, unrecorded.",
         ),
-        option(
-            "--env-file", type=click.Path(path_type=Path), multiple=True, help="Variables, never recorded."
-        ),
+        option("--env-file", type=click.Path(path_type=Path), multiple=True, help="Secrets, never recorded."),
         option("--memory", metavar="SIZE", default="", help="Limit of RAM, e.g. 16g (containers)."),
         option("--shm-size", metavar="SIZE", default="", help="Size of /dev/shm, e.g. 8g (containers)."),
         option(
@@ -206,14 +204,14 @@ def command(
     from launcher.app import execute, preflight
     from launcher.app import plan as planning
 
-    given = variables.read(env, env_file).all
+    given = variables.read(env, env_file)
     try:
         text = plan.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--plan {plan} cannot be read", why=str(error)) from None
     with ui.TerminalProgress() as progress:
-        planned = planning.read(text, str(plan), given, output=output, progress=progress)
-    for note in (*planned.notes, *preflight.ready(planned, dry_run=False)):
+        planned = planning.read(text, str(plan), given.all, output=output, progress=progress)
+    for note in (*given.notes, *planned.notes, *preflight.ready(planned, dry_run=False)):
         ui.note(note)
     sys.exit(watching.watch(execute.begin(planned), as_json=as_json, show_output=False))
 
@@ -262,6 +260,7 @@ def request_of(found: Recipe, options: Mapping[str, Any], arguments: tuple[str, 
         arguments=arguments,
         env=given.plain,
         secrets=given.secrets,
+        said=given.notes,
         preflight=not options["no_preflight"],
         language=ui.language(),
     )
@@ -296,7 +295,9 @@ def _print_dry_run(planned: Any, *, as_json: bool) -> None:
             }
         )
         return
-    click.echo(
-        f"# the request; RUN_ID stands for the run's own name\n{folders}\n{line}\n\n# the plan\n{text}",
-        nl=False,
-    )
+    said = "# the request; RUN_ID stands for the run's own name\n"
+    if names := planned.plan.secrets:
+        said += (
+            f"# {', '.join(names)}: of this shell; the line makes a file of them, and removes it at the end\n"
+        )
+    click.echo(f"{said}{folders}\n{line}\n\n# the plan\n{text}", nl=False)

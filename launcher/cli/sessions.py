@@ -30,10 +30,13 @@ _OPTIONS = (
         help="GPUs; auto: CUDA_VISIBLE_DEVICES (Intel: ZE_AFFINITY_MASK), or all.",
     ),
     click.option(
-        "--env", multiple=True, metavar="K=V|K", help="Variable; K alone is passed on, unseen in --dry-run."
+        "--env",
+        multiple=True,
+        metavar="K=V|K",
+        help="Variable; K alone is a secret: of the shell, .env or keyring.",
     ),
     click.option(
-        "--env-file", type=click.Path(path_type=Path), multiple=True, help="Variables, unseen in --dry-run."
+        "--env-file", type=click.Path(path_type=Path), multiple=True, help="Secrets, unseen in --dry-run."
     ),
     click.option("--memory", metavar="SIZE", default="", help="Limit of RAM, e.g. 16g (containers)."),
     click.option("--shm-size", metavar="SIZE", default="", help="Size of /dev/shm, e.g. 8g (containers)."),
@@ -76,4 +79,5 @@ def request(kind: str, target: str, output: Path | None, given: dict[str, Any]) 
         network=given["network"],
         env=found.plain,
         secrets=found.secrets,
+        said=found.notes,
     )

@@ -105,8 +105,10 @@ def command(
         return
     from launcher.app import sweep
 
-    secrets = variables.read(env, env_file).all
-    _go(sweep.find(folder), secrets, fail_fast=fail_fast, as_json=as_json, show_output=show_output)
+    given = variables.read(env, env_file)
+    for note in given.notes:
+        ui.note(note)
+    _go(sweep.find(folder), given.all, fail_fast=fail_fast, as_json=as_json, show_output=show_output)
 
 
 def _sweep(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) -> None:

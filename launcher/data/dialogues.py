@@ -16,6 +16,9 @@ OTHERS = frozenset({"system", "developer", "tool", "function", "observation", "f
 _PLAIN = ("role", "content")
 LAYOUTS = (("messages", *_PLAIN), ("conversations", "from", "value"))
 
+#: One of these makes a row a dialogue.
+KEYS = frozenset({"messages", "conversations", "instruction", "output", "prompt", "completion"})
+
 
 def judge_dialogue(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
     """A row of any of the layouts."""

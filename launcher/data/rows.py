@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from launcher.data.dialogues import KEYS as DIALOGUE_KEYS
 from launcher.data.dialogues import judge_dialogue
 from launcher.data.model import Issue, Rules
 from launcher.data.rules import LOADED
@@ -148,6 +149,11 @@ def _plain(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
         yield Issue("row-unknown", "text", "missing")
 
 
+def _learned(row: dict[str, Any], rules: Rules) -> Iterator[Issue]:
+    """A dialogue, or a text: what has a dialogue's keys is one."""
+    yield from _text(row) if "text" in row and DIALOGUE_KEYS.isdisjoint(row) else judge_dialogue(row, rules)
+
+
 def _text(row: dict[str, Any]) -> Iterator[Issue]:
     text = row["text"]
     if not isinstance(text, str):
@@ -282,4 +288,5 @@ _JUDGES: dict[str, _Judge] = {
     "texts": _any_text,
     "sft": judge_dialogue,
     "plain": _plain,
+    "llm": _learned,
 }

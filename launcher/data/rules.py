@@ -20,11 +20,14 @@ FORMATS = {
     "sft": '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, '
     "or instruction and output, or prompt and completion, one object per line",
     "plain": '{"text": "…"}, one object per line',
+    "llm": "rows of sft or of plain, also both in one file",
 }
 
 _PAIRS = ("embedder", "reranker")
 _WITH_PAIRS = (*_PAIRS, "retrieval")
 _ALL = tuple(FORMATS)
+_DIALOGUE = ("sft", "llm")
+_WHOLE_TEXTS = ("retrieval", "plain", "llm")
 
 #: What trainers load with datasets, which makes columns of rows; tools read any format line by line.
 LOADED = (*_PAIRS, "sft", "plain")
@@ -309,27 +312,27 @@ _ROWS = (
     ),
     _error(
         "row-unknown",
-        ("retrieval", "sft", "texts", "plain"),
+        ("retrieval", "sft", "texts", "plain", "llm"),
         "the trainer finds nothing to read in the row",
         "launch data convert",
         "left out",
     ),
-    _error(
-        "passage-empty", ("retrieval", "plain"), "nothing to learn or to find", "drop the row", "left out"
-    ),
-    _error("field-type", ("retrieval", "plain"), "the reader stops at it", "a text", "left out"),
+    _error("passage-empty", _WHOLE_TEXTS, "nothing to learn or to find", "drop the row", "left out"),
+    _error("field-type", _WHOLE_TEXTS, "the reader stops at it", "a text", "left out"),
     _error("judgement", ("retrieval",), "the evaluation stops, or counts wrongly", "correct the line"),
 )
 _DIALOGUES = (
-    _error("messages-type", ("sft",), "the chat template stops", "a list of role and content", "left out"),
-    _error("messages-empty", ("sft",), "there is nothing to learn", "at least one exchange", "left out"),
-    _error("role-unknown", ("sft",), "templates stop, or drop the message", "user, assistant, …", "left out"),
-    _error("content-type", ("sft",), "the chat template stops", "a text", "left out"),
-    _error("answer-empty", ("sft",), "the model learns to say nothing", "an answer", "left out"),
-    _error("answer-missing", ("sft",), "no token is trained on", "a message of the assistant", "left out"),
-    _warning("question-empty", ("sft",), "the answer is learned without its question", "a question"),
-    _warning("answer-not-last", ("sft",), "what follows the last answer is not learned", "cut it off"),
-    _warning("roles-order", ("sft",), "some templates stop at it", "user and assistant by turns"),
+    _error("messages-type", _DIALOGUE, "the chat template stops", "a list of role and content", "left out"),
+    _error("messages-empty", _DIALOGUE, "there is nothing to learn", "at least one exchange", "left out"),
+    _error(
+        "role-unknown", _DIALOGUE, "templates stop, or drop the message", "user, assistant, …", "left out"
+    ),
+    _error("content-type", _DIALOGUE, "the chat template stops", "a text", "left out"),
+    _error("answer-empty", _DIALOGUE, "the model learns to say nothing", "an answer", "left out"),
+    _error("answer-missing", _DIALOGUE, "no token is trained on", "a message of the assistant", "left out"),
+    _warning("question-empty", _DIALOGUE, "the answer is learned without its question", "a question"),
+    _warning("answer-not-last", _DIALOGUE, "what follows the last answer is not learned", "cut it off"),
+    _warning("roles-order", _DIALOGUE, "some templates stop at it", "user and assistant by turns"),
 )
 _TEXTS = (
     _warning("nul", _ALL, "NUL is a token of its own, or cuts the text in other tools", "drop it", "dropped"),

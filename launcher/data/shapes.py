@@ -45,6 +45,7 @@ _FIELDS: dict[str, tuple[Mapping[str, tuple[str, ...]], tuple[tuple[str, ...], .
     "retrieval": (_PAIR_NAMES, (("query", "pos"),)),
     "sft": (_DIALOGUE_NAMES, (("messages",), ("instruction", "output"))),
     "plain": (_TEXT_NAMES, (("text",),)),
+    "llm": ({**_DIALOGUE_NAMES, "text": ("text",)}, (("messages",), ("instruction", "output"), ("text",))),
     "texts": (_TEXT_NAMES, (("text",),)),
 }
 
@@ -172,9 +173,12 @@ def as_row(fields: dict[str, Any], format_: str) -> dict[str, Any]:
     History and system are those of Alpaca's layout as LLaMA-Factory documents it (data/README.md): pairs of
     a question and its answer, and a text before all; the input follows the instruction on a new line.
     """
-    if format_ != "sft":
+    if format_ not in ("sft", "llm"):
         return fields
     row = dict(fields)
+    text = row.pop("text", None)
+    if text is not None and not (row.get("messages") or row.get("output")):
+        return {"text": text}
     messages, system, history = (row.pop(name, None) for name in ("messages", "system", "history"))
     before = [{"role": "system", "content": system}] if system else []
     if messages:

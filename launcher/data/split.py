@@ -186,7 +186,7 @@ def _rows(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
 
 def _texts(row: dict[str, Any], format_: str) -> Iterator[str]:
     """What must not be on both sides: queries and right answers; of dialogues what is asked; whole texts."""
-    if format_ == "sft":
+    if format_ == "sft" or (format_ == "llm" and "text" not in row):
         found: list[Any] = [asked(row)]
     else:
         values = (row.get("query"), row.get("pos"), row.get("text"))

@@ -3,12 +3,13 @@
 A test starts both and compares the containers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from launcher import process
 from launcher.plan import Mount
+from launcher.secretfile import SecretFile
 
 #: The image's root is read-only; temporary files live in memory, and may be executed (compiled kernels).
 _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
@@ -16,13 +17,18 @@ _TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRequest:
-    """One container, as data."""
+    """One container, as data.
+
+    Attributes:
+        command: without what gives it its secrets.
+        secrets: how it gets them; None: it has none.
+    """
 
     name: str
     image: str
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
-    secrets: tuple[str, ...]
+    secrets: SecretFile | None
     mounts: tuple[Mount, ...]
     user: str
     groups: tuple[str, ...]
@@ -42,9 +48,20 @@ class ContainerRequest:
     userns: str = ""
     pids: int = 0
 
-    def printed(self) -> str:
-        """The equivalent ``docker run`` line, or Podman's; secrets by name only, the shell has the values."""
-        flags: list[str] = [self.program, "run", "--name", self.name, "--init", "--read-only"]
+    def argv(self) -> tuple[str, ...]:
+        """What the container starts."""
+        return self.command if self.secrets is None else self.secrets.command(self.command)
+
+    def _mounts(self) -> tuple[Mount, ...]:
+        return self.mounts if self.secrets is None else (*self.mounts, *self.secrets.mounts())
+
+    def printed(self, streams: Sequence[str] = ()) -> str:
+        """The equivalent ``docker run`` line, or Podman's; secrets by name only, the shell has the values.
+
+        Args:
+            streams: options of one that people type into.
+        """
+        flags: list[str] = [self.program, "run", *streams, "--name", self.name, "--init", "--read-only"]
         for path, options in _TMPFS.items():
             flags += ["--tmpfs", f"{path}:{options}"]
         flags += ["--cap-drop", "ALL"]
@@ -66,18 +83,17 @@ class ContainerRequest:
             flags += ["--device", device]
         if self.gpus:
             flags += ["--gpus", "all" if self.gpus == "all" else _csv([f"device={self.gpus}"])]
-        for mount in self.mounts:
+        for mount in self._mounts():
             fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
             flags += ["--mount", _csv([*fields, "readonly"] if mount.read_only else fields)]
         for name, value in self.environment:
             flags += ["--env", f"{name}={value}"]
-        for name in self.secrets:
-            flags += ["--env", name]
         for name, value in self.labels:
             flags += ["--label", f"{name}={value}"]
-        return process.printed([*flags, self.image, *self.command])
+        line = process.printed([*flags, self.image, *self.argv()])
+        return line if self.secrets is None else self.secrets.around(line)
 
-    def sdk(self, secrets: Mapping[str, str]) -> dict[str, Any]:
+    def sdk(self) -> dict[str, Any]:
         """The arguments of ``client.containers.create``."""
         from docker.types import DeviceRequest, LogConfig
         from docker.types import Mount as SdkMount
@@ -90,12 +106,12 @@ class ContainerRequest:
             requests.append(DeviceRequest(driver="cdi", device_ids=named))
         return {
             "image": self.image,
-            "command": list(self.command),
+            "command": list(self.argv()),
             "name": self.name,
-            "environment": {**dict(self.environment), **{name: secrets[name] for name in self.secrets}},
+            "environment": dict(self.environment),
             "mounts": [
                 SdkMount(str(m.target), str(m.source), type="bind", read_only=m.read_only)
-                for m in self.mounts
+                for m in self._mounts()
             ],
             "user": self.user,
             "group_add": list(self.groups),

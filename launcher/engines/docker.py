@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from launcher import plan as plans
+from launcher import secretfile
 from launcher.engines import podman
 from launcher.engines.base import Description, Exit, Phase
 from launcher.engines.container import ContainerRequest
@@ -266,7 +267,7 @@ class DockerEngine:
             image=plan.image or "",
             command=plans.command(plan, places),
             environment=plans.environment(plan, places, start),
-            secrets=plan.secrets,
+            secrets=secretfile.in_container(plan, start),
             mounts=found,
             user=f"{plan.uid}:{plan.gid}",
             groups=tuple(str(group) for group in plan.access.groups),
@@ -293,8 +294,9 @@ class DockerEngine:
 
         container: Container | None = None
         try:
-            container = self.create(submission, secrets)
-            container.start()
+            with secretfile.handed(submission.secrets, secrets):
+                container = self.create(submission)
+                container.start()
         except BaseException as error:
             if container is not None:
                 container.remove(force=True)
@@ -307,19 +309,18 @@ class DockerEngine:
             raise
         return self._handle(container)
 
-    def create(self, submission: ContainerRequest, secrets: Mapping[str, str], **more: Any) -> "Container":
+    def create(self, submission: ContainerRequest, **more: Any) -> "Container":
         """The container of a request, which may have been rendered before it was known who answers.
 
         Args:
-            submission: of :meth:`render`.
-            secrets: values of its secret variables.
+            submission: of :meth:`render`; the file of its secrets is there until it has started.
             more: the SDK's arguments for standard input and a terminal.
         """
         connection = self.connect()
         if self._podman is None:
-            return connection.containers.create(**submission.sdk(secrets), **more)
+            return connection.containers.create(**submission.sdk(), **more)
         submission = podman.adapted(submission, self._podman)
-        return podman.create(connection, {**submission.sdk(secrets), **more}, submission.userns)
+        return podman.create(connection, {**submission.sdk(), **more}, submission.userns)
 
     def find(self, folders: Folders, start: Start) -> DockerHandle | None:
         """See base.Engine.find."""

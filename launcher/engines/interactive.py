@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from launcher import secretfile
 from launcher.engines.container import ContainerRequest
 from launcher.engines.docker import DockerEngine
 from launcher.errors import EngineError, OutputError
@@ -46,13 +47,12 @@ class InteractiveRequest:
 
     def printed(self) -> str:
         """The equivalent ``docker run`` line, or Podman's."""
-        streams = "--interactive --tty" if self.terminal else "--interactive"
-        command = f"{self.container.program} run"
-        return f"{command} {streams} --rm {self.container.printed().removeprefix(f'{command} ')}"
+        terminal = ("--tty",) if self.terminal else ()
+        return self.container.printed(("--interactive", *terminal, "--rm"))
 
-    def create(self, engine: DockerEngine, secrets: Mapping[str, str]) -> "Container":
+    def create(self, engine: DockerEngine) -> "Container":
         """The container, which has not started."""
-        return engine.create(self.container, secrets, stdin_open=True, tty=self.terminal)
+        return engine.create(self.container, stdin_open=True, tty=self.terminal)
 
 
 def run(engine: DockerEngine, request: InteractiveRequest, secrets: Mapping[str, str]) -> int:
@@ -67,9 +67,10 @@ def run(engine: DockerEngine, request: InteractiveRequest, secrets: Mapping[str,
     container: Container | None = None
     try:
         with _ended_by_signals():
-            container = request.create(engine, secrets)
-            stream = _attached(container)
-            container.start()
+            with secretfile.handed(request.container.secrets, secrets):
+                container = request.create(engine)
+                stream = _attached(container)
+                container.start()
             with _raw() if request.terminal else nullcontext():
                 _connect(container, stream, request.terminal)
             return int(container.wait()["StatusCode"])

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from launcher import plan as plans
-from launcher import process, supervisor
+from launcher import process, secretfile, supervisor
 from launcher.engines.base import Description, Exit, Phase
 from launcher.errors import DeviceError, EngineError
 from launcher.host import nvidia
 from launcher.plan import EngineName, Folders, RunPlan, Start
+from launcher.secretfile import SecretFile
 
 #: What a run inherits of the caller's environment; everything else is in the plan.
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
@@ -43,20 +44,30 @@ _HELLO = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRequest:
-    """One process, as data."""
+    """One process, as data.
+
+    Attributes:
+        command: without what gives it its secrets.
+        secrets: how it gets them; None: it has none.
+    """
 
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
-    secrets: tuple[str, ...]
+    secrets: SecretFile | None
     folder: Path
     log: Path
     trace: Path
 
+    def argv(self) -> tuple[str, ...]:
+        """What is started."""
+        return self.command if self.secrets is None else self.secrets.command(self.command)
+
     def printed(self) -> str:
-        """The equivalent ``env`` line; secrets are left to the caller's shell."""
+        """The equivalent ``env`` line; the values of secrets are left to the caller's shell."""
         variables = [f"{name}={value}" for name, value in self.environment]
         folder = process.printed([str(self.folder)])
-        return f"cd {folder} && {process.printed(['env', *variables, *self.command])}"
+        line = f"cd {folder} && {process.printed(['env', *variables, *self.argv()])}"
+        return line if self.secrets is None else self.secrets.around(line)
 
 
 class ProcessHandle:
@@ -236,7 +247,7 @@ class VenvEngine:
         return ProcessRequest(
             command=plans.command(plan, places),
             environment=tuple(sorted({**variables, "VIRTUAL_ENV": str(self._environment)}.items())),
-            secrets=plan.secrets,
+            secrets=secretfile.on_host(plan, start, self._environment),
             folder=folders.output,
             log=folders.run / "log.txt",
             trace=_trace(folders, start),
@@ -252,8 +263,9 @@ class VenvEngine:
             os.fsync(stream.fileno())
         # -I and -S: the recipe's variables and folder are not for the supervisor's Python.
         program = [sys.executable, "-I", "-S", supervisor.__file__, str(trace), str(log), "--"]
-        variables = {**dict(submission.environment), **{name: secrets[name] for name in submission.secrets}}
-        process.detach([*program, *submission.command], log=log, env=variables, cwd=submission.folder)
+        variables = dict(submission.environment)
+        with secretfile.handed(submission.secrets, secrets, read=True):
+            process.detach([*program, *submission.argv()], log=log, env=variables, cwd=submission.folder)
         return ProcessHandle(trace)
 
     def find(self, folders: Folders, start: Start) -> ProcessHandle | None:

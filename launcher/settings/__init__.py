@@ -41,6 +41,7 @@ class Settings:
         without: optional packages that images and environments are made without, e.g. flash-attn.
         stop_grace: seconds between SIGTERM and SIGKILL when a run is stopped.
         shm_size: size of /dev/shm in containers, e.g. ``8g``; replaces the manifest's.
+        dotenv: a file such as ``.env``, of the working folder, in which ``--env NAME`` is looked up, too.
     """
 
     target: Setting[str]
@@ -50,6 +51,7 @@ class Settings:
     without: Setting[tuple[str, ...]]
     stop_grace: Setting[float]
     shm_size: Setting[str | None]
+    dotenv: Setting[str | None]
 
 
 def load(environment: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:

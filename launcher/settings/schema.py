@@ -26,6 +26,7 @@ class _Schema(BaseModel):
     without: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     stop_grace: float = Field(default=20.0, gt=0, le=3600)
     shm_size: str | None = Field(default=None, pattern=r"^\d+[kmgKMG]?$")
+    dotenv: str | None = None
 
 
 def validated(values: dict[str, Any], origins: Mapping[str, str], file: Path) -> dict[str, Any]:

@@ -9,8 +9,11 @@ import json
 import os
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from runtime.entry import MASK, NAMES, SHORTEST
 
 SCHEMA = 1
 
@@ -41,9 +44,29 @@ def report(event: str, *, rank: int | None = None, **fields: Any) -> None:
     file = Path(os.environ["LAUNCH_RUN_DIR"]) / "metrics.jsonl"
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, (json.dumps({**line, **fields}) + "\n").encode())
+        os.write(descriptor, (json.dumps({**line, **_masked(fields, secrets())}) + "\n").encode())
     finally:
         os.close(descriptor)
+
+
+def secrets() -> list[str]:
+    """What must not be in a record: lines of the variables that came as secrets, the longest first."""
+    names = [name for name in os.environ.get(NAMES, "").split(",") if name]
+    lines = {line.strip() for name in names for line in os.environ.get(name, "").splitlines()}
+    return sorted((line for line in lines if len(os.fsencode(line)) >= SHORTEST), key=len, reverse=True)
+
+
+def _masked(value: Any, hidden: Sequence[str]) -> Any:
+    """The same with asterisks: the message of an exception may hold an address with its token."""
+    if not hidden:
+        return value
+    if isinstance(value, str):
+        for text in hidden:
+            value = value.replace(text, MASK.decode())
+        return value
+    if isinstance(value, dict):
+        return {key: _masked(each, hidden) for key, each in value.items()}
+    return [_masked(each, hidden) for each in value] if isinstance(value, list | tuple) else value
 
 
 def report_failure(error: BaseException) -> None:
@@ -58,13 +81,14 @@ def report_failure(error: BaseException) -> None:
         if error.code is None or error.code == 0:
             return
         message = f"exit code {error.code}" if isinstance(error.code, int) else str(error.code)
+    hidden = secrets()  # masked before it is cut: a half of one would be none
     with contextlib.suppress(OSError):
         report(
             "failure",
             rank=rank(),
             type=_name(type(error)),
-            message=message[:_MESSAGE],
-            traceback=_traceback(error)[-_TRACEBACK:],
+            message=_masked(message, hidden)[:_MESSAGE],
+            traceback=_masked(_traceback(error), hidden)[-_TRACEBACK:],
         )
 
 

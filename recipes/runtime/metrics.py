@@ -6,6 +6,8 @@ attempt on ``attempt``, and
 * ``runtime``: ``patches`` (name, version, library), ``off``, ``options``; rank 0 only, before the trainer
   starts;
 * ``buckets``: the batch size of every length; rank 0 only, with length bucketing;
+* ``rows``: what a language model learns from: ``rows``, ``made`` of them, ``tokens``, ``answer_tokens`` that
+  carry loss, ``cut``, ``split``, ``longest``; rank 0 only;
 * ``begin``: ``world_size``, ``device``, ``max_steps``, ``epochs``, and the ``step`` that the training starts
   behind (0, or the checkpoint's); written by every rank;
 * ``step``: ``step``, ``epoch`` and what the trainer logged (``loss``, ``learning_rate``, ``grad_norm``);

@@ -8,6 +8,11 @@ DENSE = "FlagEmbedding.finetune.embedder.encoder_only.base"
 RERANKER = "FlagEmbedding.finetune.reranker.encoder_only.base"
 EMBEDDERS = (M3, DENSE)
 
+#: Language models, by TRL's trainers.
+SFT = "llm.sft"
+GRPO = "llm.grpo"
+LANGUAGE = (SFT, GRPO)
+
 #: The class of each trainer that loads model and data and starts the training.
 RUNNERS = {
     M3: "EncoderOnlyEmbedderM3Runner",

@@ -1,27 +1,32 @@
-"""Rerankers loaded through Unsloth: compiled layers and less memory, in images that have it.
+"""Models loaded through Unsloth: compiled layers and less memory, in images that have it.
 
-Unsloth wants to be imported before transformers. It returns an ordinary classification model, so the trainer
-and what is saved stay the same. Full fine-tuning, no adapters: a reranker is small, and its head is new.
+Unsloth wants to be imported before transformers. Language models' own modules load theirs by it. Of rerankers
+it returns an ordinary classification model, so the trainer and what is saved stay the same: full fine-tuning,
+no adapters, for a reranker is small, and its head is new.
 """
 
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from runtime.trainers import RERANKER
+from runtime.trainers import LANGUAGE, RERANKER
 
 
 def attach(module: str) -> None:
-    """Let the reranker's runner load its model through Unsloth.
+    """Import Unsloth, and let the reranker's runner load its model through it.
 
     Raises:
         SystemExit: another trainer, or Unsloth is not installed.
     """
-    if module != RERANKER:
-        raise SystemExit(f"unsloth: only {RERANKER} can be loaded through it, not {module}")
+    if module not in (RERANKER, *LANGUAGE):
+        raise SystemExit(
+            f"unsloth: only {RERANKER} and language models can be loaded through it, not {module}"
+        )
     if find_spec("unsloth") is None:
-        raise SystemExit("unsloth: it is not in this environment; the cuda and xpu images have it")
+        raise SystemExit("unsloth: it is not in this environment; the locked ones have it")
     fast = import_module("unsloth").FastModel
+    if module in LANGUAGE:
+        return
     runner = import_module(f"{RERANKER}.runner")
     runner.AutoModelForSequenceClassification = _loader(fast, runner.AutoModelForSequenceClassification)
 

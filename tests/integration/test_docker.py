@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from launcher import plan as plans
-from launcher import runs
+from launcher import runs, secretfile
 from launcher.app import plan as planning
 from launcher.engines.docker import DockerEngine
 from launcher.errors import DeviceError, DeviceRuntimeError
@@ -214,7 +214,8 @@ def test_the_printed_line_and_the_request_give_the_same_container(
     place = runs.folders(run_id, plan, parent=workspace)
     runs.prepare(plan, run_id, "", place)
     request = DockerEngine().render(plan, place, Start(run=run_id))
-    made = engine.containers.create(**request.sdk({"TOKEN": "t"}))
+    with secretfile.handed(request.secrets, {"TOKEN": "t"}):
+        made = engine.containers.create(**request.sdk())
     try:
         ours = _facts(made)
     finally:

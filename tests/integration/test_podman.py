@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher import runs
+from launcher import runs, secretfile
 from launcher.app import images
 from launcher.app import plan as planning
 from launcher.engines import podman as differences
@@ -43,6 +44,9 @@ BASE = "podman-test:tiny"
 #: launcher says with each stop; the default limits of containers.conf, which it leaves alone.
 SAME = ("host.RestartPolicy", "config.StopTimeout", "host.Ulimits")
 PATH = "ENV PATH=/usr/bin:/bin"
+
+#: The library of this Python.
+STDLIB = Path(os.__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,10 @@ def _missing(reason: str) -> None:
 def _programs() -> bytes:
     """A root file system of a few of this machine's programs, with the libraries that they load."""
     wanted = {Path(found) for name in PROGRAMS if (found := shutil.which(name))}
-    for program in tuple(wanted):
-        said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-        wanted |= {Path(word) for word in said.split() if word.startswith("/")}
+    for program in (*wanted, Path(sys.executable).resolve()):
+        wanted |= _libraries(program)
+    wanted |= {library for module in _modules() if module.suffix == ".so" for library in _libraries(module)}
+    python = Path(sys.executable).resolve()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for folder in ("output", "tmp", "launch", "proc", "dev", "sys", "etc"):
@@ -113,7 +118,31 @@ def _programs() -> bytes:
             archive.addfile(made)
         for file in sorted(wanted):
             archive.add(file.resolve(), arcname=str(file).lstrip("/"))
+        archive.add(python, arcname="opt/venv/bin/python")
+        for file in sorted(_modules()):
+            archive.add(file, arcname=f"opt/venv/lib/{STDLIB.name}/{file.relative_to(STDLIB)}")
     return packed.getvalue()
+
+
+def _libraries(file: Path) -> set[Path]:
+    said = subprocess.run(["ldd", file], capture_output=True, text=True, check=True).stdout
+    return {Path(word) for word in said.split() if word.startswith("/")}
+
+
+@cache
+def _modules() -> set[Path]:
+    """What this Python's library has of the modules that the entry of runs with secrets imports."""
+    program = (
+        "import runpy, sys\n"
+        "sys.argv[1:] = ['mask', '/nowhere', 'true']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit: print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', 0)))\n"
+    ).replace("sys.argv[0]", repr(str(ROOT / "recipes" / "runtime" / "entry.py")))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
+    )
+    found = {Path(word).resolve() for word in done.stdout.split()}
+    return {file for file in found | {STDLIB / "os.py"} if file.is_relative_to(STDLIB)}
 
 
 def _interpreter(prefix: tuple[str, ...]) -> str:
@@ -220,6 +249,8 @@ def test_least_privilege_and_the_callers_own_files(podman: Podman) -> None:
         assert line in log
     assert "processes=2048" not in log  # Podman's own limit is too small for a training
     secrets.unlink()
+    assert podman.client.containers.list(all=True, filters={"label": "launch.run"}) == []
+    assert list(Path("/dev/shm").glob(f"finetune-launch-{podman.uid}/*")) == []
     (run,) = (podman.folder / "runs").iterdir()
     assert {(file.stat().st_uid, file.stat().st_gid) for file in run.rglob("*")} == {(podman.uid, podman.gid)}
     for file in podman.folder.rglob("*"):
@@ -333,7 +364,12 @@ def test_what_is_missing_is_named_and_leaves_nothing(podman: Podman) -> None:
         engine.start(engine.render(without, place, Start(run=run_id)), {})
 
 
-def test_the_printed_line_and_the_request_give_the_same_container(podman: Podman) -> None:
+def test_the_printed_line_and_the_request_give_the_same_container(
+    podman: Podman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This process may be root, and make the file for another user's Podman.
+    monkeypatch.setenv("LAUNCH_SECRETS_DIR", str(podman.folder))
+    monkeypatch.setattr(secretfile, "_own", lambda found: True)
     data = podman.folder / "some rows.jsonl"
     data.write_text('{"text": "x"}\n')
     plan = _planned(podman, podman.probe("true")).plan
@@ -344,13 +380,16 @@ def test_the_printed_line_and_the_request_give_the_same_container(podman: Podman
     engine = DockerEngine()
     engine.check(plan)
     request = engine.render(plan, place, Start(run=run_id))
-    made = engine.create(request, {"TOKEN": "t"})
+    assert request.secrets is not None
+    with secretfile.handed(request.secrets, {"TOKEN": "t"}):
+        os.chown(request.secrets.path.parent, podman.uid, podman.gid)
+        made = engine.create(request)
     try:
         ours = _normal(_facts(made))
     finally:
         made.remove()
     line = request.printed()
-    assert line.startswith("podman run ")
+    assert "; podman run " in line
     created = subprocess.run(
         podman.command("bash", "-c", line.replace("podman run ", "podman create ", 1)),
         env={**os.environ, **podman.variables, "TOKEN": "t"},

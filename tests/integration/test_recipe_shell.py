@@ -44,7 +44,7 @@ def value(found: list[str], name: str) -> str:
     return found[found.index(name) + 1]
 
 
-@pytest.mark.parametrize("name", ["bge-dense", "bge-m3-unified", "bge-reranker"])
+@pytest.mark.parametrize("name", ["bge-dense", "bge-m3-unified", "bge-reranker", "llm-sft"])
 def test_loggers_write_into_the_record(environment: dict[str, str], tmp_path: Path, name: str) -> None:
     torchrun = Path(environment["PATH"].split(":")[0]) / "torchrun"
     names = "WANDB_DIR WANDB_MODE WANDB_PROJECT MLFLOW_TRACKING_URI".split()
@@ -95,6 +95,24 @@ def test_plain_bash_takes_the_headers_defaults(environment: dict[str, str], tmp_
     assert found[-2:] == ["--lr_scheduler_type", "cosine"]
     assert value(found, "--rdzv_endpoint") == "127.0.0.1:0"
     assert f"PYTHONPATH={ROOT / 'recipes'}" in found
+
+
+def test_trl_is_told_what_it_would_choose_otherwise(environment: dict[str, str]) -> None:
+    script = ROOT / "recipes" / "llm-sft.sh"
+    found = arguments(environment, script=script)
+    assert [value(found, f"--{name}") for name in ("bf16", "fp16", "gradient_checkpointing")] == ["false"] * 3
+    assert found.count("--unsloth") == 2  # the runtime's, to import it first, and the trainer's
+    assert value(found, "--lora_r") == "16"
+    assert value(found, "--chat_template") == ""
+    assert value(found, "--cache_path").endswith("/data")
+    found = arguments({**environment, "TARGET": "cuda", "R": "8"}, script=script)
+    assert [value(found, f"--{name}") for name in ("bf16", "fp16", "gradient_checkpointing")] == [
+        *("true", "false", "true")
+    ]
+    assert value(found, "--gradient_checkpointing_kwargs") == '{"use_reentrant": false}'
+    assert value(found, "--use_gradient_checkpointing") == "unsloth"
+    assert value(found, "--lora_r") == "8"
+    assert "--use_cpu" not in found
 
 
 def test_variables_win_and_empty_ones_are_kept(environment: dict[str, str]) -> None:

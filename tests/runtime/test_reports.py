@@ -315,6 +315,23 @@ class TestFailure:
         assert second["type"] == "torch.OutOfMemoryError"
         assert len(json.dumps(second)) < 40_000
 
+    def test_values_of_secrets_are_masked_before_anything_is_cut(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in {
+            "KEY": 'first "line"\nsecond é line\n',
+            "SHORT": "x",
+            "OTHER": "no secret",
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("LAUNCH_SECRETS", "KEY,SHORT,UNSET")
+        events.report("note", texts=['<first "line">', {"it": ("second é line", 3)}], other="no secret x")
+        events.report_failure(ValueError("." * 1_990 + 'first "line"'))
+        (note,), (failure,) = reported(tmp_path, "note"), reported(tmp_path, "failure")
+        assert (note["texts"], note["other"]) == (["<***>", {"it": ["***", 3]}], "no secret x")
+        assert failure["message"] == "." * 1_990 + "***"
+        assert "first" not in (tmp_path / "metrics.jsonl").read_text()
+
     def test_a_record_that_cannot_be_written_hides_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -17,11 +17,12 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 import launcher
-from launcher import host, settings
+from launcher import host, secretfile, settings
 from launcher import plan as plans
 from launcher.app import place
 from launcher.app import plan as planning
 from launcher.app.plan import Planned, Request
+from launcher.cli import variables
 from launcher.cuda import Nvidia
 from launcher.errors import EngineError
 from launcher.host import Host
@@ -73,6 +74,9 @@ def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, str(tmp_path / "home" / name.lower()))
     monkeypatch.setenv("LAUNCH_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("LAUNCH_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("LAUNCH_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setattr(secretfile, "_own", lambda found: True)  # the bench's machine has another user
+    monkeypatch.setattr(variables, "_keyring", lambda name: (None, "the keyring"))
 
 
 @dataclass(frozen=True, slots=True)

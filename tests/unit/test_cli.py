@@ -134,7 +134,7 @@ WRONG: dict[str, tuple[str, type[LaunchError], str]] = {
     "superscript": ("run bge-m3-unified --nproc ²", UsageError, "--nproc takes a number"),
     "no data": ("run bge-m3-unified --target cpu", UsageError, "needs --data"),
     "data": ("run bge-m3-unified --target cpu --data /nowhere", DataError, "1 problem"),
-    "unset variable": ("run bge-m3-unified --env NOWHERE_SET", UsageError, "it is not set in this shell"),
+    "unset variable": ("run bge-m3-unified --env NOWHERE_SET", UsageError, "it is set nowhere"),
     "no variable": ("run bge-m3-unified --env =x", UsageError, "is not a variable's name"),
     "env file": ("run bge-m3-unified --env-file /nowhere", UsageError, "cannot be read"),
     "lost options": ("run --output x bge-m3-unified", UsageError, "follow its name"),
@@ -206,6 +206,9 @@ def test_verbose_announces_programs(launch: Launch, monkeypatch: pytest.MonkeyPa
 
 
 # -------------------------------------------------------------------------------------------- variables
+REAL_KEYRING = variables._keyring  # before each test has one without anything in it
+
+
 def test_variables_are_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM_SHELL", "s3cr3t")
     file = tmp_path / "env"
@@ -224,6 +227,59 @@ def test_variables_are_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         **{"A": "1=2", "B": "", "C": " x\x85y\x0c"},
         **{"HF_TOKEN": "t", "WANDB_API_KEY": "k", "HTTPS_PROXY": "http://u:p@h:1", "FROM_SHELL": "s3cr3t"},
     }
+
+
+def test_a_name_is_looked_up_in_one_place_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell, a file that was named, .env where a setting says so, the keyring; no note has a value."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAUNCH_DOTENV", ".env")
+    monkeypatch.setenv("A", "of the shell")
+    kept = {name: f"{name} of the keyring" for name in "ABCD"}
+    monkeypatch.setattr(variables, "_keyring", lambda name: (kept.get(name), "the keyring"))
+    (tmp_path / "more.env").write_text("A=of a file\nB=of a file\n")
+    (tmp_path / ".env").write_text("export B='of .env'\nC=\"of .env\\n${A}\" # said\nUNASKED=x\n")
+    found = variables.read(("A", "B", "C", "D"), (tmp_path / "more.env",))
+    assert found.secrets == {
+        "A": "of the shell",
+        "B": "of a file",
+        "C": "of .env\n${A}",
+        "D": "D of the keyring",
+    }
+    assert found.notes == (
+        "C: from .env",
+        f"B: from {tmp_path}/more.env",
+        "D: from the keyring",
+        "A: from this shell",
+    )
+    with pytest.raises(UsageError, match="--env E: it is set nowhere") as missing:
+        variables.read(("E",), ())
+    assert missing.value.why == "looked in: this shell, .env, the keyring"
+
+
+def test_a_keyring_is_asked_for_the_launchers_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keyring
+    from keyring.errors import KeyringLocked
+
+    def kept(service: str, username: str) -> str | None:
+        if username == "LOCKED":
+            raise KeyringLocked("hf_s3cr3t")
+        return "hf_s3cr3t" if (service, username) == ("finetune-launch", "HF_TOKEN") else None
+
+    monkeypatch.setattr(variables, "_keyring", REAL_KEYRING)
+    monkeypatch.setattr(keyring, "get_password", kept)
+    assert variables.read(("HF_TOKEN",), ()).secrets == {"HF_TOKEN": "hf_s3cr3t"}
+    with pytest.raises(UsageError) as missing:
+        variables.read(("LOCKED",), ())
+    assert "the keyring (KeyringLocked)" in missing.value.why
+    assert "s3cr3t" not in missing.value.why
+
+
+def test_no_message_repeats_what_may_be_a_value() -> None:
+    with pytest.raises(UsageError) as raised:
+        variables.read(("HF-TOKEN=hf_s3cr3t",), ())
+    assert "s3cr3t" not in f"{raised.value}{raised.value.why}{raised.value.hint}"
 
 
 @pytest.mark.parametrize("content", [b"A=1\nB\n", b"A=1\n1B=2\n", b"A B=1\n", b"=x\n", b"\xff=1\n"])
@@ -296,9 +352,10 @@ def test_dry_run_as_json(bench: Any, launch: Launch, target: str) -> None:
     )
     found = json.loads(result.stdout)
     assert found["schema"] == 1
-    assert found["command"].startswith("docker run --name launch-RUN_ID ")
+    assert found["notes"][0] == "HF_TOKEN: from the command line"
+    assert "; docker run --name launch-RUN_ID " in found["command"]
     assert "LEARNING_RATE=2e-05" in found["command"]
-    assert found["command"].endswith("bge-m3-unified.sh --seed 7 --data x")
+    assert found["command"].endswith("bge-m3-unified.sh --seed 7 --data x)")
     assert "s3cr3t" not in result.output
     plan = plans.from_json(json.dumps(found["plan"]))
     assert (plan.target, plan.secrets, len(plan.inputs)) == (target, ("HF_TOKEN",), 2)
@@ -315,6 +372,17 @@ def test_dry_run_as_text(bench: Any, launch: Launch) -> None:
     assert line.startswith("cd ")
     assert plans.from_json("\n".join(rest)).engine == "venv"
     assert "no --data given" in result.stderr
+
+
+def test_dry_run_says_what_its_line_does_with_secrets(bench: Any, launch: Launch) -> None:
+    bench.patch.setenv("HF_TOKEN", "hf_s3cr3t")
+    given = ("--target", "cpu", "--engine", "venv", "--env", "HF_TOKEN", "--dry-run")
+    result = launch("run", "bge-m3-unified", *given)
+    said, line = result.stdout.splitlines()[1], result.stdout.splitlines()[3]
+    assert said.startswith("# HF_TOKEN: of this shell; the line makes a file of them")
+    assert line.startswith(f"(umask 077 && mkdir -p {bench.folder}/finetune-launch && printf ")
+    assert "HF_TOKEN: from this shell" in result.stderr
+    assert "s3cr3t" not in result.output
 
 
 def test_raw_arguments_of_one_run_are_not_the_nexts(bench: Any, launch: Launch) -> None:

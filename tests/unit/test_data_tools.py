@@ -108,7 +108,7 @@ rows = st.fixed_dictionaries(
 )
 
 
-@given(row=rows, format_=st.sampled_from(["embedder", "retrieval", "plain", "texts", "sft"]))
+@given(row=rows, format_=st.sampled_from(["embedder", "retrieval", "plain", "texts", "sft", "llm"]))
 def test_what_was_repaired_has_no_errors(row: dict[str, Any], format_: str) -> None:
     from launcher.data.rows import judge_row
 
@@ -297,6 +297,10 @@ def test_dialogues_and_texts(tmp_path: Path) -> None:
     assert converted(tmp_path, asked, format="sft") == [{"instruction": "u", "output": "a"}]
     assert converted(tmp_path, write(tmp_path / "c.jsonl", {"content": "x"}), format="plain") == [
         {"text": "x"}
+    ]
+    both = write(tmp_path / "d.jsonl", told, {"text": "x"}, {"question": "u", "answer": "a", "text": "x"})
+    assert converted(tmp_path, both, format="llm") == [
+        *({"messages": messages}, {"text": "x"}, {"instruction": "u", "output": "a"})
     ]
 
 
@@ -525,6 +529,8 @@ def test_dialogues_are_divided_by_what_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("format_", "row"),
     [
+        ("llm", lambda asked: {"text": asked}),
+        ("llm", lambda asked: {"instruction": asked, "output": "a"}),
         ("sft", lambda asked: {"conversations": [{"role": "user", "content": asked}, ANSWER]}),
         ("sft", lambda asked: {"messages": [{"role": "user", "content": [{"text": asked}]}, ANSWER]}),
         ("sft", lambda asked: {"prompt": [{"role": "user", "content": asked}], "completion": [ANSWER]}),

@@ -20,7 +20,7 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from urllib3.exceptions import ProtocolError
 
 from launcher import plan as plans
-from launcher import runs
+from launcher import runs, secretfile
 from launcher.engines import docker as engine_module
 from launcher.engines.base import Description, Exit, Phase
 from launcher.engines.container import ContainerRequest
@@ -104,7 +104,7 @@ def test_golden_request_of_chosen_intel_gpus(bench: Any, golden: Golden) -> None
     golden("plan/xpu-gpus.json", bench.text(plans.to_json(planned.plan), planned))
     request = rendered(planned.plan)
     assert {"ZE_AFFINITY_MASK=0", "ZE_ENABLE_PCI_ID_DEVICE_ORDER=1"} <= set(options(request, "--env"))
-    assert options(request, "--gpus") == request.sdk({})["device_requests"] == []
+    assert options(request, "--gpus") == request.sdk()["device_requests"] == []
     assert plans.from_json(plans.to_json(planned.plan)) == planned.plan
 
 
@@ -122,7 +122,7 @@ def test_least_privilege(bench: Any) -> None:
         assert options(request, option) == [value]
     for forbidden in ("--privileged", "--device", "--gpus", "--group-add", "--memory", "--ipc", "--pid"):
         assert forbidden not in words
-    assert request.sdk({})["network_mode"] == "none"
+    assert request.sdk()["network_mode"] == "none"
 
 
 def test_only_the_runs_own_folders_are_writable(bench: Any) -> None:
@@ -137,18 +137,18 @@ def test_only_the_runs_own_folders_are_writable(bench: Any) -> None:
         "/data/1/more.jsonl",
         "/model/tiny",
     }
-    assert {str(m["Target"]) for m in request.sdk({})["mounts"] if m["ReadOnly"]} == read_only
+    assert {str(m["Target"]) for m in request.sdk()["mounts"] if m["ReadOnly"]} == read_only
 
 
 def test_devices_of_each_target(bench: Any) -> None:
     cuda = rendered(bench.plan(target="cuda").plan)
     assert options(cuda, "--gpus") == ["all"]
-    assert cuda.sdk({})["device_requests"][0]["Capabilities"] == [["gpu"]]
+    assert cuda.sdk()["device_requests"][0]["Capabilities"] == [["gpu"]]
     assert options(cuda, "--shm-size") == ["16g"]
     xpu = rendered(bench.plan(target="xpu").plan)
     assert options(xpu, "--device") == ["/dev/dri"]
     assert options(xpu, "--group-add") == ["992"]
-    assert xpu.sdk({})["devices"] == ["/dev/dri:/dev/dri:rwm"]
+    assert xpu.sdk()["devices"] == ["/dev/dri:/dev/dri:rwm"]
     assert "type=bind,source=/dev/dri/by-path,target=/dev/dri/by-path,readonly" in options(xpu, "--mount")
 
 
@@ -164,14 +164,14 @@ def test_devices_of_each_target(bench: Any) -> None:
 def test_gpus(bench: Any, gpus: str, printed: str, count: int, ids: list[str]) -> None:
     request = rendered(bench.plan(target="cuda", gpus=gpus).plan)
     assert options(request, "--gpus") == [printed]
-    (device,) = request.sdk({})["device_requests"]
+    (device,) = request.sdk()["device_requests"]
     assert (device["Count"], device["DeviceIDs"], device["Capabilities"]) == (count, ids, [["gpu"]])
 
 
 def test_limits(bench: Any) -> None:
     request = rendered(bench.plan(target="cpu", memory="4g", shm_size="1g", network="bridge").plan)
     assert options(request, "--memory") == options(request, "--memory-swap") == ["4g"]
-    assert (request.sdk({})["mem_limit"], request.sdk({})["memswap_limit"]) == ("4g", "4g")
+    assert (request.sdk()["mem_limit"], request.sdk()["memswap_limit"]) == ("4g", "4g")
     assert options(request, "--shm-size") == ["1g"]
     assert options(request, "--network") == ["bridge"]
     assert "HF_HUB_OFFLINE=0" in options(request, "--env")
@@ -185,15 +185,42 @@ def test_no_secret_is_written(bench: Any) -> None:
     request = rendered(planned.plan)
     for text in (request.printed(), plans.to_json(planned.plan), repr(request), repr(planned.plan)):
         assert "s3cr3t" not in text
-    assert [value for value in options(request, "--env") if "=" not in value] == ["A", "HF_TOKEN"]
-    assert request.sdk(planned.secrets)["environment"]["HF_TOKEN"] == "hf_s3cr3t"
-    assert request.sdk(planned.secrets)["environment"]["B"] == "1"
+    sent = request.sdk()
+    assert sent["environment"]["B"] == "1"
+    assert not {"A", "HF_TOKEN"} & sent["environment"].keys()
+    (file,) = [mount for mount in sent["mounts"] if mount["Target"] == "/launch/secrets"]
+    assert (file["Source"], file["ReadOnly"]) == (str(bench.folder / "finetune-launch" / "RUN_ID.1"), True)
+    assert sent["command"][1:7] == ["-I", "-S", "/launch/entry.py", "mask", "/launch/secrets", "bash"]
+    assert not (bench.folder / "finetune-launch").exists()  # a request is not a start
+
+
+def test_the_printed_line_makes_the_file_of_its_secrets(
+    bench: Any, golden: Callable[[str, str], None]
+) -> None:
+    planned = bench.plan(target="cpu", secrets={"HF_TOKEN": "hf_s3cr3t", "A": "s3cr3t too"})
+    line = rendered(planned.plan).printed()
+    golden("docker/cpu-secrets.txt", bench.text(line, planned).replace(" ", " \\\n    ") + "\n")
+
+
+def test_the_file_is_there_for_the_start_alone(bench: Any) -> None:
+    planned = bench.plan(target="cpu", secrets={"HF_TOKEN": "hf_s3cr3t", "A": "a\nb='\udcff"})
+    request, seen = rendered(planned.plan), list[bytes]()
+    assert request.secrets is not None
+    file = request.secrets.path
+    with secretfile.handed(request.secrets, planned.secrets):
+        assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        seen.append(file.read_bytes())
+    assert seen == [b"A=a\nb='\xff\0HF_TOKEN=hf_s3cr3t\0"]
+    assert not file.exists()
+    with pytest.raises(ZeroDivisionError), secretfile.handed(request.secrets, planned.secrets, read=True):
+        raise ZeroDivisionError  # the program was not started
+    assert not file.exists()
 
 
 def test_printed_and_sdk_have_the_same_variables(bench: Any) -> None:
     request = rendered(bench.plan(target="cuda", **asked("snapshot", bench)).plan)
     printed = dict(value.split("=", 1) for value in options(request, "--env"))
-    assert printed == request.sdk({})["environment"]
+    assert printed == request.sdk()["environment"]
     assert printed["WANDB_MODE"] == "offline"
     assert printed["MODEL"] == f"/model/models--BAAI--bge-m3/snapshots/{'5' * 40}"
     assert request.command == ("bash", "/launch/recipes/bge-m3-unified.sh", "--seed", "7 8")

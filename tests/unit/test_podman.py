@@ -40,7 +40,7 @@ def test_the_sdk_asks_for_what_is_printed(bench: Any) -> None:
     asked = podman.adapted(rendered(plan), replace(ROOTLESS, selinux=True))
     assert options(asked, "--device") == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]
     assert options(asked, "--gpus") == []
-    given = asked.sdk({})
+    given = asked.sdk()
     (device,) = given["device_requests"]
     assert (device["Driver"], device["DeviceIDs"]) == ("cdi", ["nvidia.com/gpu=0", "nvidia.com/gpu=1"])
     assert given["devices"] == []

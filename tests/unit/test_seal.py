@@ -42,6 +42,16 @@ def test_numpys_tests_go_and_what_stands_beside_them_stays(seal: ModuleType, tmp
     assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*") if f.is_file()) == sorted(stays)
 
 
+def test_unsloths_server_and_command_line_go(seal: ModuleType, tmp_path: Path) -> None:
+    site = tmp_path / "lib" / "python3.11" / "site-packages"
+    write(site, "unsloth/__init__.py", "studio/backend/main.py", "unsloth_cli/__init__.py")
+    write(tmp_path / "bin", "unsloth", "python")
+    seal.remove(site, seal.PRUNED["unsloth"])
+    left = sorted(file.name for file in tmp_path.rglob("*") if file.is_file())
+    assert left == ["__init__.py", "python"]
+    assert (site / "unsloth" / "__init__.py").is_file()
+
+
 @pytest.mark.parametrize(
     ("version", "kept"),
     [

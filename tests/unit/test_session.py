@@ -113,8 +113,8 @@ def test_the_engine_gets_what_is_printed_and_the_streams(bench: Any, terminal: b
     request = replace(request_of(made("shell", bench), bench, ("nvidia-smi",)), terminal=terminal)
     engine, client = DockerEngine(), Engine()
     bench.patch.setattr(DockerEngine, "connect", lambda self: client)
-    request.create(engine, {})
-    assert client.asked == [{**request.container.sdk({}), "stdin_open": True, "tty": terminal}]
+    request.create(engine)
+    assert client.asked == [{**request.container.sdk(), "stdin_open": True, "tty": terminal}]
     words = shlex.split(request.printed())
     assert words[:3] == ["docker", "run", "--interactive"]
     assert words[3:5] == (["--tty", "--rm"] if terminal else ["--rm", "--name"])
@@ -130,7 +130,7 @@ def test_podman_gets_its_own_words_for_a_request_from_before_it_answered(bench: 
         return client
 
     bench.patch.setattr(DockerEngine, "connect", connect)
-    request.create(engine, {})
+    request.create(engine)
     (asked,) = client.asked
     assert asked["host_config"]["UsernsMode"] == "keep-id"
     assert (asked["stdin_open"], asked["tty"]) == (True, True)

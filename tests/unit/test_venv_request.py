@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher import process, runs, supervisor
+from launcher import paths, process, runs, supervisor
 from launcher.engines import venv as engine_module
 from launcher.engines.base import Exit, Phase
 from launcher.engines.venv import ProcessHandle, ProcessRequest, VenvEngine
@@ -89,7 +89,8 @@ def test_no_secret_is_printed(bench: Any) -> None:
     request = rendered(bench, planned.plan)
     assert "s3cr3t" not in request.printed()
     assert "s3cr3t" not in repr(request)
-    assert request.secrets == ("HF_TOKEN",)
+    assert request.secrets is not None
+    assert request.secrets.names == ("HF_TOKEN",)
 
 
 def test_printed_line_can_be_pasted(bench: Any) -> None:
@@ -214,8 +215,13 @@ def test_start_gives_secrets_to_the_process_alone(bench: Any, monkeypatch: pytes
     request.trace.parent.parent.mkdir(parents=True)
     handle = VenvEngine(bench.folder).start(request, planned.secrets)
     assert handle.phase() is Phase.RUNNING
-    assert seen["env"] == {**dict(request.environment), "HF_TOKEN": "hf_s3cr3t"}
-    assert tuple(seen["argv"][-len(request.command) :]) == request.command
+    assert request.secrets is not None
+    file = request.secrets.path
+    assert file.read_bytes() == b"HF_TOKEN=hf_s3cr3t\0"  # the entry removes it
+    assert seen["env"] == dict(request.environment)
+    assert "HF_TOKEN" not in seen["env"]
+    entry = ("-I", "-S", str(paths.recipes() / "runtime" / "entry.py"), "mask", str(file))
+    assert tuple(seen["argv"][-len(request.command) - 5 :]) == (*entry, *request.command)
     assert (seen["log"], seen["cwd"]) == (request.log, request.folder)
     with pytest.raises(FileExistsError):  # one start, one supervisor
         VenvEngine(bench.folder).start(request, planned.secrets)

@@ -5,16 +5,22 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from launcher.cli import ui
+from launcher.cli.image import licences as shown
 from launcher.cli.image import options
 
 
 @click.command()
 @options.base
 @options.without
+@click.option("--licences", is_flag=True, help="Show what the images ship, under which licences.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
-def command(base: str | None, without: tuple[str, ...], as_json: bool) -> None:
-    """Show all targets: built or not, size, lock digest."""
+def command(base: str | None, without: tuple[str, ...], licences: bool, as_json: bool) -> None:
+    """Show all targets: built or not, size, lock digest; or the licences of what is in them."""
     from launcher.app import images
+
+    if licences:
+        shown.show(base, without, as_json=as_json)
+        return
 
     rows = images.listing(base=base, without=without)
     if as_json:

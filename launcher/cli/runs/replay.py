@@ -66,16 +66,17 @@ def command(
             raise UsageError("--compare starts nothing: it takes no options of a run")
         _compare(runs.find(run), as_json=as_json)
         return
+    given = variables.read(env, env_file)
     asked = replay.Asked(
         data=data,
         models=dict(_named(text) for text in model),
         output=output,
-        secrets=variables.read(env, env_file).all,
+        secrets=given.all,
         allowed=allowed(allow),
     )
     with ui.TerminalProgress() as progress:
         ready = replay.prepare(replay.load(run), asked, progress)
-    for line in (*replay.said(ready), *ready.planned.notes):
+    for line in (*given.notes, *replay.said(ready), *ready.planned.notes):
         ui.note(line)
     begun = replay.begin(ready)
     code = watching.watch(begun, as_json=False, show_output=show_output)

@@ -32,9 +32,11 @@ def command(
     from launcher import runs
     from launcher.app import runs as seen
 
-    secrets = variables.read(env, env_file).all
+    given = variables.read(env, env_file)
+    for note in given.notes:
+        ui.note(note)
     with ui.TerminalProgress() as progress:
-        begun = seen.resume(runs.find(run), secrets, say=ui.note, progress=progress)
+        begun = seen.resume(runs.find(run), given.all, say=ui.note, progress=progress)
     ui.note(f"going on from {begun.start.checkpoint}")
     if detach:
         watching.detach(begun, restarts=max_restarts)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from runtime.trainers import EMBEDDERS, M3, RERANKER
+from runtime.trainers import EMBEDDERS, LANGUAGE, M3, RERANKER
 
 #: Versions of the locks: cpu and cuda have the first, xpu the second.
 _KNOWN = ("1.4.2", "1.3.5")
@@ -59,28 +59,28 @@ PATCHES = (
     Patch(
         name="skip-batches",
         version=1,
-        modules=(*EMBEDDERS, RERANKER),
+        modules=(*EMBEDDERS, RERANKER, *LANGUAGE),
         library="accelerate",
         known=_ACCELERATE,
     ),
     Patch(
         name="numbered-cpu",
         version=1,
-        modules=(*EMBEDDERS, RERANKER),
+        modules=(*EMBEDDERS, RERANKER, *LANGUAGE),
         library="accelerate",
         known=_ACCELERATE,
     ),
     Patch(
         name="intel-random-state",
         version=1,
-        modules=(*EMBEDDERS, RERANKER),
+        modules=(*EMBEDDERS, RERANKER, *LANGUAGE),
         library="transformers",
         known=_TRANSFORMERS,
     ),
     Patch(
         name="loss-sums",
         version=1,
-        modules=(*EMBEDDERS, RERANKER),
+        modules=(*EMBEDDERS, RERANKER, *LANGUAGE),
         library="transformers",
         known=_TRANSFORMERS,
     ),

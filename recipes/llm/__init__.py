@@ -1,0 +1,1 @@
+"""Language models: what the recipes ``llm-*.sh`` run inside a container or an environment."""
