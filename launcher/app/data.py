@@ -12,6 +12,7 @@ from launcher.data import FORMATS, Report, Rules, Wanted, fixing
 from launcher.data import convert as conversion
 from launcher.data import split as splitting
 from launcher.data.convert import Choices, Converted
+from launcher.data.documents import DOCUMENTS
 from launcher.data.files import expand, kind_of, meant
 from launcher.data.fixing import Fixed
 from launcher.data.inspection import inspect
@@ -76,6 +77,12 @@ def rules(asked: Asked) -> tuple[Rules, dict[str, str]]:
     loaded = recipe.load(recipe.find(asked.recipe, paths.recipes()))
     if loaded.data is None:
         raise UsageError(f"{loaded.name} takes no data")
+    if loaded.data.format == DOCUMENTS:
+        raise UsageError(
+            f"{loaded.name} takes documents, which have no rows to check",
+            why="the recipe itself says of each file what is wrong with it, and goes on with the others",
+            hint="check the rows that it makes: launch data check OUTPUT --format plain (embedder, sft)",
+        )
     values = dict(loaded.values(asked.target or loaded.targets[0], asked.parameters))
     if asked.scores:
         values["knowledge_distillation"] = "true"

@@ -14,7 +14,7 @@ from launcher.app import accelerators, adapters, batches, files, groups, models,
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
 from launcher.app.wishes import Asked
-from launcher.data import DataFile
+from launcher.data import DataFile, documents
 from launcher.data.profile import Profile, profile
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
@@ -321,6 +321,8 @@ def _check_data(
             raise UsageError(f"{found.name} needs --data PATH", why=found.data.help.en)
         notes.append(f"no --data given; {found.name} needs {found.data.help.en}")
         return ()
+    if found.data.format == documents.DOCUMENTS:
+        return documents.find(request.data, progress=progress)
     rules = rules_of(found.data.format, values, launch=found.launch)
     if not request.preflight:
         return data.identify(request.data, rules, progress=progress)

@@ -17,7 +17,7 @@ from launcher.app.moving import Data
 from launcher.app.origin import Origin
 from launcher.app.plan import Planned
 from launcher.app.rules import rules_of
-from launcher.data import DataFile
+from launcher.data import DataFile, documents
 from launcher.engines.base import Engine
 from launcher.errors import ChangedError, RecordError, UsageError
 from launcher.host import Host
@@ -174,9 +174,12 @@ def _checked(plan: RunPlan, moved: Data, progress: Progress) -> tuple[DataFile, 
         DataError: rows that would fail, or train the wrong thing.
     """
     found = recipe.load(plan.recipe_path)
-    rules = rules_of(found.data.format if found.data else "", dict(plan.parameters), launch=found.launch)
-    judge = data.check if plan.preflight else data.identify
-    files = judge(moved.found, rules, progress=progress)
+    format_ = found.data.format if found.data else ""
+    rules = rules_of(format_, dict(plan.parameters), launch=found.launch)
+    if format_ == documents.DOCUMENTS:
+        files = documents.find(moved.found, progress=progress)
+    else:
+        files = (data.check if plan.preflight else data.identify)(moved.found, rules, progress=progress)
     return tuple(replace(file, path=planned.path) for file, planned in zip(files, moved.files, strict=True))
 
 

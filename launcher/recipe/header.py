@@ -38,7 +38,7 @@ class _Text(_Strict):
 
 
 class _Data(_Strict):
-    format: Literal["embedder", "reranker", "retrieval", "texts", "sft", "plain", "llm", "grpo"]
+    format: Literal["embedder", "reranker", "retrieval", "texts", "sft", "plain", "llm", "grpo", "documents"]
     help: _Text
 
 

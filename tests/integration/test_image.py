@@ -161,7 +161,18 @@ def test_cpu_passes_its_checks(launch: Launch) -> None:
     assert done.code == 0, done.err + done.out
     outcomes = {each["check"]: each for each in json.loads(done.out)["checks"]}
     assert {name: each["status"] for name, each in outcomes.items()} == dict.fromkeys(
-        ("size", "imports", "versions", "owners", "pruned", "train-m3", "train-reranker", "tools"), "ok"
+        (
+            "size",
+            "imports",
+            "versions",
+            "owners",
+            "pruned",
+            "train-m3",
+            "train-reranker",
+            "documents",
+            "tools",
+        ),
+        "ok",
     )
 
 

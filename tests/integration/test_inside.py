@@ -1,4 +1,4 @@
-"""tests/runtime and tests/tools, run by the embedded environment's own Python, with the locked libraries."""
+"""Tests that need the locked libraries, run by the embedded environment's own Python."""
 
 import os
 import sysconfig
@@ -21,7 +21,7 @@ sys.exit(pytest.main([*sys.argv[2:], "-v", "-ra", "-p", "no:cacheprovider", "-c"
 
 
 @pytest.mark.environment
-@pytest.mark.parametrize("folder", ["runtime", "tools"])
+@pytest.mark.parametrize("folder", ["runtime", "tools", "documents"])
 def test_with_the_locked_libraries(environment: Path, tmp_path: Path, folder: str) -> None:
     packages = sysconfig.get_path("purelib")
     variables = {

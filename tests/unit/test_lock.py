@@ -276,6 +276,7 @@ def test_owned_reads_former_layers_too_and_refuses_damage(images: Path) -> None:
     names = [each.file_name for each in lock.owned(images, ["cuda"])]
     assert names == [
         "cuda.build.txt",
+        "cuda.documents.txt",
         "cuda.former.txt",
         "cuda.kernels.txt",
         "cuda.libraries.txt",
