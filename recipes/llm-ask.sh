@@ -3,6 +3,7 @@
 # summary = { en = "Ask a language model: a file of prompts, with base and tuned side by side (launch ask: also one prompt, or a chat)", zh = "向语言模型提问：一个提示文件，可将基座与微调后的回答并列（launch ask 还支持单个提示或终端对话）" }
 # targets = ["cpu", "cuda", "cuda-vllm", "xpu"]
 # launch = "python"
+# fit = "generate"
 #
 # [inputs.data]
 # format = "texts"

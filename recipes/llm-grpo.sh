@@ -3,6 +3,7 @@
 # summary = { en = "Train a language model by rewards (GRPO): built-in ones, or functions of your own", zh = "用奖励训练大语言模型（GRPO）：内置奖励或自己的函数" }
 # targets = ["cpu", "cuda", "cuda-vllm", "xpu"]
 # launch = "torchrun"
+# fit = "grpo"
 #
 # [inputs.data]
 # format = "grpo"

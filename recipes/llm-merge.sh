@@ -3,6 +3,7 @@
 # summary = { en = "Merge LoRA adapters into their base: a model of its own, compared with base and adapters before it is kept", zh = "把 LoRA 适配器合并进基座模型：得到独立模型，并在保留前与“基座+适配器”比较" }
 # targets = ["cpu", "cuda", "cuda-vllm", "xpu"]
 # launch = "python"
+# fit = "merge"
 #
 # [inputs.model]
 # help = { en = "the folder of the adapters (adapter_config.json), or their id on the hub", zh = "适配器文件夹（含 adapter_config.json），或其模型库名称" }

@@ -56,6 +56,25 @@ def with_base(
     return (*named, (BASE, base))
 
 
+def weights(found: Recipe, name: str, base: str) -> str:
+    """The model whose weights a recipe loads: the base of adapters, otherwise the model itself.
+
+    Args:
+        name: of the model: a folder, or an id on the hub.
+        base: as ``--base`` names it; empty: where the adapters say.
+
+    Raises:
+        BaseNotFoundError: as :func:`with_base`.
+    """
+    folder = model.folder_of(name)
+    if not (found.takes_adapters and model.is_folder(name) and model.holds_adapters(folder)):
+        return name
+    if base:
+        return base
+    said, _ = _base(folder, dry_run=True)
+    return said.name if said.revision else str(said.path)
+
+
 def _base(folder: Path, *, dry_run: bool) -> tuple[Model, str]:
     """The base of a folder of adapters, and who said so."""
     config = _config(folder)

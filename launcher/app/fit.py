@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from launcher import host, manifest, model, paths, recipe
-from launcher.app import accelerators, lengths, probing
+from launcher.app import accelerators, adapters, lengths, probing
 from launcher.app import plan as planning
 from launcher.app.plan import Planned
 from launcher.app.probing import Watch
@@ -90,7 +90,7 @@ def judge(request: Request, chosen: Settings) -> Fitting:
     name = request.model or (found.model.default if found.model else None)
     if name is None:
         raise UsageError(f"{found.name} needs --model", why="its config.json says how large it is")
-    config = model.config(name)
+    config = model.config(adapters.weights(found, name, request.parameters.get("base", "")))
     memory = device.memory
     if memory is not None and target.devices.kind == "none":
         memory //= device.world  # processes on a CPU share its memory
@@ -106,7 +106,7 @@ def judge(request: Request, chosen: Settings) -> Fitting:
         world=device.world,
         longest=lengths.longest(request.data, data_format, values) if request.data else None,
         probes=probing.load(key),
-        allowed=lambda changed: not held(found.refusals, target.name, changed, {}),
+        allowed=lambda changed: _takes(found, target.name, changed),
     )
     estimate = question.answer()
     return Fitting(
@@ -182,7 +182,8 @@ def foreseen(planned: Planned) -> Foreseen | None:
         target = manifest.shipped().target(plan.target)
         if plan.model is None or not (found.fit or plan.world_size):
             return None
-        config = model.read_config(plan.model.path / "config.json")
+        loaded = dict(plan.models).get(recipe.BASE, plan.model)
+        config = model.read_config(loaded.path / "config.json")
         where, memory = _device(target, planned.host, plan.access.gpus, [])
         if target.devices.kind == "none":
             limits = [limit for limit in (memory, bytes_of(plan.access.memory)) if limit]
@@ -196,7 +197,7 @@ def foreseen(planned: Planned) -> Foreseen | None:
             memory=memory,
             world=max(1, plan.world_size),
             probes=probing.load(key_of(config, found, target.name, where)),
-            allowed=lambda changed: not held(found.refusals, target.name, changed, {}),
+            allowed=lambda changed: _takes(found, target.name, changed),
         )
         return _verdict(question, where)
     except LaunchError:  # not known is no verdict: the run itself says what is wrong
@@ -326,6 +327,13 @@ def _refuse(found: Recipe, target: str, values: Mapping[str, str]) -> None:
     refuse(found, target, values, (), language="en")
 
 
+def _takes(found: Recipe, target: str, values: Mapping[str, str]) -> bool:
+    """Whether the recipe would run with these values."""
+    choices = {item.name: item.choices for item in found.parameters if item.choices}
+    known = all(value in choices.get(name, (value,)) for name, value in values.items())
+    return known and not held(found.refusals, target, values, {})
+
+
 def _about(question: Question, estimate: Estimate) -> Iterator[str]:
     """What the figures rest on."""
     step = question.setup()
@@ -344,6 +352,9 @@ def _about(question: Question, estimate: Estimate) -> Iterator[str]:
         yield "lengths are bounded by the data: a text has at most as many tokens as bytes"
     if step.device == "xpu":
         yield "no figure of the estimate was ever compared with an Intel GPU"
+    if estimate.lacking:
+        share, more = gib(step.vllm), gib(estimate.lacking)
+        yield f"vLLM would not start: its share of {share} GiB is {more} GiB less than weights and one answer"
 
 
 def _beyond(question: Question) -> Iterator[str]:

@@ -170,7 +170,8 @@ def _print(fitting: "Fitting") -> None:
     lengths = f"{step.query_length}+{step.passage_length}" if step.query_length else f"{step.passage_length}"
     group = f"group {step.group}, " if step.group > 1 else ""
     size = f"batch {step.batch}, {group}{lengths} tokens, {step.precision}"
-    trained = f", {estimate.trained:,} trained; a step of {size}" if step.trains else f"; {lengths} tokens"
+    answers = f"; {lengths} tokens" if step.generated else ""
+    trained = f", {estimate.trained:,} trained; a step of {size}" if step.trains else answers
     ui.out.print(
         f"{escape(fitting.model)}: {estimate.parameters:,} parameters{trained}, "
         f"on {step.world} device{'s' if step.world > 1 else ''}",

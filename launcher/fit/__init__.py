@@ -43,6 +43,7 @@ class Estimate:
         parts: at that moment; they add up to ``total``.
         total: bytes.
         memory: of the device, in bytes; None: unknown.
+        lacking: bytes that a program's own share of the device is too small by.
         parameters, trained: counted from the configuration.
         probe: the measured step that corrected it; None: nothing was measured.
     """
@@ -53,6 +54,7 @@ class Estimate:
     memory: int | None
     parameters: int
     trained: int
+    lacking: float = 0.0
     probe: Probe | None = None
 
     @property
@@ -60,7 +62,7 @@ class Estimate:
         """Up to 90 % of the memory it fits, up to all of it it is tight."""
         if self.memory is None:
             return "unknown"
-        if self.total > self.memory:
+        if self.total > self.memory or self.lacking:
             return "does not fit"
         return "tight" if self.total > ROOM * self.memory else "fits"
 
@@ -109,6 +111,7 @@ def judge(shape: Shape, step: Setup, memory: int | None, probe: Probe | None = N
         memory=memory,
         parameters=counted.all,
         trained=counted.trained,
+        lacking=parts.lacking(shape, step),
     )
     return found if probe is None or not probe.speaks_of(step) else _corrected(shape, step, found, probe)
 

@@ -9,6 +9,8 @@ from launcher.fit import Estimate, Probe, Shape, judge
 from launcher.fit.probes import best
 from launcher.fit.step import LANGUAGE, MOST, Device, Setup, bucketed, setup
 
+_BATCH = "per_device_train_batch_size"
+
 #: No search goes beyond.
 _LARGEST_BATCH = 1 << 16
 
@@ -140,6 +142,9 @@ _STEPS: Sequence[tuple[str, str, str]] = (
     ("optim", "adamw_torch_fused", "none: the same update"),
     ("unsloth", "true", "none: the same loss and gradients"),
     ("vllm_standby", "true", "a moment at each change between answering and learning"),
+    ("gpu_memory_utilization", "0.7", "less room while it learns"),
+    ("gpu_memory_utilization", "0.85", "less room while it learns"),
+    ("use_vllm", "false", "answers come many times slower"),
     ("gradient_checkpointing", "true", "about a third more time"),
     ("use_gradient_checkpointing", "true", "about a third more time"),
     ("use_gradient_checkpointing", "unsloth", "about a third more time, and the host's memory"),
@@ -162,9 +167,10 @@ def advise(question: Question) -> Advice:
     """Search by the same formulas: no guess of its own."""
     changes = tuple(_single(question))
     batch = length = None
-    if question.memory is not None and not question.bucketed:
+    if question.memory is not None and not question.bucketed and _BATCH in question.values:
         batch = _largest(lambda n: replace(question.setup(), batch=n), question, _LARGEST_BATCH)
-    if question.memory is not None and not (question.bucketed and question.values.get("bucket_batch_sizes")):
+    sized = question.bucketed and question.values.get("bucket_batch_sizes")
+    if question.memory is not None and not sized and question.length_name in question.values:
         # A length is the parameter's: data that is shorter does not limit what could be.
         free = replace(question, longest=None)
         most = question.longest_passage(free.setup())
@@ -190,10 +196,13 @@ def _largest(make: Callable[[int], Setup], question: Question, limit: int) -> in
 
 def _single(question: Question) -> Iterator[Change]:
     """Every change that the recipe has and that saves something, and the largest group and batch that fit."""
-    before = question.answer().total
+    before = question.answer()
     for name, value, price in (*_STEPS, *_smaller(question), *_LAST):
         change = _change(question, {name: value}, price)
-        if change is not None and change.estimate.total < 0.995 * before:
+        if change is None:
+            continue
+        mended = before.lacking > change.estimate.lacking and change.estimate.verdict != "does not fit"
+        if mended or change.estimate.total < 0.995 * before.total:
             yield change
 
 

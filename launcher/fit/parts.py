@@ -105,15 +105,30 @@ def _generation(shape: Shape, setup: Setup, state: States) -> dict[str, float]:
     """
     if setup.vllm:
         return {"vLLM": _vllm(setup, state)}
-    size = activations.types(setup).matmul
     tokens = setup.generated * (setup.query_length + setup.passage_length)
     prompts = setup.generated * setup.query_length
     return {
-        "KV cache": 2.0 * size * shape.layers * shape.keys * tokens,
+        "KV cache": _cache(shape, setup, tokens),
         "activations": prompts * activations.layer(shape, setup, setup.query_length),
         "logits": 4.0 * setup.generated * shape.vocabulary,
         "gathered layer": state.gathered,
     }
+
+
+def lacking(shape: Shape, setup: Setup) -> float:
+    """Bytes that vLLM lacks in its share: it holds the weights and at least one answer's keys and values,
+    or does not start."""
+    if not setup.vllm:
+        return 0.0
+    answer = _cache(shape, setup, setup.query_length + setup.passage_length)
+    whole = float(activations.types(setup).matmul * states.count(shape, setup).all)
+    shared = states.states(shape, setup).weights if setup.kernels == "unsloth" else whole
+    return max(0.0, min(shared, whole) + answer - setup.vllm)
+
+
+def _cache(shape: Shape, setup: Setup, tokens: int) -> float:
+    """Bytes of the keys and values of some tokens."""
+    return 2.0 * activations.types(setup).matmul * shape.layers * shape.keys * tokens
 
 
 def _vllm(setup: Setup, state: States) -> float:

@@ -176,8 +176,7 @@ def _weights(shape: Shape, setup: Setup, found: Count) -> tuple[float, float]:
     adapters = 4.0 * found.trained
     if setup.method == "lora":
         return base * found.all + adapters, 0.0
-    # peft's prepare_model_for_kbit_training casts what is not quantised to 32 bit; Unsloth does not.
-    rest = 2.0 if setup.kernels == "unsloth" else 4.0
+    rest = 4.0 if setup.prepared else base
     packed = NF4 * found.matrices + rest * (found.all - found.matrices)
     return packed + adapters, base * shape.largest_matrix
 

@@ -73,6 +73,8 @@ class Setup:
         reference: a second, frozen model says how far the trained one has gone.
         vllm: bytes that vLLM takes for itself on the device; 0: it does not run there.
         standby: vLLM gives its cache back while the model is trained.
+        prepared: what 4 bit does not hold is cast to 32 bit (peft's prepare_model_for_kbit_training); the
+            recipes leave that out.
     """
 
     kind: Kind
@@ -106,6 +108,7 @@ class Setup:
     reference: bool = False
     vllm: int = 0
     standby: bool = False
+    prepared: bool = False
 
     @property
     def texts(self) -> tuple[tuple[int, int], ...]:

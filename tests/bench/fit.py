@@ -20,7 +20,7 @@ from typing import Any
 from launcher import lock, manifest, paths, settings
 from launcher.app import fit, probing
 from launcher.app import plan as planning
-from launcher.fit import Setup, arch, parts
+from launcher.fit import parts
 from launcher.fit.probes import split
 from launcher.image import environment
 from launcher.progress import Silent, SilentView
@@ -42,7 +42,30 @@ SMALL = {"layers": 6, "hidden": 384, "heads": 12, "vocabulary": 30522, "length":
 BASE = {"layers": 12, "hidden": 768, "heads": 12, "vocabulary": 30522, "length": 512}
 XLMR = {**BASE, "vocabulary": 250002}
 LARGE = {"layers": 24, "hidden": 1024, "heads": 16, "vocabulary": 250002, "length": 8192}
-MODELS: dict[str, dict[str, Any]] = {"small": SMALL, "base": BASE, "xlmr-base": XLMR, "xlmr-large": LARGE}
+
+
+def _llama(hidden: int, inner: int, layers: int, heads: int, keys: int, vocabulary: int) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": keys,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+    }
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "small": SMALL,
+    "base": BASE,
+    "xlmr-base": XLMR,
+    "xlmr-large": LARGE,
+    "tiny Llama": _llama(512, 1408, 8, 8, 4, 32000),
+    "Llama 1B": _llama(2048, 5632, 22, 32, 4, 32000),
+    "Llama 3B": _llama(3072, 8192, 28, 24, 8, 128256),
+}
 
 
 def _case(name: str, recipe: str, model: str, sizes: tuple[int, int, int, int], more: str = "") -> Case:
@@ -52,7 +75,14 @@ def _case(name: str, recipe: str, model: str, sizes: tuple[int, int, int, int], 
     return Case(name=name, recipe=recipe, model=model, parameters=" ".join([*given, more]))
 
 
+def _rows(model: str, batch: int, length: int, more: str) -> Case:
+    """A language model; 8-bit Adam on a GPU is what its users take."""
+    sizes = f"per_device_train_batch_size={batch} max_seq_length={length} gradient_accumulation_steps=1"
+    return Case(name=f"{model}, {more}", recipe="llm-sft", model=model, parameters=f"{sizes} {more}")
+
+
 DENSE, M3, RERANKER = "bge-dense", "bge-m3-unified", "bge-reranker"
+TINY, PLAIN = "tiny Llama", "unsloth=false"
 
 CASES = {
     "cpu": [
@@ -69,6 +99,12 @@ CASES = {
         _case("base reranker", RERANKER, "base", (4, 4, 64, 192)),
         _case("XLM-R base dense", DENSE, "xlmr-base", (2, 4, 64, 128)),
         _case("XLM-R base M3, checkpoints", M3, "xlmr-base", (2, 4, 64, 256), "gradient_checkpointing=true"),
+        _rows(TINY, 2, 512, PLAIN),
+        _rows(TINY, 2, 512, f"{PLAIN} method=full"),
+        _rows(TINY, 2, 512, f"{PLAIN} precision=bf16 use_gradient_checkpointing=true"),
+        _rows(TINY, 2, 512, "unsloth=true"),
+        _rows(TINY, 2, 512, "unsloth=true use_gradient_checkpointing=true"),
+        _rows(TINY, 2, 512, "unsloth=true load_in_4bit=true precision=bf16"),
     ],
     "cuda": [
         _case("M3 large", M3, "xlmr-large", (2, 8, 512, 512)),
@@ -78,35 +114,11 @@ CASES = {
         _case("M3 large, 8-bit Adam", M3, "xlmr-large", (2, 8, 512, 512), "optim=adamw_bnb_8bit"),
         _case("dense large", DENSE, "xlmr-large", (8, 8, 512, 512)),
         _case("reranker large", RERANKER, "xlmr-large", (4, 8, 512, 512)),
-    ],
-}
-
-
-def _llama(hidden: int, inner: int, layers: int, heads: int, keys: int, vocabulary: int) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": keys,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 8192,
-        "tie_word_embeddings": False,
-    }
-
-
-TINY_LLAMA = _llama(512, 1408, 8, 8, 4, 32000)
-LLAMA_1B = _llama(2048, 5632, 22, 32, 4, 32000)
-LLAMA_3B = _llama(3072, 8192, 28, 24, 8, 128256)
-
-#: Language models have no recipe yet: name, shape, method, length.
-LANGUAGE: dict[str, list[tuple[str, dict[str, Any], str, int]]] = {
-    "cpu": [("tiny Llama", TINY_LLAMA, "full", 1024), ("tiny Llama", TINY_LLAMA, "lora", 1024)],
-    "cuda": [
-        ("Llama 1B", LLAMA_1B, "qlora", 2048),
-        ("Llama 1B", LLAMA_1B, "lora", 2048),
-        ("Llama 1B", LLAMA_1B, "full", 2048),
-        ("Llama 3B", LLAMA_3B, "qlora", 4096),
+        _rows("Llama 1B", 4, 2048, "unsloth=true"),
+        _rows("Llama 1B", 4, 2048, "unsloth=true load_in_4bit=true"),
+        _rows("Llama 1B", 4, 2048, f"{PLAIN} use_gradient_checkpointing=true"),
+        _rows("Llama 1B", 4, 2048, f"{PLAIN} use_gradient_checkpointing=true method=full"),
+        _rows("Llama 3B", 2, 4096, "unsloth=true load_in_4bit=true"),
     ],
 }
 
@@ -118,7 +130,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     chosen = parser.parse_args()
     errors, after = [], []
-    print(f"{'case':<34}{'estimate':>10}{'measured':>10}{'error':>8}{'of the step':>13}{'after':>8}   GiB")
+    print(f"{'case':<64}{'estimate':>10}{'measured':>10}{'error':>8}{'of the step':>13}{'after':>8}   GiB")
     with tempfile.TemporaryDirectory() as temporary:
         for case in CASES[chosen.target]:
             if chosen.only not in case.name:
@@ -126,9 +138,6 @@ def main() -> None:
             error, second = one(case, chosen.target, Path(temporary))
             errors.append(abs(error))
             after.append(abs(second))
-    for name, shape, method, length in LANGUAGE[chosen.target]:
-        if chosen.only in f"{name}, {method}":
-            errors.append(abs(language(name, shape, method, length, chosen.target)))
     later = f", {statistics.median(after):.1%} after one" if after else ""
     print(f"median error {statistics.median(errors):.1%} before a probe{later}")
 
@@ -147,37 +156,12 @@ def one(case: Case, target: str, folder: Path) -> tuple[float, float]:
     predicted = max(probe.correct(moment).total for moment in moments)
     _, stepped = split(parts.peak(judged.question.shape, judged.setup, context=target == "cpu"))
     print(
-        f"{case.name:<34}{gib(whole):>10}{gib(probe.peak):>10}{error:>+8.1%}"
+        f"{case.name:<64}{gib(whole):>10}{gib(probe.peak):>10}{error:>+8.1%}"
         f"{stepped / (probe.peak - probe.before) - 1:>+13.1%}{predicted / real.peak - 1:>+8.1%}"
         f"   before {gib(probe.before)}, at the {judged.estimate.moment}",
         flush=True,
     )
     return error, predicted / real.peak - 1
-
-
-def language(name: str, shape: dict[str, Any], method: str, length: int, target: str) -> float:
-    """A step of a language model, made by a program of its own."""
-    on_cpu = target == "cpu"
-    step = Setup(
-        kind="sft",
-        device="cpu" if on_cpu else "cuda",
-        # Adapters lie on a model in 16 bit, whose products a CPU computes in 16 bit too.
-        precision="fp32" if on_cpu and method == "full" else "bf16",
-        ddp=False,
-        checkpointing=True,
-        batch=1,
-        passage_length=length,
-        method=method,  # type: ignore[arg-type]
-    )
-    estimate = parts.peak(arch.read({"model_type": "llama", **shape}), step, context=on_cpu).total
-    program = str(ROOT / "tests/bench/training/fit_llm.py")
-    words = [str(python(target)), "-W", "ignore", program, json.dumps(shape), method, str(length)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    peak = json.loads(done.stdout.splitlines()[-1])["peak"]
-    print(
-        f"{f'{name}, {method}':<34}{gib(estimate):>10}{gib(peak):>10}{estimate / peak - 1:>+8.1%}", flush=True
-    )
-    return float(estimate / peak - 1)
 
 
 def gib(count: float) -> str:
@@ -189,12 +173,9 @@ def judge(case: Case, target: str, folder: Path, given: dict[str, str]) -> fit.F
     """The estimate of a case, whose model is made when it is not there."""
     model = folder / case.model
     if not model.exists():
-        program = [
-            python(target),
-            ROOT / "tests/bench/training/fit_model.py",
-            model,
-            json.dumps(MODELS[case.model]),
-        ]
+        shape = MODELS[case.model]
+        maker = "fit_llm.py" if "hidden_size" in shape else "fit_model.py"
+        program = [python(target), ROOT / "tests/bench/training" / maker, model, json.dumps(shape)]
         subprocess.run([str(word) for word in program], check=True, capture_output=True)
     request = fit.Request(recipe=case.recipe, target=target, model=str(model), nproc=1, parameters=given)
     return fit.judge(request, settings.load())

@@ -472,6 +472,19 @@ def test_vllm_takes_its_share_of_the_device() -> None:
     assert at("loss", unsloth="true", vllm_standby="false") == pytest.approx(shared)
 
 
+def test_a_share_that_cannot_hold_the_weights_does_not_fit() -> None:
+    own = {**GRPO, "use_vllm": "true", "unsloth": "true", "gradient_accumulation_steps": "1"}
+    asked = question(24, shape=LLAMA, values=own, declared="grpo")
+    found = asked.answer()
+    assert found.verdict == "does not fit"
+    answer = 2 * 2 * 32 * 8 * 128 * 1024
+    weights = states.states(LLAMA, asked.setup()).weights
+    assert found.lacking == pytest.approx(min(weights, 2 * LLAMA.causal) + answer - 12 * GIB)
+    offered = {change.options: change.estimate for change in advice.advise(asked).changes}
+    assert offered["--gpu-memory-utilization 0.85"].lacking == 0
+    assert offered["--load-in-4bit true"].verdict == "fits"
+
+
 def test_a_smaller_batch_keeps_the_answers_to_a_prompt_together() -> None:
     own = {**GRPO, "per_device_train_batch_size": "64"}
     asked = question(30, shape=LLAMA, values=own, declared="grpo")

@@ -65,6 +65,7 @@ def _sft(method: str, *, length: int, rank: int, kernels: str) -> Setup:
         passage_length=length,
         checkpointing=True,
         offloaded=kernels == "unsloth",
+        prepared=kernels == "plain",
         optimiser="adamw_8bit",
     )
 
