@@ -123,7 +123,7 @@ def parse_sizes(text: str) -> dict[tuple[int | None, int], int]:
         match = _SIZE.fullmatch(word)
         if match is None:
             raise ValueError(f"{word!r} is not of the form 128:32 or 1/128:32")
-        found[match[1] and int(match[1]), int(match[2])] = int(match[3])
+        found[int(match[1]) if match[1] else None, int(match[2])] = int(match[3])
     return found
 
 

@@ -59,7 +59,7 @@ def attach(module: str, options: Options) -> None:
     resume.carry(_SIZES, lambda trainer: trainer.train_dataset.sizes())
 
 
-class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):  # type: ignore[misc]
+class BucketedDataset(AbsEmbedderSameDatasetTrainDataset):
     """Upstream's data set, with its batches chosen by length."""
 
     def __init__(self, runner: Any, options: Options) -> None:
@@ -219,7 +219,7 @@ class _Sizer:
             return self._given(sources)
         longest = max(
             ((source, bucket) for source in sources for bucket in source.buckets),
-            key=lambda pair: _shape(*pair, 1).tokens,
+            key=lambda pair: _shape(pair[0], pair[1], 1).tokens,
         )
         with self._ready():
             budget = self._budget()

@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 BLOCK = re.compile(r"(?m)^# /// recipe$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
@@ -42,7 +43,7 @@ def read(text: str) -> dict[str, object]:
     return tomllib.loads("\n".join(line[2:] for line in lines))
 
 
-def defaults(header: dict, target: str) -> dict[str, str]:
+def defaults(header: dict[str, Any], target: str) -> dict[str, str]:
     """The text of each parameter for a target."""
     found = {}
     for name, parameter in header.get("parameters", {}).items():
@@ -55,7 +56,7 @@ def defaults(header: dict, target: str) -> dict[str, str]:
     return found
 
 
-def assignments(header: dict, target: str) -> list[str]:
+def assignments(header: dict[str, Any], target: str) -> list[str]:
     """``export NAME=${NAME-default}`` for the model and each parameter, by target."""
     model = header.get("inputs", {}).get("model", {})
     texts = {"model": model["default"]} if "default" in model else {}
@@ -68,7 +69,7 @@ def assignments(header: dict, target: str) -> list[str]:
 
 
 def refusals(
-    header: dict, target: str, arguments: Sequence[str], environment: Mapping[str, str]
+    header: dict[str, Any], target: str, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> list[str]:
     """What the header refuses, one line each: the variables and arguments, and the reason."""
     raw = _raw_values(arguments)

@@ -27,7 +27,7 @@ def attach(module: str) -> None:
     fast = import_module("unsloth").FastModel
     if module in LANGUAGE:
         return
-    runner = import_module(f"{RERANKER}.runner")
+    runner: Any = import_module(f"{RERANKER}.runner")
     runner.AutoModelForSequenceClassification = _loader(fast, runner.AutoModelForSequenceClassification)
 
 

@@ -32,7 +32,7 @@ def texts_of(row: object) -> list[str]:
         value = row.get(name)
         title = row.get("title") if name == "text" else None
         for text in value if isinstance(value, list) else [value]:
-            if rows.is_text(text) or (rows.is_text(title) and isinstance(text, str)):
+            if isinstance(text, str) and (rows.is_text(text) or rows.is_text(title)):
                 found.append(text if not title or text.startswith(title) else f"{title} {text}".strip())
     return found
 

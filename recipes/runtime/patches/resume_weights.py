@@ -61,4 +61,4 @@ def _fill(module: nn.Module, state: dict[str, Any], what: str) -> None:
             f"the checkpoint's weights do not fit the model: {what}, {len(wrong)} names: {names}"
         )
     if tied:
-        module.tie_weights()  # type: ignore[operator]
+        module.tie_weights()
