@@ -9,7 +9,8 @@ import pytest
 import torch
 from llm import answers, loading, options, sft, templates
 from llm_trainings import losses, separate, words
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from runtime.losses import attach as attach_losses
+from transformers import AutoModelForCausalLM, AutoTokenizer, trainer
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 import tiny_llm
@@ -138,6 +139,8 @@ class TestPlain:
         more: dict[str, Any],
         reason: str,
     ) -> None:
+        monkeypatch.setattr("transformers.trainer.DEFAULT_CALLBACKS", [*trainer.DEFAULT_CALLBACKS])
+        attach_losses()  # as python -m runtime does
         with pytest.raises(SystemExit, match=reason):
             train(tiny, tmp_path, monkeypatch, **more)
         assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
