@@ -21,6 +21,9 @@ KINDS = {
 }
 
 
+_LONGEST = 200  # bytes of a name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A file that was given.
@@ -67,6 +70,22 @@ def _source(path: Path, name: str) -> Source:
     # A name in another encoding is no text: rows and reports are UTF-8.
     shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return Source(path=path, name=shown, kind=KINDS.get(path.suffix.lower(), ""))
+
+
+def file_name(name: str) -> str:
+    """A document's name as one of a file that is made for it: 200 bytes of each part at most.
+
+    A system takes 255, of which an ending and a temporary name need some; characters that stand for
+    undecodable bytes have made a name longer.
+    """
+    parts = []
+    for part in name.split("/"):
+        content = part.encode()
+        if len(content) > _LONGEST:
+            mark = hashlib.blake2b(content, digest_size=4).hexdigest()
+            part = f"{content[: _LONGEST - 9].decode(errors='ignore')}~{mark}"
+        parts.append(part)
+    return "/".join(parts)
 
 
 def read(source: Source, *, extractor: str, ocr: str) -> Document:

@@ -201,3 +201,15 @@ def test_documents_for_dev(counts: list[int], share: float, least: int, most: in
         assert least <= sum(counts[n] for n in held) <= most
         assert len(held) < len(counts)
         assert held == selection.held_out(results, share=share, seed=seed)
+
+
+def test_a_name_as_long_as_a_system_allows_stops_nothing(run: Run, tmp_path: Path) -> None:
+    """Chinese ones come to that: three bytes for each character."""
+    write(tmp_path / "data", ANIMALS[:2])
+    for last in "甲乙":
+        name = "长" * 80 + last + ".md"
+        (tmp_path / "data" / name).write_text(f"# {last}\n\nA text of {last} that is long enough for a row.")
+    done = run("--data", tmp_path / "data", "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "text").iterdir())) == 4
+    assert {row["document"] for row in lines(tmp_path / "out" / "chunks.jsonl")} >= {"长" * 80 + "甲.md"}
