@@ -41,7 +41,8 @@ class Source:
 def find(given: Iterable[Path]) -> list[Source]:
     """All files of files and folders, in the order of their names; of one name the first keeps it.
 
-    Hidden ones, and what office programs leave beside an open document (``~$…``), are passed over.
+    A folder that cannot be opened is among them, to be named. Hidden ones, and what office programs leave
+    beside an open document (``~$…``), are passed over.
 
     Raises:
         FileNotFoundError: a path does not exist.
@@ -49,10 +50,7 @@ def find(given: Iterable[Path]) -> list[Source]:
     found: list[Source] = []
     for path in given:
         if path.is_dir():
-            for folder, folders, names in os.walk(path):
-                folders[:] = sorted(each for each in folders if not each.startswith("."))
-                files = [Path(folder) / name for name in sorted(names) if not name.startswith((".", "~$"))]
-                found += [_source(file, str(file.relative_to(path))) for file in files]
+            found += _below(path)
         elif path.exists():
             found.append(_source(path, path.name))
         else:
@@ -64,6 +62,20 @@ def find(given: Iterable[Path]) -> list[Source]:
         name = each.name if count == 1 else f"{each.name} ({count})"
         unique.append(Source(path=each.path, name=name, kind=each.kind))
     return unique
+
+
+def _below(top: Path) -> list[Source]:
+    closed: list[Source] = []
+
+    def keep(error: OSError) -> None:
+        closed.append(_source(Path(error.filename), os.path.relpath(error.filename, top)))
+
+    found = []
+    for folder, folders, names in os.walk(top, onerror=keep):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        files = [Path(folder) / name for name in sorted(names) if not name.startswith((".", "~$"))]
+        found += [_source(file, str(file.relative_to(top))) for file in files]
+    return found + closed
 
 
 def _source(path: Path, name: str) -> Source:
@@ -94,6 +106,8 @@ def read(source: Source, *, extractor: str, ocr: str) -> Document:
     Raises:
         RefusedError: it has none that can be had; anything else is a fault of a library.
     """
+    if source.path.is_dir():
+        raise RefusedError("a folder that cannot be opened")
     if not source.kind:
         raise RefusedError(f"not supported: read are {', '.join(KINDS)}")
     if not source.path.is_file():
