@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import launcher
-from launcher import data, host, manifest, paths, recipe, replay
+from launcher import credentials, data, host, manifest, paths, recipe, replay
 from launcher import plan as plans
 from launcher.app import accelerators, adapters, batches, files, groups, models, place, sameness, wishes
 from launcher.app.crews import crew
@@ -248,15 +248,11 @@ def known(plan: RunPlan) -> Planned:
     return Planned(plan=plan, engine=place.known(plan), host=host.facts(), secrets={}, notes=())
 
 
-#: Raw trainer arguments that carry a credential.
-_SECRET_ARGUMENT = re.compile(r"--?[\w-]*(token|secret|password|api[_-]?key)(=|$)", re.IGNORECASE)
-
-
 def refuse_overrides(request: Request, found: Recipe) -> None:
-    """Variables may not change what the plan says, and arguments may not carry what it must not say.
+    """Variables may not change what the plan says, and options may not carry what it must not say.
 
     Raises:
-        UsageError: a variable that is the launcher's or a parameter's; a credential among the raw arguments.
+        UsageError: a variable that is the launcher's or a parameter's; a credential among the options.
     """
     owned = {"TARGET", "NPROC", "DATA", "MODEL", "OUTPUT", "HOME", *plans.GPU_VARIABLES}
     owned |= {p.name.upper() for p in found.parameters}
@@ -271,10 +267,12 @@ def refuse_overrides(request: Request, found: Recipe) -> None:
             why="the plan would say one thing and the run do another",
             hint="use the launcher's or the recipe's own option",
         )
-    if any(_SECRET_ARGUMENT.match(argument) for argument in request.arguments):
+    options = [*request.parameters.values(), *request.arguments]
+    said = credentials.said(options, request.env.values(), request.secrets)
+    if said or any(map(credentials.in_argument, request.arguments)):
         raise UsageError(
-            "a credential among the trainer's arguments would be recorded",
-            hint="give it as a variable, e.g. HF_TOKEN with --env HF_TOKEN or --env-file",
+            f"{said or 'a credential among the arguments'} would be recorded",
+            hint="give it as a variable alone, e.g. HF_TOKEN with --env HF_TOKEN or --env-file",
         )
 
 

@@ -6,14 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from launcher import settings
+from launcher import credentials, settings
 from launcher.errors import UsageError
-
-#: `--env NAME=VALUE` with such a name is treated as a secret: its value is not recorded.
-_SECRET = re.compile(r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|(^|_|API)KEY$|CREDENTIAL", re.IGNORECASE)
-
-#: So is a value that carries a user's name and password, such as a proxy's address.
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -70,7 +64,7 @@ def read(given: tuple[str, ...], files: tuple[Path, ...]) -> Variables:
         if not separator:
             if name in os.environ or name not in found.secrets:
                 found.keep(name, *_looked_up(name))
-        elif _SECRET.search(name) or _CREDENTIALS.search(value):
+        elif credentials.in_name(name) or credentials.in_address(value):
             found.keep(name, value, "the command line")
         else:
             found.plain[name] = value

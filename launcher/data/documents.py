@@ -58,7 +58,7 @@ def _expand(given: Path, problems: list[str]) -> Iterator[Path]:
         problems.append(f"{given}: a colon separates paths, rename the file or folder")
     elif given.is_dir():
         count = 0
-        for path in _inside(given):
+        for path in _inside(given, problems):
             count += 1
             if given.resolve() not in path.resolve().parents:
                 problems.append(
@@ -78,8 +78,11 @@ def _expand(given: Path, problems: list[str]) -> Iterator[Path]:
         yield given
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+def _inside(folder: Path, problems: list[str]) -> Iterator[Path]:
+    def closed(error: OSError) -> None:
+        problems.append(f"{error.filename}: cannot be read: {error.strerror or error}")
+
+    for place, folders, names in os.walk(folder, onerror=closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith((".", "~$")) and Path(name).suffix.lower() in ENDINGS:

@@ -44,10 +44,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=os.environ.get("LAUNCH_SCRATCH")) as scratch:
             _make(given, sizes, Path(scratch))
         if given.push:
-            names = ["train.jsonl", "dev.jsonl", "profile.json"]
-            print(f"pushed to {hub.push(given.output, names, given.push, private=given.private)}")
+            _push(given)
     except (hub.PushError, EndpointError) as error:
         sys.exit(str(error))
+
+
+def _push(given: Options) -> None:
+    names = ["train.jsonl", "dev.jsonl", "profile.json"]
+    try:
+        print(f"pushed to {hub.push(given.output, names, given.push, private=given.private)}")
+    except hub.PushError as error:
+        raise hub.PushError(f"{error}\nThe rows are made, only the push is missing: {given.output}") from None
 
 
 def _make(given: Options, sizes: Sizes, scratch: Path) -> None:
@@ -90,10 +97,11 @@ def _make(given: Options, sizes: Sizes, scratch: Path) -> None:
 
 def _keep_texts(output: Path, scratch: Path, results: Sequence[Result]) -> None:
     """The text of every file, for people to look at: text/NAME.md."""
+    folder = output / "text"
     for number, result in enumerate(results):
         if (text := scratch / f"{number}.md").is_file() and not result.problem:
             with (
-                lines.written(output / "text" / f"{result.name}.md", "wb") as out,
+                lines.written(folder / f"{sources.file_name(result.name)}.md", "wb") as out,
                 text.open("rb") as content,
             ):
                 shutil.copyfileobj(content, out)

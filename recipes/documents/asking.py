@@ -100,15 +100,25 @@ def parsed(reply: str) -> Answers:
     start, end = text.find("{"), text.rfind("}")
     try:
         content = json.loads(text[start : end + 1])
-        found = [
-            (str(each["question"]).strip(), str(each["answer"]).strip()) for each in content["questions"]
-        ]
+        found = [(_said(each["question"]), _said(each["answer"])) for each in content["questions"]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedError(f"{type(error).__name__}: {reply[:80]!r}") from None
     found = [(question, answer) for question, answer in found if question and answer]
     if not found:
         raise MalformedError("no question in it")
     return found
+
+
+def _said(value: object) -> str:
+    """A text, or a number as one; null and lists are no answer, though Python would print them."""
+    if isinstance(value, str):
+        return _whole(value).strip()
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def _whole(text: str) -> str:
+    """JSON may spell half a character, where a reply was cut off: no file could hold it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @dataclass(slots=True)
@@ -145,9 +155,11 @@ class Asked:
         line = json.dumps({"mark": mark, "reply": reply}, ensure_ascii=False) + "\n"
         with self._lock:
             self.requests += 1
-            begins = not self.file.exists() or self.file.read_bytes()[-1:] in (b"\n", b"")
-            with self.file.open("a", encoding="utf-8") as stream:
-                stream.write(line if begins else "\n" + line)
+            with self.file.open("a+b") as stream:
+                if stream.seek(0, os.SEEK_END):  # a kill may have cut off the last line
+                    stream.seek(-1, os.SEEK_END)
+                    line = line if stream.read(1) == b"\n" else "\n" + line
+                stream.write(line.encode())
                 stream.flush()
                 os.fsync(stream.fileno())
 
@@ -162,7 +174,9 @@ def ask(
     """
     import httpx
 
-    key = os.environ.get(KEY, "")
+    key = _key()
+    if not re.fullmatch("[!-~]*", key):  # the client would repeat it in its error
+        raise EndpointError(f"{KEY} holds a character that no header can have: give the key alone")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     pending: deque[tuple[int, Chunk, Future[str]]] = deque()
     with (
@@ -198,6 +212,7 @@ def _reply(client: Any, chunk: Chunk, endpoint: Endpoint, asked: Asked) -> str:
         reply = None
     if not isinstance(reply, str):
         raise MalformedError("a response without a message")
+    reply = _whole(reply)
     asked.keep(mark, reply)
     return reply
 
@@ -243,7 +258,7 @@ def _posted(client: Any, url: str, body: dict[str, Any], tries: int) -> Any:
         if status in (400, 413, 422) and "context" in said.lower():
             raise MalformedError(f"the chunk is too long for the model: {said}") from None
         raise EndpointError(f"{url} says {status}: {said}{_hint(status)}") from None
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise EndpointError(
             f"{url} cannot be reached ({masked(str(error)) or type(error).__name__}): a container has "
             "a network with --network bridge only, and 127.0.0.1 is the container itself there"
@@ -261,9 +276,14 @@ def _hint(status: int) -> str:
     return hints.get(status, "")
 
 
+def _key() -> str:
+    """Without the line's end that a file of it has."""
+    return os.environ.get(KEY, "").strip()
+
+
 def masked(text: str) -> str:
     """A text of the server without the key, which some repeat in their errors."""
-    key = os.environ.get(KEY, "")
+    key = _key()
     return text.replace(key, "…") if key else text
 
 

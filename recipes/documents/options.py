@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ def _problem(options: Options) -> str:
         return "--dev is a share: 0 (none) or more, below 1"
     if options.seconds <= 0 or options.memory < 0:
         return "--seconds-per-file must be above 0, and --memory-gib 0 (no limit) or more"
+    if options.endpoint and not re.match(r"https?://[^/@\s]+(/\S*)?$", options.endpoint):
+        return "--endpoint is an address such as http://HOST:8000/v1, without a name and password in it"
     if options.rows == "questions" and not (options.endpoint and options.endpoint_model):
         return "--rows questions needs --endpoint (an address up to /v1) and --endpoint-model"
     return ""

@@ -21,6 +21,9 @@ KINDS = {
 }
 
 
+_LONGEST = 200  # bytes of a name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A file that was given.
@@ -38,7 +41,8 @@ class Source:
 def find(given: Iterable[Path]) -> list[Source]:
     """All files of files and folders, in the order of their names; of one name the first keeps it.
 
-    Hidden ones, and what office programs leave beside an open document (``~$…``), are passed over.
+    A folder that cannot be opened is among them, to be named. Hidden ones, and what office programs leave
+    beside an open document (``~$…``), are passed over.
 
     Raises:
         FileNotFoundError: a path does not exist.
@@ -46,10 +50,7 @@ def find(given: Iterable[Path]) -> list[Source]:
     found: list[Source] = []
     for path in given:
         if path.is_dir():
-            for folder, folders, names in os.walk(path):
-                folders[:] = sorted(each for each in folders if not each.startswith("."))
-                files = [Path(folder) / name for name in sorted(names) if not name.startswith((".", "~$"))]
-                found += [_source(file, str(file.relative_to(path))) for file in files]
+            found += _below(path)
         elif path.exists():
             found.append(_source(path, path.name))
         else:
@@ -63,10 +64,40 @@ def find(given: Iterable[Path]) -> list[Source]:
     return unique
 
 
+def _below(top: Path) -> list[Source]:
+    closed: list[Source] = []
+
+    def keep(error: OSError) -> None:
+        closed.append(_source(Path(error.filename), os.path.relpath(error.filename, top)))
+
+    found = []
+    for folder, folders, names in os.walk(top, onerror=keep):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        files = [Path(folder) / name for name in sorted(names) if not name.startswith((".", "~$"))]
+        found += [_source(file, str(file.relative_to(top))) for file in files]
+    return found + closed
+
+
 def _source(path: Path, name: str) -> Source:
     # A name in another encoding is no text: rows and reports are UTF-8.
     shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return Source(path=path, name=shown, kind=KINDS.get(path.suffix.lower(), ""))
+
+
+def file_name(name: str) -> str:
+    """A document's name as one of a file that is made for it: 200 bytes of each part at most.
+
+    A system takes 255, of which an ending and a temporary name need some; characters that stand for
+    undecodable bytes have made a name longer.
+    """
+    parts = []
+    for part in name.split("/"):
+        content = part.encode()
+        if len(content) > _LONGEST:
+            mark = hashlib.blake2b(content, digest_size=4).hexdigest()
+            part = f"{content[: _LONGEST - 9].decode(errors='ignore')}~{mark}"
+        parts.append(part)
+    return "/".join(parts)
 
 
 def read(source: Source, *, extractor: str, ocr: str) -> Document:
@@ -75,6 +106,8 @@ def read(source: Source, *, extractor: str, ocr: str) -> Document:
     Raises:
         RefusedError: it has none that can be had; anything else is a fault of a library.
     """
+    if source.path.is_dir():
+        raise RefusedError("a folder that cannot be opened")
     if not source.kind:
         raise RefusedError(f"not supported: read are {', '.join(KINDS)}")
     if not source.path.is_file():

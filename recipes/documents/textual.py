@@ -10,6 +10,9 @@ from documents.pdf import Document, RefusedError
 #: Bytes that a DOCX may unpack to: more is a damaged or a hostile file.
 _UNPACKED = 2 << 30
 _ENCODINGS = ("utf-8-sig", "gb18030")
+_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
+#: What pages call the older of China's encodings; they hold characters of the newest, as browsers know.
+_GB = ("gb2312", "gb_2312-80", "gbk", "x-gbk", "cp936")
 _OLD = b"\xd0\xcf\x11\xe0"  # OLE2: Word's own encryption, and .doc under another name
 _HEADING = re.compile("^#{1,6} ", re.M)
 _DATA_URI = re.compile(r"!\[[^\]]*\]\((?:data:[^)]*)?\)")
@@ -50,7 +53,7 @@ def html(path: Path) -> Document:
     import trafilatura
     from bs4 import BeautifulSoup
 
-    content = path.read_bytes()
+    content = _page(path.read_bytes())
     if not content.strip():
         raise RefusedError("empty")
     main = trafilatura.extract(
@@ -67,6 +70,23 @@ def html(path: Path) -> Document:
     return _document(main if main is not None and enough and headed else everything)
 
 
+def _page(content: bytes) -> str:
+    """A page as text: UTF-8 where it is that, whatever it says; then what it says; then a guess."""
+    from bs4.dammit import EncodingDetector, UnicodeDammit
+
+    said = EncodingDetector.find_declared_encoding(content, is_html=True) or ""
+    said = "gb18030" if said.lower() in _GB else "" if said.lower().startswith("utf-16") else said
+    for encoding in ("utf-16",) if content.startswith(_MARKS) else ("utf-8-sig", said):
+        try:
+            return content.decode(encoding or "ascii")
+        except (UnicodeError, LookupError):
+            continue
+    guessed: str | None = UnicodeDammit(content, is_html=True).unicode_markup
+    if guessed is None:
+        raise RefusedError("in no encoding that can be told: iconv -f ENCODING -t UTF-8")
+    return guessed
+
+
 def text(path: Path) -> Document:
     """Markdown and plain text as they are: UTF-8 (UTF-16 with its mark), or GB 18030.
 
@@ -74,9 +94,9 @@ def text(path: Path) -> Document:
         RefusedError: empty, or neither of these encodings.
     """
     content = path.read_bytes()
-    if b"\0" in content[:4096] and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise RefusedError("broken: no text, it holds zero bytes")
-    encodings = ("utf-16",) if content.startswith((b"\xff\xfe", b"\xfe\xff")) else _ENCODINGS
+    if b"\0" in content[:4096] and not content.startswith(_MARKS):
+        raise RefusedError("broken: no text, it holds zero bytes; UTF-16 needs its mark")
+    encodings = ("utf-16",) if content.startswith(_MARKS) else _ENCODINGS
     for encoding in encodings:
         try:
             return _document(_without_front_matter(content.decode(encoding)))

@@ -1,11 +1,14 @@
 """Files read side by side, each by a process that may fail, hang or grow without harm to the others."""
 
+import ctypes
 import json
 import multiprocessing
 import os
 import resource
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -15,6 +18,8 @@ from documents import chunks, sources
 from documents.chunks import Sizes
 from documents.pdf import RefusedError
 from documents.sources import Source
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +115,10 @@ class _Worker:
         self.started = 0.0
 
     def give(self, number: int, found: Sequence[Source]) -> None:
-        """The next file."""
+        """The next file; a process that has died meanwhile is found by :meth:`result`."""
         self.job, self.started = number, time.monotonic()
-        self.pipe.send((number, found[number]))
+        with suppress(OSError):
+            self.pipe.send((number, found[number]))
 
     def left(self) -> float:
         """Seconds until the file has taken too long."""
@@ -152,7 +158,8 @@ class _Worker:
 
 
 def _serve(pipe: Connection, task: Task) -> None:
-    """A process of its own: one file after the other, until the pipe closes."""
+    """One file after the other, until the pipe closes; the process does not outlive its parent."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if task.memory:
         # The address space: what is mapped counts, so a library's own reserve does too.
         resource.setrlimit(resource.RLIMIT_AS, (task.memory, task.memory))
@@ -170,7 +177,7 @@ def read(number: int, source: Source, task: Task) -> Result:
     result = Result(name=source.name)
     started = time.monotonic()
     try:
-        result.sha256 = sources.digest(source.path) if source.path.is_file() else ""
+        result.sha256 = sources.digest(source.path) if source.kind and source.path.is_file() else ""
         document = sources.read(source, extractor=task.extractor, ocr=task.ocr)
         result.pages, result.scanned, result.warnings = document.pages, document.scanned, document.problems
         result.characters = len(document.markdown)

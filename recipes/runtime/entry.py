@@ -12,6 +12,7 @@ it prints: a record is passed on, and an engine keeps the output in a file of it
 import ctypes
 import os
 import re
+import resource
 import select
 import signal
 import sys
@@ -96,6 +97,8 @@ def main(arguments: list[str]) -> int:
         return 126
     os.environb.update(found)
     os.environb[NAMES.encode()] = b",".join(found)
+    # A core file would be the values in the output's folder; a recipe that wants one may ask for it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if mode == "plain":
         _become(command)
     return _followed(command, Mask(found.values()))

@@ -51,9 +51,10 @@ def report(event: str, *, rank: int | None = None, **fields: Any) -> None:
 
 def secrets() -> list[str]:
     """What must not be in a record: lines of the variables that came as secrets, the longest first."""
-    names = [name for name in os.environ.get(NAMES, "").split(",") if name]
-    lines = {line.strip() for name in names for line in os.environ.get(name, "").splitlines()}
-    return sorted((line for line in lines if len(os.fsencode(line)) >= SHORTEST), key=len, reverse=True)
+    names = [name for name in os.environb.get(NAMES.encode(), b"").split(b",") if name]
+    # As bytes, like the entry: text has more ends of lines, and shorter lines that would be left.
+    lines = {line.strip() for name in names for line in os.environb.get(name, b"").splitlines()}
+    return [os.fsdecode(line) for line in sorted(lines, key=len, reverse=True) if len(line) >= SHORTEST]
 
 
 def _masked(value: Any, hidden: Sequence[str]) -> Any:

@@ -72,11 +72,11 @@ def ask(tmp_path: Path, run: Run, server: Server) -> Run:
     """Start with questions; the key is in the environment."""
     write(tmp_path / "data", ANIMALS[:4])
 
-    def start(*arguments: object) -> Any:
+    def start(*arguments: object, key: str = KEY) -> Any:
         return run(
             *("--data", tmp_path / "data", "--output", tmp_path / "out", "--rows", "questions"),
             *("--endpoint", server.address, "--endpoint-model", "tiny", "--dev", 0.25, *arguments),
-            OPENAI_API_KEY=KEY,
+            OPENAI_API_KEY=key,
         )
 
     return start
@@ -95,6 +95,34 @@ def test_chats_and_no_trace_of_the_key(ask: Run, server: Server, tmp_path: Path)
     }
     written = [path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not any(KEY in text for text in [*written, done.stdout, done.stderr])
+
+
+def test_a_key_with_its_files_line_end_works_and_one_with_more_is_not_repeated(
+    ask: Run, server: Server, tmp_path: Path
+) -> None:
+    done = ask("--output", tmp_path / "more", key=f"{KEY}\nsecond")
+    assert (done.returncode, "OPENAI_API_KEY holds a character" in done.stderr) == (1, True)
+    assert KEY not in done.stderr
+    assert not server.seen
+    assert ask(key=f"{KEY}\n").returncode == 0
+    assert server.seen[0]["key"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000/v1", "http://me:secret@127.0.0.1/v1", "ftp://a/v1"])
+def test_what_is_no_address_is_refused_and_not_repeated(ask: Run, tmp_path: Path, address: str) -> None:
+    done = ask("--endpoint", address)
+    assert (done.returncode, "--endpoint is an address" in done.stderr) == (64, True)
+    assert "secret" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_a_character_in_a_reply_spoils_no_file(ask: Run, server: Server, tmp_path: Path) -> None:
+    server.reply = lambda _: '{"questions": [{"question": "Who \\ud83d?", "answer": "One \ud83d."}]}'
+    assert ask().returncode == 0
+    assert lines(tmp_path / "out" / "train.jsonl")[0]["messages"] == [
+        {"role": "user", "content": "Who ??"},
+        {"role": "assistant", "content": "One ?."},
+    ]
 
 
 def test_pairs_in_chinese(ask: Run, server: Server, tmp_path: Path) -> None:
@@ -155,6 +183,7 @@ def test_a_server_that_is_not_there(ask: Run, server: Server) -> None:
     [
         '{"questions": [{"question": " q ", "answer": "a"}]}',
         '```json\n{"questions": [{"question": "q", "answer": "a"}]}\n```',
+        '{"questions": [{"question": "q", "answer": "a"}, {"question": "q", "answer": null}]}',
         '<think>{}</think>{"questions": [{"question": "q", "answer": "a"}, {"question": "", "answer": ""}]}',
     ],
 )

@@ -22,7 +22,7 @@ class Hub(ThreadingHTTPServer):
         self.made: dict[str, Any] = {}
         self.committed: list[dict[str, Any]] = []
         self.tokens: set[str | None] = set()
-        self.there = False
+        self.there = self.stranger = self.full = False
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -41,7 +41,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.tokens.add(self.headers.get("authorization"))
-        if self.server.there or self.server.made:
+        if self.path == "/api/whoami-v2":
+            self.answer(401, {"error": "Invalid"}) if self.server.stranger else self.answer(
+                200, {"name": "me"}
+            )
+        elif self.server.there or self.server.made:
             self.answer(200, {"id": "me/rows", "sha": "0" * 40, "siblings": [], "private": True})
         else:
             self.answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
@@ -63,6 +67,8 @@ class Handler(BaseHTTPRequestHandler):
                     ]
                 },
             )
+        elif "/commit/" in self.path and self.server.full:
+            self.answer(403, {"error": "no space"})
         elif "/commit/" in self.path:
             self.server.committed += [json.loads(line) for line in body.splitlines()]
             url = f"{self.server.address}/datasets/me/rows/commit/1"
@@ -110,10 +116,24 @@ def test_a_private_data_set_of_the_rows_alone(push: Run, hub: Hub, tmp_path: Pat
 def test_refused_before_any_work(push: Run, hub: Hub, tmp_path: Path) -> None:
     done = push(HF_TOKEN="")
     assert (done.returncode, "--env HF_TOKEN" in done.stderr) == (1, True)
-    hub.there = True
+    hub.stranger = True  # of whom the hub hides what is there
+    done = push(HF_TOKEN=TOKEN)
+    assert (done.returncode, "does not know the token" in done.stderr) == (1, True)
+    assert TOKEN not in done.stderr
+    hub.stranger, hub.there = False, True
     done = push(HF_TOKEN=TOKEN)
     assert (done.returncode, "nothing is overwritten" in done.stderr) == (1, True)
     done = push(HF_TOKEN=TOKEN, HF_ENDPOINT="http://127.0.0.1:9")
     assert (done.returncode, "--network bridge" in done.stderr) == (1, True)
     assert not (tmp_path / "out").exists()
     assert not hub.made
+
+
+def test_rows_that_cannot_be_pushed_are_there_and_named(push: Run, hub: Hub, tmp_path: Path) -> None:
+    """The token comes with the line's end of its file."""
+    hub.full = True
+    done = push(HF_TOKEN=TOKEN + "\n")
+    assert done.returncode == 1
+    assert f"only the push is missing: {tmp_path / 'out'}" in done.stderr
+    assert (tmp_path / "out" / "train.jsonl").exists()
+    assert TOKEN not in done.stderr

@@ -131,3 +131,28 @@ def test_chinese_encodings_and_front_matter(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("中文", encoding="utf-16")
     texts = [textual.text(tmp_path / name).markdown for name in ("a.txt", "b.md", "c.txt")]
     assert texts == ["中文文本\n", "# Head\n\nText\n", "中文\n"]
+
+
+@pytest.mark.parametrize(
+    ("said", "encoding"),
+    [
+        ('<meta charset="gb2312">', "gb18030"),  # as thousands of pages say whose names GB 2312 lacks
+        ('<meta http-equiv="Content-Type" content="text/html; charset=gbk">', "gb18030"),
+        ('<meta charset="iso-8859-1">', "utf-8"),
+        ("", "utf-8-sig"),
+        ("", "utf-16"),
+        ('<meta charset="big5">', "big5"),
+    ],
+)
+def test_a_page_is_read_in_its_encoding(tmp_path: Path, said: str, encoding: str) -> None:
+    words = "人工智慧正在改變世界" if encoding == "big5" else "人工智能正在改变世界，镕堃喆的名字也要保留。"
+    page = f"<html><head>{said}</head><body><h1>第一章</h1><p>{words * 5}</p></body></html>"
+    (tmp_path / "a.HTML").write_bytes(page.encode(encoding))
+    text = sources.read(source(tmp_path / "a.HTML"), extractor="pdfplumber", ocr="never").markdown
+    assert text == f"# 第一章\n\n{words * 5}\n"
+
+
+def test_a_page_of_xml_with_its_own_declaration_is_read(tmp_path: Path) -> None:
+    page = '<?xml version="1.0" encoding="utf-8"?>\n<html xmlns="http://www.w3.org/1999/xhtml"><body><p>中文文本。</p>'
+    (tmp_path / "a.html").write_text(page + "</body></html>", encoding="utf-8")
+    assert textual.html(tmp_path / "a.html").markdown == "中文文本。\n"

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,6 +14,7 @@ import pytest
 from conftest import lines
 from documents import chunks, selection, sources, work
 from documents.chunks import Sizes
+from documents.pdf import RefusedError
 from documents.work import Result, Task
 
 Run = Callable[..., Any]
@@ -201,3 +204,69 @@ def test_documents_for_dev(counts: list[int], share: float, least: int, most: in
         assert least <= sum(counts[n] for n in held) <= most
         assert len(held) < len(counts)
         assert held == selection.held_out(results, share=share, seed=seed)
+
+
+def test_a_name_as_long_as_a_system_allows_stops_nothing(run: Run, tmp_path: Path) -> None:
+    """Chinese ones come to that: three bytes for each character."""
+    write(tmp_path / "data", ANIMALS[:2])
+    for last in "甲乙":
+        name = "长" * 80 + last + ".md"
+        (tmp_path / "data" / name).write_text(f"# {last}\n\nA text of {last} that is long enough for a row.")
+    done = run("--data", tmp_path / "data", "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "text").iterdir())) == 4
+    assert {row["document"] for row in lines(tmp_path / "out" / "chunks.jsonl")} >= {"长" * 80 + "甲.md"}
+
+
+def test_a_folder_that_cannot_be_opened_stops_nothing_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "data" / "closed", ANIMALS[:1])
+    write(tmp_path / "data", ANIMALS[1:2])
+    scan = os.scandir
+
+    def denied(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)  # root opens any
+    found = sources.find([tmp_path / "data"])
+    assert [each.name for each in found] == ["heron.md", "closed"]
+    with pytest.raises(RefusedError, match="cannot be opened"):
+        sources.read(found[1], extractor="pdfplumber", ocr="never")
+
+
+def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
+    """Nobody would be there to end a file that takes for ever: this one does."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "mammoth.py").write_text(
+        "import os, time\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()) + '\\n')\n"
+        "time.sleep(300)\n"
+    )
+    data = write(tmp_path / "data", ANIMALS[:1])
+    (data / "lion.docx").write_bytes(b"PK")
+    program = [sys.executable, "-m", "documents", "--data", data, "--output", tmp_path / "out"]
+    path = f"{tmp_path / 'hook'}:{os.environ['PYTHONPATH']}"
+    environment = {**os.environ, "PYTHONPATH": path, "LAUNCH_SCRATCH": str(tmp_path)}
+    with subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL) as parent:
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
+        parent.kill()
+    child = Path("/proc") / (tmp_path / "pid").read_text().strip() / "status"
+    wait_until(lambda: not alive(child))
+
+
+def alive(status: Path) -> bool:
+    """A zombie, which nobody waits for, is not."""
+    try:
+        return "State:\tZ" not in status.read_text()
+    except OSError:
+        return False
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import secrets
 import signal
 import subprocess
@@ -230,6 +231,13 @@ def test_codes_pass_through(enter: Callable[..., Any]) -> None:
 def test_names_that_bash_keeps_for_itself_hurt_nobody(enter: Callable[..., Any]) -> None:
     code, out = said(enter('echo "$PLAIN"', UID="12345678", IFS="x", PLAIN="a b", BASH_ENV="/nowhere"))
     assert (code, out) == (0, b"a b\n")
+
+
+def test_no_core_file_holds_the_values_unless_the_recipe_wants_one(enter: Callable[..., Any]) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    wanted = "unlimited" if hard == resource.RLIM_INFINITY else str(hard // 1024)
+    code, out = said(enter("ulimit -Sc; ulimit -Sc hard; ulimit -Sc"))
+    assert (code, out.split()) == (0, [b"0", wanted.encode()])
 
 
 def test_signals_reach_the_program(enter: Callable[..., Any]) -> None:

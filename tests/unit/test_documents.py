@@ -1,6 +1,7 @@
 """The launcher's part of documents: which files they are. What is in them the recipe judges."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
         assert part in said
     for part in ("none: no document in", "a:b.md: a colon"):
         assert part in said
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.md", "closed/b.md")
+    scan = os.scandir
+
+    def denied(path: Path) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)  # root opens any
+    with pytest.raises(DataError) as caught:
+        documents.find([tmp_path])
+    assert caught.value.problems == (f"{tmp_path / 'closed'}: cannot be read: Permission denied",)
 
 
 def test_answers_of_an_earlier_run_are_taken_by_name_alone(tmp_path: Path) -> None:

@@ -329,6 +329,21 @@ def test_credentials_among_the_trainers_arguments_are_refused(bench: Any, argume
     assert bench.plan(target="cpu", arguments=("--max_tokens", "5", "--tokenizer_mode", "x")).plan.arguments
 
 
+def test_what_is_recorded_carries_no_secret(bench: Any) -> None:
+    secrets = {"KEY": "sk-0123456789", "SWITCH": "true"}
+    for changes in (
+        {"arguments": ("--report_to", "http://me:pass@host/x")},
+        {"parameters": {"query_instruction_for_retrieval": "https://me:pass@host"}},
+        {"arguments": ("--run_name", "sk-0123456789"), "secrets": secrets},
+        {"env": {"ADDRESS": "http://host/?k=sk-0123456789"}, "secrets": secrets},
+    ):
+        with pytest.raises(UsageError, match="would be recorded") as error:
+            bench.plan(target="cpu", **changes)
+        assert "0123456789" not in str(error.value)
+        assert "me:pass" not in str(error.value)
+    assert bench.plan(target="cpu", arguments=("--run_name", "true"), secrets=secrets).plan.secrets
+
+
 def test_output_elsewhere(bench: Any) -> None:
     plan = bench.plan(target="cpu", output=Path("out")).plan
     assert plan.output == Path.cwd() / "out"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from launcher import credentials
 from launcher.errors import UsageError
 from launcher.recipe.model import Parameter, Recipe, Text, convert
 from launcher.recipe.model import as_text as value_text
@@ -18,7 +19,6 @@ _DEFAULT = text(
     "原命令未写：这是旧程序的默认值，与配方默认值不同",
 )
 _BOOLEANS = {"t": "true", "y": "true", "f": "false", "n": "false"}
-_SECRET = re.compile(r"TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|(^|_|API)KEY$|CREDENTIAL|PROXY$", re.IGNORECASE)
 
 
 def read(words: Sequence[str]) -> tuple[list[tuple[str, list[str]]], list[str]]:
@@ -103,7 +103,7 @@ class Work:
     def _variable(self, name: str, value: str) -> None:
         if why := tables.VARIABLES.get(name):
             self.drop("gone", name, why)
-        elif _SECRET.search(name) or re.search(r"://[^/@\s]+@", value):
+        elif credentials.in_name(name) or credentials.in_address(value) or name.upper().endswith("PROXY"):
             self.env.append(name)
             why = text(
                 "passed on from your shell; its value is in no command", "从当前终端传入，值不写在命令里"
