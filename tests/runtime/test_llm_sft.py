@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from llm import answers, generating, loading, options, sft, templates
+from llm import answers, generating, loading, options, saving, sft, templates
 from llm_trainings import losses, separate, words
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -186,6 +186,22 @@ class TestPlain:
         assert (out / "adapter" / "README.md").is_file()
         config = json.loads((out / "adapter" / "adapter_config.json").read_text())
         assert config["auto_mapping"]["base_model_class"] == "LlamaForCausalLM"
+
+    @pytest.mark.parametrize(
+        ("free", "precision", "place"),
+        [
+            (3, "bf16", ("cuda:1", "bf16")),
+            (3, "fp32", ("cpu", "fp32")),
+            (2, "bf16", ("cpu", "bf16")),
+            (2, "fp16", ("cpu", "bf16")),
+        ],
+    )
+    def test_merged_where_there_is_room(
+        self, monkeypatch: pytest.MonkeyPatch, free: int, precision: str, place: tuple[str, str]
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 10**9, 10**11))
+        assert saving._place(torch.device("cuda:1"), 10**9, precision) == place
 
     def test_what_cannot_be_merged_is_refused_before_the_training(
         self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
