@@ -7,7 +7,7 @@
 #
 # [inputs.data]
 # format = "texts"
-# help = { en = "prompts, one per row: messages (up to the last answer, which is shown as the expected one), or a text under prompt, question, instruction, query or text", zh = "每行一个提示：messages（取到最后一个回答之前，该回答作为期望答案显示），或 prompt、question、instruction、query、text 之一" }
+# help = { en = "prompts, one per row: a dialogue or instruction as llm-sft reads it (up to the last answer, which is shown as the expected one), or a text under prompt, question, query or text", zh = "每行一个提示：llm-sft 可读的对话或指令（取到最后一个回答之前，该回答作为期望答案显示），或 prompt、question、query、text 之一" }
 # [inputs.model]
 # help = { en = "a model or adapters (their base is found): a folder, or an id on the hub", zh = "模型或适配器（自动查找其基座）：文件夹或模型库名称" }
 # [outputs]

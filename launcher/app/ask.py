@@ -18,7 +18,7 @@ from launcher.engines.venv import ProcessRequest
 from launcher.errors import UsageError
 from launcher.plan import Folders
 from launcher.progress import Progress
-from launcher.runs import Record
+from launcher.runs import Record, checkpoints
 from launcher.settings import Settings
 
 #: In the session's own folder; in no argument list and no variable, which others can see.
@@ -54,12 +54,8 @@ def subject(name: str) -> str:
 
 
 def _made_by(record: Record) -> Path:
-    """The model in a run's output; of a run that broke off, its newest checkpoint."""
-    checkpoints = [
-        path for path in record.output.glob("checkpoint-*") if path.name.split("-")[-1].isdecimal()
-    ]
-    newest = sorted(checkpoints, key=lambda path: -int(path.name.split("-")[-1]))
-    for folder in (record.output, *newest):
+    """The model in a run's output; of a run that broke off, the adapters that it merged, or a checkpoint."""
+    for folder in (record.output, record.output / "adapter", *checkpoints.closed(record.output)):
         if (folder / "config.json").is_file() or model.holds_adapters(folder):
             return folder
     raise UsageError(

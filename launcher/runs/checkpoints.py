@@ -47,6 +47,13 @@ def last_complete(output: Path) -> tuple[Checkpoint | None, tuple[Checkpoint, ..
     return None, tuple(broken)
 
 
+def closed(output: Path) -> Iterator[Path]:
+    """Folders of checkpoints that were written to their end, the newest first; their bytes are not read."""
+    for _, folder in sorted(_folders(output), reverse=True):
+        if (folder / _MARKER).is_file():
+            yield folder
+
+
 def _folders(output: Path) -> Iterator[tuple[int, Path]]:
     for folder in output.iterdir() if output.is_dir() else ():
         if (match := _NAME.fullmatch(folder.name)) and folder.is_dir():

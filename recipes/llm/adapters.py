@@ -6,6 +6,7 @@ before any weights are loaded: peft drops what it finds no place for, and says n
 
 import json
 import logging
+import math
 import os
 import re
 import warnings
@@ -88,6 +89,8 @@ def read(folder: Path) -> Adapter:
     """
     config = _json(folder / CONFIG)
     file = folder / WEIGHTS
+    if not file.is_file() and not file.with_suffix(".bin").is_file():
+        raise SystemExit(f"{folder} has {CONFIG} and no {WEIGHTS}: a copy or a training broke off")
     return Adapter(folder=folder, config=config, shapes=dict(_shapes(file)) if file.is_file() else {})
 
 
@@ -234,6 +237,11 @@ def _number(name: str) -> int:
 def _table(name: str) -> bool:
     parts = name.split(".")
     return parts[-1] == "weight" and len(parts) > 1 and parts[-2] in _TABLES
+
+
+def weights(base: Path) -> int:
+    """How many weights a model has, by its files' headers."""
+    return sum(math.prod(shape) for shape in _base_shapes(base).values())
 
 
 def _base_shapes(base: Path) -> dict[str, Shape]:

@@ -47,6 +47,21 @@ def encode(
     return ids, mask
 
 
+def end(tokenizer: Any) -> int | None:
+    """The special token that a tokenizer's template writes right behind an answer; None: it writes none.
+
+    It need not be the tokenizer's own end of text: base models have the template of their family, and end
+    texts otherwise.
+    """
+    if not tokenizer.chat_template:
+        return None
+    dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    _, tail = _around(dialogue, tokenizer, None)
+    numbers = tokenizer(tail.strip(), add_special_tokens=False)["input_ids"] if tail.strip() else []
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return int(numbers[0]) if numbers and numbers[0] in special else None
+
+
 def spans(dialogue: list[dict[str, Any]], tokenizer: Any, tools: Any, text: str) -> list[tuple[int, int]]:
     """Begin and end of every answer in the written dialogue, in letters.
 

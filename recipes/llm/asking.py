@@ -235,7 +235,7 @@ def prepared(asked: Asked, given: Sequence[Prompt]) -> tuple[Any, list[Rendered]
     ready, problems = [], []
     for prompt in given:
         try:
-            ready.append(generating.rendered(tokenizer, places, asked.chat(prompt.messages)))
+            ready.append(generating.rendered(tokenizer, places, asked.chat(prompt.messages), prompt.tools))
         except ValueError as error:
             problems.append(f"{prompt.place}: {error}".removeprefix(": "))
     if problems:

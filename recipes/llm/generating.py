@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm import thinking
+from llm import answers, thinking
 
 #: A message of a chat: role and content.
 Message = dict[str, str]
@@ -32,9 +32,12 @@ class Sampling:
 
     def options(self) -> dict[str, Any]:
         """As transformers' generate takes them; what the model's own files say of sampling is set aside."""
+        # Chat models bring penalties along, by which greedy is not the most likely token any more.
+        plain = {"num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_p": None}
         if not self.temperature:
-            return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+            return {**plain, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         return {
+            **plain,
             "do_sample": True,
             "temperature": float(self.temperature),
             "top_p": float(self.top_p),
@@ -196,10 +199,10 @@ def positions(config: Any) -> int:
 
 
 def ends(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end an answer: those of the model, and the tokenizer's, which the training may have set."""
+    """Tokens that end an answer: the model's, the tokenizer's, and its template's."""
     own = getattr(model.generation_config, "eos_token_id", None)
-    found = own if isinstance(own, list) else [own]
-    return sorted({number for number in (*found, tokenizer.eos_token_id) if number is not None})
+    found = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id, answers.end(tokenizer)]
+    return sorted({number for number in found if number is not None})
 
 
 def _padding(tokenizer: Any) -> int | None:
@@ -207,14 +210,16 @@ def _padding(tokenizer: Any) -> int | None:
     return tokenizer.eos_token_id if own is None else own
 
 
-def rendered(tokenizer: Any, places: int, messages: Sequence[Message]) -> Rendered:
+def rendered(tokenizer: Any, places: int, messages: Sequence[Message], tools: Any = None) -> Rendered:
     """A chat as its template has it; without a template the last message is text that is continued.
 
     Raises:
         ValueError: it leaves no place for an answer, with the numbers; or roles need a template.
     """
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            list(messages), tools=tools, tokenize=False, add_generation_prompt=True
+        )
         numbers = tokenizer(text, add_special_tokens=False)["input_ids"]
     elif len(messages) > 1:
         raise ValueError("the tokenizer has no chat template: a system message or a chat cannot be put")

@@ -81,8 +81,10 @@ def main() -> None:
     if options.unsloth:
         import unsloth  # noqa: F401 - before transformers and TRL, which it changes
     args = _arguments(options, own, words, chosen)
+    saving.refuse(options, own.save_method)
     model, tokenizer = _loaded(options, own, args)
     templates.give(tokenizer, own.chat_template)
+    templates.close(tokenizer)
     dataset = _dataset(prompts, own, tokenizer)
     trainer = _trainer(options, args, model, tokenizer, dataset, chosen, spoken=prompts.spoken)
     steps.count_on(trainer)

@@ -41,6 +41,9 @@ class Screen:
         """A piece of an answer."""
         if thought:
             if not self._thoughts:
+                text = text.lstrip()
+                if not text:  # models that may think write down that they did not
+                    return
                 self._write("[thinking]\n" if self._thinking else "[thinking …")
             self._thoughts.append(text)
             if self._thinking:

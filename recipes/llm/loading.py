@@ -78,15 +78,29 @@ def with_adapters(model: Any, options: ModelOptions) -> Any:
             model.enable_input_require_grads()  # recomputed layers need an input that asks for gradients
         torch.manual_seed(options.random_state)
         adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **shared))
-    name_base(adapted)
+    name_base(adapted, options.model_name_or_path)
     return adapted
 
 
-def name_base(model: Any) -> None:
-    """Let the adapters say which model they belong to: what the user named, not a container's path."""
-    if name := os.environ.get("LAUNCH_MODEL_NAME"):
-        for config in model.peft_config.values():
+def name_base(model: Any, folder: str) -> None:
+    """Let the adapters say which model they belong to: what the user named, not a container's path.
+
+    Also its class, and its commit when it came from the hub: layers of the same names and sizes are no proof.
+
+    Args:
+        model: with adapters.
+        folder: where the base was read.
+    """
+    place = Path(folder).resolve()
+    name = os.environ.get("LAUNCH_MODEL_NAME") or (str(place) if place.is_dir() else "")
+    classes = getattr(model.config, "architectures", None) or [""]
+    for config in model.peft_config.values():
+        if name:
             config.base_model_name_or_path = name
+        if place.parent.name == "snapshots":  # of the hub's cache
+            config.revision = place.name
+        if classes[0] and not config.auto_mapping:
+            config.auto_mapping = {"base_model_class": classes[0], "parent_library": "transformers"}
 
 
 def targets(model: Any, wanted: str) -> list[str]:

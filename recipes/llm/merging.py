@@ -12,6 +12,8 @@ import json
 import math
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -104,6 +106,8 @@ def merge(
     refuse(adapter, base, chosen)
     _refuse_used(output)
     print(explained(method), flush=True)
+    for left in output.glob(f"{_PARTIAL}-*"):  # of a merge that was killed
+        shutil.rmtree(left, ignore_errors=True)
     partial = output / f"{_PARTIAL}-{os.getpid()}"
     try:
         found, sums = _write(adapter, base, partial, precision=precision, device=device, prompts=prompts)
@@ -135,6 +139,16 @@ def refuse(adapter: Adapter, base: Path, method: str) -> None:
     for name, why in kept.items():
         if config.get(name):
             raise SystemExit(f"{adapter.folder}: {name} is set: {why}")
+    refuse_base(base, method)
+    adapters.check(adapter, base)
+
+
+def refuse_base(base: Path, method: str) -> None:
+    """Refuse a base that nothing can be merged into, whatever the adapters.
+
+    Raises:
+        SystemExit: its weights are rounded already, or the library that would round them is missing.
+    """
     described = json.loads((base / "config.json").read_text(encoding="utf-8"))
     if described.get("quantization_config"):
         raise SystemExit(
@@ -146,7 +160,6 @@ def refuse(adapter: Adapter, base: Path, method: str) -> None:
             import bitsandbytes  # noqa: F401
         except ImportError as error:
             raise SystemExit(f"merged_4bit needs bitsandbytes, which is not usable here: {error}") from None
-    adapters.check(adapter, base)
 
 
 def _refuse_used(output: Path) -> None:
@@ -188,7 +201,10 @@ def _write(
 
 
 def _sums(model: Any) -> Sums:
-    """Of each tensor its sum and its norm, computed in 64 bit: what a file must bring back."""
+    """Of each tensor its sum and its norm, computed in 64 bit: what a file must bring back.
+
+    In main memory: some Intel GPUs know no numbers of 64 bit.
+    """
     import torch
 
     return {
@@ -196,7 +212,7 @@ def _sums(model: Any) -> Sums:
             float(tensor.sum(dtype=torch.float64)),
             float(torch.linalg.vector_norm(tensor, dtype=torch.float64)),
         )
-        for name, tensor in model.state_dict().items()
+        for name, tensor in ((name, tensor.cpu()) for name, tensor in model.state_dict().items())
     }
 
 
@@ -314,6 +330,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=list(adapters.TYPES), default="fp32")
     parser.add_argument("--target", default="cpu")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is half written goes
     canonical(given.method)
     if not (given.model / adapters.CONFIG).is_file():
         raise SystemExit(f"{given.model} holds no adapters ({adapters.CONFIG}): there is nothing to merge")

@@ -4,6 +4,9 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from llm import rows
 
 #: Keys of a row that hold what is asked, in the order in which they are looked for.
 FIELDS = ("prompt", "question", "instruction", "query", "text")
@@ -19,11 +22,13 @@ class Prompt:
     Attributes:
         messages: the chat before the answer.
         expected: the row's own answer; empty: it has none.
+        tools: for the template.
         place: file and line.
     """
 
     messages: tuple[dict[str, str], ...]
     expected: str = ""
+    tools: Any = None
     place: str = ""
 
     @property
@@ -71,7 +76,7 @@ def _of_file(file: Path) -> Iterator[Prompt]:
 
 
 def of_row(row: object, place: str = "") -> Prompt:
-    """A row as a prompt: ``messages`` up to the last answer, or a text under one of :data:`FIELDS`.
+    """A row as a prompt: any layout of trainings up to the last answer, or a text under :data:`FIELDS`.
 
     Raises:
         ValueError: it holds none.
@@ -80,20 +85,32 @@ def of_row(row: object, place: str = "") -> Prompt:
         return Prompt(messages=(_user(row),), place=place)
     if not isinstance(row, dict):
         raise ValueError('a prompt is a text or an object such as {"prompt": "…"}')
-    if isinstance(row.get("messages"), list):
-        return _chat(row["messages"], place)
-    asked = next((row[name] for name in FIELDS if isinstance(row.get(name), str) and row[name].strip()), "")
-    if not asked:
+    tools, expected = row.get("tools"), _expected(row)
+    for key in ("messages", "conversations", "prompt"):
+        if isinstance(row.get(key), list):
+            return _chat(rows.messages({"messages": row[key]}), expected, tools, place)
+    key = next((name for name in FIELDS if isinstance(row.get(name), str) and row[name].strip()), "")
+    if not key:
         raise ValueError(f"no messages, and no text under any of {', '.join(FIELDS)}")
-    if isinstance(row.get("input"), str) and row["input"].strip():  # of an instruction
-        asked = f"{asked}\n\n{row['input']}"
-    expected = next((row[name] for name in EXPECTED if isinstance(row.get(name), str)), "")
+    if key == "instruction":  # with input, system and history, put as a training puts them
+        return _chat(rows.messages({**row, "output": expected}), expected, tools, place)
     system = row.get("system")
     before = ({"role": "system", "content": system},) if isinstance(system, str) and system else ()
-    return Prompt(messages=(*before, _user(asked)), expected=expected, place=place)
+    return Prompt(messages=(*before, _user(row[key])), expected=expected, tools=tools, place=place)
 
 
-def _chat(messages: list[object], place: str) -> Prompt:
+def _expected(row: dict[str, Any]) -> str:
+    """What should be answered: a text, a number, or messages of which the last one says it."""
+    for name in EXPECTED:
+        value = row.get(name)
+        if isinstance(value, list) and value and isinstance(value[-1], dict):
+            value = value[-1].get("content")
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return str(value)
+    return ""
+
+
+def _chat(messages: list[dict[str, Any]], expected: str, tools: Any, place: str) -> Prompt:
     whole = [
         {"role": each["role"], "content": each["content"]}
         for each in messages
@@ -103,10 +120,11 @@ def _chat(messages: list[object], place: str) -> Prompt:
     ]
     if len(whole) != len(messages) or not whole:
         raise ValueError("messages: objects of role and content are needed, both texts")
-    expected = str(whole.pop()["content"]) if whole[-1]["role"] == "assistant" else ""
+    if whole[-1]["role"] == "assistant":
+        expected = str(whole.pop()["content"])
     if not whole:
         raise ValueError("messages: there is no question before the answer")
-    return Prompt(messages=tuple(whole), expected=expected, place=place)
+    return Prompt(messages=tuple(whole), expected=expected, tools=tools, place=place)
 
 
 def _user(text: str) -> dict[str, str]:

@@ -48,8 +48,8 @@ class Seen:
     """What was made of all rows.
 
     Attributes:
-        counts: ``rows`` read, ``made`` for the trainer, ``tokens`` and ``answer_tokens`` of these, ``cut``
-            dialogues and ``split`` texts that were longer than the limit.
+        counts: ``rows`` read, ``made`` for the trainer, ``tokens`` and ``answer_tokens`` of these,
+            ``dialogues`` among the rows, ``cut`` dialogues and ``split`` texts longer than the limit.
         longest: tokens of the longest row, before it was cut.
         unfit: the rows that cannot be trained on, each with its place and reason.
     """
@@ -151,7 +151,7 @@ def _message(message: Any) -> dict[str, Any]:
     keys = ("role", "content") if "role" in message else ("from", "value")
     role, content = (message.get(key) for key in keys)
     if isinstance(content, list):  # parts, as templates of models that see have them
-        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     rest = {key: value for key, value in message.items() if key not in keys}
     return {**rest, "role": _ROLES.get(str(role), role), "content": content}
 
@@ -193,6 +193,7 @@ def encode(row: Any, tokenizer: Any, *, limit: int, answers_only: bool, seen: Se
         ids = [*tokenizer(row["text"])["input_ids"]]
         ids += [tokenizer.eos_token_id] * (ids[-1:] != [tokenizer.eos_token_id])
         mask = [1] * len(ids)
+    seen.counts["dialogues"] += bool(dialogue)
     seen.longest = max(seen.longest, len(ids))
     seen.counts["cut" if dialogue else "split"] += len(ids) > limit
     for start in range(0, 1 if dialogue else len(ids), limit):

@@ -8,6 +8,7 @@ preparing them, and the first batch is compared with the mask before anything is
 
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def main() -> None:
     if options.unsloth:
         import unsloth  # noqa: F401 - before transformers and TRL, which it changes
     args = _arguments(options, words)
+    saving.refuse(options, own.save_method)
     model, tokenizer = _loaded(options, args)
     templates.give(tokenizer, own.chat_template)
     dataset = _dataset(options, own, args, tokenizer)
@@ -86,8 +88,8 @@ def _arguments(options: ModelOptions, words: list[str]) -> Any:
 
 
 def _asked(words: list[str], name: str) -> bool:
-    place = words.index(f"--{name}") if f"--{name}" in words else -1
-    return place >= 0 and words[place + 1 : place + 2] != ["false"]
+    given = [value for flag, value in pairwise([*words, ""]) if flag == f"--{name}"]
+    return bool(given) and given[-1].lower() != "false"  # the last one counts: raw arguments come behind
 
 
 def _loaded(options: ModelOptions, args: Any) -> tuple[Any, Any]:
@@ -122,6 +124,8 @@ def _dataset(options: ModelOptions, own: SftOptions, args: Any, tokenizer: Any) 
                 seen.refuse()
                 writer.finalize()
             _say(seen, options.max_seq_length)
+            if seen.counts["dialogues"]:  # this process also writes the result
+                templates.close(tokenizer)
         dataset = Dataset.from_file(str(file))
         return _packed(dataset, args, folder) if args.packing else dataset
 

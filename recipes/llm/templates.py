@@ -6,6 +6,8 @@ the tuned model uses the same.
 
 from typing import Any
 
+from llm import answers
+
 _HEAD, _BREAK = "'<|start_header_id|>'", "'<|end_header_id|>\\n\\n'"
 
 #: Name -> the template, and the token that ends an answer (empty: the tokenizer's own end of text).
@@ -63,6 +65,18 @@ def give(tokenizer: Any, name: str) -> None:
             )
         tokenizer.eos_token = end
     tokenizer.chat_template = template
+
+
+def close(tokenizer: Any) -> None:
+    """Let a tokenizer end its texts as its own template ends an answer, so that everybody stops there.
+
+    Base models such as Qwen's have a template that ends answers by one token, and an end of text that is
+    another: the answer's would be learned, and nobody would wait for it.
+    """
+    number = answers.end(tokenizer)
+    if number is not None and number != tokenizer.eos_token_id:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(number)
+        print(f"answers end by {tokenizer.eos_token}, as the chat template has it", flush=True)
 
 
 def needed(tokenizer: Any) -> None:

@@ -1,13 +1,14 @@
 """recipes/llm: masks on real token ids, real trainings of a tiny language model, with Unsloth and without."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from llm import answers, loading, options, sft, templates
+from llm import answers, generating, loading, options, saving, sft, templates
 from llm_trainings import losses, separate, words
 from runtime.losses import attach as attach_losses
 from transformers import AutoModelForCausalLM, AutoTokenizer, trainer
@@ -128,7 +129,6 @@ class TestPlain:
             ({"chat_template": "llama-3"}, "has no token"),
             ({"target_modules": "q_proj,qkv"}, "the model has no layer qkv; linear ones are"),
             ({"max_length": 9}, "max_length: the rows are prepared before TRL sees them"),
-            ({"learning_rate": 1e30, "max_grad_norm": 0, "max_steps": 20}, "the loss is nan"),
         ],
     )
     def test_refused(
@@ -178,6 +178,67 @@ class TestPlain:
         monkeypatch.setattr(SFTTrainer, "__init__", __init__)
         with pytest.raises(SystemExit, match="rows would see each other"):
             train(tiny, tmp_path, monkeypatch, packing=True)
+
+    def test_merged_beside_checkpoints(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        train(tiny, tmp_path, monkeypatch, save_method="merged_16bit", save_strategy="steps", save_steps=3)
+        out = tmp_path / "out"
+        AutoModelForCausalLM.from_pretrained(out)
+        assert "LoRA adapters merged into model" in (out / "README.md").read_text()
+        assert (out / "adapter" / "README.md").is_file()
+        config = json.loads((out / "adapter" / "adapter_config.json").read_text())
+        assert config["auto_mapping"]["base_model_class"] == "LlamaForCausalLM"
+
+    @pytest.mark.parametrize(
+        ("free", "precision", "place"),
+        [
+            (3, "bf16", ("cuda:1", "bf16")),
+            (3, "fp32", ("cpu", "fp32")),
+            (2, "bf16", ("cpu", "bf16")),
+            (2, "fp16", ("cpu", "bf16")),
+        ],
+    )
+    def test_merged_where_there_is_room(
+        self, monkeypatch: pytest.MonkeyPatch, free: int, precision: str, place: tuple[str, str]
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 10**9, 10**11))
+        assert saving._place(torch.device("cuda:1"), 10**9, precision) == place
+
+    def test_what_cannot_be_merged_is_refused_before_the_training(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        base = shutil.copytree(tiny / "model", tmp_path / "few-bits")
+        described = json.loads((base / "config.json").read_text())
+        (base / "config.json").write_text(json.dumps({**described, "quantization_config": {"bits": 4}}))
+        with pytest.raises(SystemExit, match="is stored in few bits"):
+            train(tiny, tmp_path, monkeypatch, model_name_or_path=base, save_method="merged_16bit")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("method", ["lora", "full"])
+    def test_a_base_model_learns_to_stop_where_its_template_ends_answers(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        """As Qwen's base models: ``<|im_end|>`` behind an answer, ``<|endoftext|>`` behind a text."""
+        base = tmp_path / "base"
+        AutoModelForCausalLM.from_pretrained(tiny / "model").save_pretrained(base)
+        tokenizer = AutoTokenizer.from_pretrained(tiny / "model")
+        text_end, answer_end = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+        tokenizer.eos_token = "<|endoftext|>"
+        tokenizer.save_pretrained(base)
+        (base / "generation_config.json").write_text(json.dumps({"eos_token_id": text_end}))
+        started = AutoModelForCausalLM.from_pretrained(base)
+        assert generating.ends(started, tokenizer) == sorted([text_end, answer_end])
+        train(tiny, tmp_path, monkeypatch, model_name_or_path=base, max_steps=2, method=method)
+        assert AutoTokenizer.from_pretrained(tmp_path / "out").eos_token == "<|im_end|>"
+        if method == "full":
+            made = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+            assert answer_end in made.generation_config.eos_token_id
+        plain = tmp_path / "plain.jsonl"
+        plain.write_text(json.dumps({"text": "the ball is red ."}) + "\n")
+        train(tiny, tmp_path / "text", monkeypatch, model_name_or_path=base, max_steps=1, train_data=plain)
+        assert AutoTokenizer.from_pretrained(tmp_path / "text" / "out").eos_token == "<|endoftext|>"
 
     def test_adapters_are_no_model(self, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text("{}")

@@ -99,15 +99,16 @@ def run_of(bench: Any, name: str, *files: str) -> Path:
 
 def test_what_a_name_means(bench: Any) -> None:
     folder = bench.model()
-    first = run_of(bench, "20260101-000000-llm-sft-aaaa", "adapter_config.json", "checkpoint-9/config.json")
-    second = run_of(
-        bench, "20260102-000000-llm-sft-bbbb", "checkpoint-9/config.json", "checkpoint-10/config.json"
-    )
+    whole = [f"checkpoint-{step}/{file}" for step in (9, 10) for file in ("config.json", "complete.json")]
+    first = run_of(bench, "20260101-000000-llm-sft-aaaa", "adapter_config.json", *whole)
+    second = run_of(bench, "20260102-000000-llm-sft-bbbb", *whole, "checkpoint-11/config.json")
+    third = run_of(bench, "20260102-000000-llm-sft-dddd", *whole, "adapter/adapter_config.json")
     run_of(bench, "20260103-000000-encode-cccc", "dense.npy")
     assert ask.subject(str(folder)) == str(folder)
     assert ask.subject("org/model") == "org/model"
     assert ask.subject("aaaa") == ask.subject(str(first.parent)) == str(first)
-    assert ask.subject("bbbb") == str(second / "checkpoint-10")
+    assert ask.subject("bbbb") == str(second / "checkpoint-10")  # 11 was still being written
+    assert ask.subject("dddd") == str(third / "adapter")  # merging them broke off
     with pytest.raises(UsageError, match="has made no model"):
         ask.subject("last")
     with pytest.raises(UsageError, match="there is no run 'nothing'"):

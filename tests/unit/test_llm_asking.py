@@ -77,6 +77,15 @@ def test_thoughts_are_folded_while_they_come(shown: bool, expected: str) -> None
     assert out.getvalue() == expected
 
 
+def test_thoughts_that_were_none_are_not_shown() -> None:
+    out = io.StringIO()
+    screen = layout.Screen(thinking=False, length=len, out=out)
+    for thought, text in ((True, "\n"), (True, "\n"), (False, "\n\nso it is")):
+        screen.said(thought, text)
+    screen.done()
+    assert out.getvalue() == "so it is\n"
+
+
 # ------------------------------------------------------------------------------------------------- columns
 def test_side_by_side() -> None:
     text = layout.side_by_side(("base", "tuned"), ("one two three four", "一二三四五六七八九十一二三四"), 56)
@@ -116,7 +125,19 @@ def test_narrow_terminals_get_one_below_the_other() -> None:
     [
         ("just a text", ["just a text"], ""),
         ({"prompt": "p", "completion": "c"}, ["p"], "c"),
-        ({"instruction": "sum", "input": "1 2", "output": "3"}, ["sum\n\n1 2"], "3"),
+        ({"instruction": "sum", "input": "1 2", "output": "3"}, ["sum\n1 2"], "3"),
+        ({"instruction": "sum", "history": [["1 1", "2"]], "system": "s"}, ["s", "1 1", "2", "sum"], ""),
+        ({"prompt": [{"role": "user", "content": "u"}], "answer": 42}, ["u"], "42"),
+        (
+            {"prompt": [{"role": "user", "content": "u"}], "completion": [{"role": "x", "content": "y"}]},
+            ["u"],
+            "y",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "问"}, {"from": "gpt", "value": "答"}]},
+            ["问"],
+            "答",
+        ),
         ({"system": "s", "question": "q", "answer": "a"}, ["s", "q"], "a"),
         (
             {"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "x"}]},
@@ -235,6 +256,12 @@ def test_the_right_base(tmp_path: Path) -> None:
     words(tmp_path / "lora", [f"w{n}" for n in range(10)])
     for prefix in ("model.", "language_model.model."):
         adapters.check(found, base_of(tmp_path / prefix, prefix=prefix))
+
+
+def test_adapters_without_weights_are_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(SystemExit, match="a copy or a training broke off"):
+        adapters.read(tmp_path)
 
 
 @pytest.mark.parametrize(
