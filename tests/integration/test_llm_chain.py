@@ -1,6 +1,6 @@
 """Documents become rows, rows a tuned model, and the model answers what no document of its training says.
 
-The documents are a catalogue: a heading asks for colour, size or shape of a thing, the answer stands below it.
+The documents are a catalogue: a heading asks for colour, size or shape of a thing, the answer is below it.
 The recipe decides which documents are dev: what is asked at the end was never trained on.
 """
 
@@ -106,7 +106,7 @@ def test_documents_to_a_model_that_knows_them(
     tuned = launch(
         *("run", "llm-sft", *on, "--data", "train.jsonl", "--model", model, "--output", "tuned"),
         *("--max-seq-length", 128, "--r", 32, "--lora-alpha", 64, "--learning-rate", 3e-3),
-        *("--per-device-train-batch-size", 32, "--gradient-accumulation-steps", 1, "--max-steps", 150),
+        *("--per-device-train-batch-size", 32, "--gradient-accumulation-steps", 1, "--max-steps", 120),
     )
     assert tuned.code == 0, tuned.err
     plans = [json.loads(file.read_text()) for file in (workspace / "runs").glob("*/plan.json")]
