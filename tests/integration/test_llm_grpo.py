@@ -120,11 +120,11 @@ def test_rewards_of_a_file(launch: Launch, workspace: Path, tiny: Path) -> None:
 
 
 @pytest.mark.environment
-def test_through_unsloth(launch: Launch, workspace: Path, tiny: Path) -> None:
+def test_through_unsloth(launch: Launch, workspace: Path, tiny: Path, on: tuple[str, ...]) -> None:
     """On a CPU Unsloth loads the model and leaves TRL's trainer as it is."""
     (workspace / "rewards.py").write_text(REWARDS)
-    options = ("--target", "cpu", "--engine", "venv", "--data", tiny / "prompts.jsonl")
-    options = (*options, "--model", tiny / "model", *SMALL, "--reward-file", "rewards.py", "--beta", "0.04")
+    options = (*on, "--data", tiny / "prompts.jsonl", "--model", tiny / "model", *SMALL)
+    options = (*options, "--reward-file", "rewards.py", "--beta", "0.04")
     done = launch("run", "llm-grpo", *options, "--unsloth", "true", "--max-steps", "4", "--output", "out")
     assert done.code == 0, done.err
     (run,) = (workspace / "runs").iterdir()
