@@ -119,4 +119,9 @@ def _runtime_folders(recipes: Path) -> tuple[Path, ...]:
 
 
 def _runtime_files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".pyc"]
+    # Not by the ending alone: a compiled file has another one while it is written.
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix != ".pyc" and "__pycache__" not in file.relative_to(folder).parts and file.is_file()
+    ]

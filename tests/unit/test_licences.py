@@ -106,6 +106,7 @@ def test_the_list_names_what_deserves_a_look_first() -> None:
     without = CliRunner().invoke(root, ["image", "list", "--licences", "--without", "flash-attn", "--json"])
     assert "flash-attn" not in {row["package"] for row in json.loads(without.output)["targets"]["cuda"]}
     text = CliRunner(env={"COLUMNS": "300"}).invoke(root, ["image", "list", "--licences"]).output
+    assert "the model that a run starts from, which has a licence of its own" in text
     assert text.index("AGPL-3.0") < text.index("absl-py")
 
 

@@ -476,3 +476,17 @@ def test_a_plan_is_not_repeated_with_something_else(bench: Any) -> None:
     for part, problem in zip(parts, caught.value.problems, strict=True):
         assert part in problem
     assert "lock: the lock of cpu has changed: was 10cc" in caught.value.problems[1]
+
+
+def test_a_file_that_python_compiles_meanwhile_is_no_other_runtime(tmp_path: Path) -> None:
+    from launcher import recipe
+
+    (tmp_path / "ds_configs").mkdir()
+    compiled = tmp_path / "recipes" / "runtime" / "__pycache__"
+    compiled.mkdir(parents=True)
+    (compiled.parent / "a.py").write_text("A = 1\n")
+    before = recipe.runtime_sha256(tmp_path / "recipes")
+    (compiled / "a.cpython-311.pyc.139812").touch()  # renamed when it is whole
+    assert recipe.runtime_sha256(tmp_path / "recipes") == before
+    (compiled.parent / "b.py").touch()
+    assert recipe.runtime_sha256(tmp_path / "recipes") != before

@@ -11,6 +11,13 @@ from launcher.cli import ui
 if TYPE_CHECKING:
     from launcher.app.licences import Shipped
 
+#: What people would look for in vain above.
+_NOT_HERE = (
+    "Not among these: Debian's packages, whose licences lie in /usr/share/doc/*/copyright of an image; and "
+    "the model that a run starts from, which has a licence of its own (docs/licences.md). No image holds a "
+    "language model."
+)
+
 
 def show(base: str | None, without: tuple[str, ...], *, as_json: bool) -> None:
     """Print the packages of all targets with their licences."""
@@ -39,6 +46,8 @@ def show(base: str | None, without: tuple[str, ...], *, as_json: bool) -> None:
         words = (stated.package, stated.version, stated.licence, stated.stated)
         table.add_row(*map(escape, words), " ".join(where))
     ui.out.print(table)
+    ui.out.print()
+    ui.out.print(_NOT_HERE, soft_wrap=True)
 
 
 def _names(rows: Sequence["Shipped"]) -> list[str]:
