@@ -110,6 +110,8 @@ def _dataset(options: ModelOptions, own: SftOptions, args: Any, tokenizer: Any) 
     with args.main_process_first(desc="rows"):
         if args.local_process_index == 0:
             folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.glob("*.arrow"):  # of another training: datasets would take it as it lies there
+                old.unlink()
             seen = rows.Seen()
             columns = {"input_ids": Sequence(Value("int32")), "assistant_masks": Sequence(Value("int8"))}
             with ArrowWriter(path=str(file), features=Features(columns)) as writer:

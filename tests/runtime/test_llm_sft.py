@@ -122,6 +122,22 @@ class TestPlain:
         assert "3 texts are longer than 128 tokens: split into pieces" in said
         assert "579 rows" in said
 
+    def test_a_folder_of_caches_is_not_believed(
+        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Plain bash has one for all trainings; datasets takes what lies there, whatever it was made of."""
+        found = []
+        monkeypatch.setattr(
+            sft, "_compare_masks", lambda _, dataset: found.append(sum(map(len, dataset["input_ids"])))
+        )
+        lines = (tiny / "train.jsonl").read_text().splitlines(keepends=True)
+        for count in (64, 16):
+            data = tmp_path / f"{count}.jsonl"
+            data.write_text("".join(lines[:count]))
+            out = tmp_path / f"out-{count}"
+            train(tiny, tmp_path, monkeypatch, train_data=data, output_dir=out, packing=True, max_steps=1)
+        assert 0 < 3 * found[1] < found[0]
+
     @pytest.mark.parametrize(
         ("more", "reason"),
         [
