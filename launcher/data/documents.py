@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from launcher.data.identity import hashed
 from launcher.data.model import DataFile
 from launcher.errors import DataError
 from launcher.progress import Progress, Silent
@@ -34,15 +35,7 @@ def find(given: Sequence[Path], *, progress: Progress | None = None) -> tuple[Da
     """
     problems: list[str] = []
     paths = list(dict.fromkeys(path for each in given for path in _expand(each, problems)))
-    bar = progress or Silent()
-    bar.start("hashing", total=sum(path.stat().st_size for path in paths), unit="bytes")
-    found = []
-    for path in paths:
-        try:
-            found.append(_read(path, bar))
-        except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror or error}")
-    bar.finish("hashing")
+    found = hashed(paths, _read, problems, progress or Silent())
     if problems:
         more = [f"… and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise DataError(
@@ -50,7 +43,7 @@ def find(given: Sequence[Path], *, progress: Progress | None = None) -> tuple[Da
             [*problems[:_SHOWN], *more],
             hint=f"files and folders of {', '.join(ENDINGS)}",
         )
-    return tuple(found)
+    return found
 
 
 def _expand(given: Path, problems: list[str]) -> Iterator[Path]:

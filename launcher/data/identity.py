@@ -1,7 +1,7 @@
 """Files of a data set as they are, not judged: what a record needs to know them again."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launcher.data import files as names
@@ -27,17 +27,29 @@ def identify(
     findings = Findings(1)
     paths = names.expand(tuple(given), rules, findings, for_run=True)
     problems = [str(finding) for group in findings.groups.values() for finding in group.shown]
-    bar = progress or Silent()
-    found = []
-    bar.start("hashing", total=sum(path.stat().st_size for path in paths if path.is_file()), unit="bytes")
-    for path in paths:
-        try:
-            found.append(_read(path, bar))
-        except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror or error}")
-    bar.finish("hashing")
+    found = hashed(paths, _read, problems, progress or Silent())
     if problems:
         raise DataError("the data cannot be read", problems)
+    return found
+
+
+def hashed(
+    paths: Sequence[Path],
+    read: Callable[[Path, Progress], DataFile],
+    problems: list[str],
+    progress: Progress,
+) -> tuple[DataFile, ...]:
+    """Files, each as ``read`` finds it, which says how far it is; those that cannot be read are problems."""
+    found = []
+    progress.start(
+        "hashing", total=sum(path.stat().st_size for path in paths if path.is_file()), unit="bytes"
+    )
+    for path in paths:
+        try:
+            found.append(read(path, progress))
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error.strerror or error}")
+    progress.finish("hashing")
     return tuple(found)
 
 
