@@ -39,20 +39,35 @@ def ready(planned: Planned, *, dry_run: bool) -> tuple[str, ...]:
     lines = preflight(planned)
     refused = [said(line) for line in lines if line.status == "failed"]
     notes = [said(line) for line in lines if line.status == "warning"]
-    verdict = fit.foreseen(planned)
-    if verdict is not None and verdict.share >= _CERTAIN and not dry_run:
-        raise OutOfMemoryError(
-            verdict.text,
-            why="that is beyond any error of the estimate seen so far (docs/fit.md)",
-            hint=f"{verdict.advice or 'launch fit says what takes the memory'}; or --no-preflight to try it",
-        )
+    memory_notes = fitting(planned, dry_run=dry_run, otherwise="; or --no-preflight to try it")
     if refused and not dry_run:
         raise CheckError(
             "this machine is not ready for the run",
             refused,
             hint="launch doctor looks at all of it; --no-preflight starts anyway",
         )
-    return (*refused, *notes, *([str(verdict)] if verdict else []))
+    return (*refused, *notes, *memory_notes)
+
+
+def fitting(planned: Planned, *, dry_run: bool, otherwise: str = "") -> tuple[str, ...]:
+    """What to say of the memory before the start; nothing where it fits, or nobody knows.
+
+    Args:
+        otherwise: how to start all the same, for the hint.
+
+    Raises:
+        OutOfMemoryError: as :func:`ready`.
+    """
+    verdict = fit.foreseen(planned)
+    if verdict is None:
+        return ()
+    if verdict.share >= _CERTAIN and not dry_run:
+        raise OutOfMemoryError(
+            verdict.text,
+            why="that is beyond any error of the estimate seen so far (docs/fit.md)",
+            hint=f"{verdict.advice or 'launch fit says what takes the memory'}{otherwise}",
+        )
+    return (str(verdict),)
 
 
 def said(line: Line) -> str:

@@ -70,13 +70,13 @@ def command(what: str, prompt: str | None, **given: Any) -> None:
     Exit codes: 0 answered; 1 refused in the container (a prompt too long, a wrong base); 130 ended by Ctrl-C;
     64 and above are the launcher's.
     """
-    from launcher.app import ask
+    from launcher.app import ask, preflight
 
     question = _question(prompt, given)
     asked = sessions.request(RECIPE, given["target"], given["output"], _as_request(what, given))
     with ui.TerminalProgress() as progress:
         made = ask.make(asked, settings.load(), dry_run=given["dry_run"], progress=progress)
-    for note in made.planned.notes:
+    for note in (*made.planned.notes, *preflight.fitting(made.planned, dry_run=given["dry_run"])):
         ui.note(note)
     if given["dry_run"]:
         parent = Path(tempfile.gettempdir()) / "SESSION"

@@ -11,14 +11,15 @@ from click.testing import CliRunner
 
 from launcher import paths, runs, settings
 from launcher import plan as plans
-from launcher.app import ask, session, shell
+from launcher.app import ask, preflight, session, shell
 from launcher.app.ask import Question
 from launcher.app.plan import Request
 from launcher.cli import root
 from launcher.engines import venv
 from launcher.engines.interactive import InteractiveRequest
-from launcher.errors import LaunchError, UsageError
+from launcher.errors import LaunchError, OutOfMemoryError, UsageError
 from launcher.progress import Silent
+from tests.conftest import ROOT
 
 Golden = Callable[[str, str], None]
 
@@ -56,6 +57,20 @@ def test_golden_request(bench: Any, golden: Golden) -> None:
     assert "secret question" not in line
     assert "--network none" in line
     golden("session/ask-cpu.txt", line.replace(" --", " \\\n    --") + "\n")
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_what_cannot_fit_is_refused_before_anything_is_loaded(bench: Any, adapters: bool) -> None:
+    folder = adapted(bench) if adapters else bench.model()
+    whole = bench.folder / "models" / "tiny"
+    shape = json.loads((ROOT / "tests/support/models.json").read_text())["Llama-3.1-405B"]["config"]
+    (whole / "config.json").write_text(json.dumps(shape))
+    asked = made(bench, model=str(folder))
+    with pytest.raises(OutOfMemoryError, match=r"does not fit: about \d{4}\.\d of") as refused:
+        preflight.fitting(asked.planned, dry_run=False)
+    assert "--load-in-4bit true" in refused.value.hint or "launch fit" in refused.value.hint
+    (note,) = preflight.fitting(asked.planned, dry_run=True)
+    assert note.startswith("memory: does not fit")
 
 
 def test_a_chat_has_no_prompt_and_json_is_passed_on(bench: Any) -> None:
