@@ -43,7 +43,9 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     assert set(Path("/tmp").glob("launch-????????")) <= before
     if "docker" in request.node.name:
         engine = request.getfixturevalue("engine")
-        assert engine.containers.list(all=True, filters={"label": "launch.session"}) == []
+        assert (
+            engine.containers.list(all=True, filters={"label": "launch.session"}, ignore_removed=True) == []
+        )
 
 
 @pytest.mark.environment

@@ -32,7 +32,7 @@ def nothing_left(engine: Any) -> Any:
     """No test may leave a container of a run behind."""
     yield
     deadline = time.monotonic() + 10  # it goes when its end is on the record, which a test may wait for
-    while left := engine.containers.list(all=True, filters={"label": "launch.run"}):
+    while left := engine.containers.list(all=True, filters={"label": "launch.run"}, ignore_removed=True):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 

@@ -207,7 +207,7 @@ def podman(served: Podman, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman]:
     # Before a run is prepared by this process, whoever it is: the containers' HOME must be the user's.
     monkeypatch.setenv("LAUNCH_CACHE_DIR", str(folder / "cache"))
     yield replace(served, folder=folder)
-    assert served.client.containers.list(all=True, filters={"label": "launch.run"}) == []
+    assert served.client.containers.list(all=True, filters={"label": "launch.run"}, ignore_removed=True) == []
 
 
 ON = ("--target", "cpu", "--engine", "docker")
@@ -249,7 +249,7 @@ def test_least_privilege_and_the_callers_own_files(podman: Podman) -> None:
         assert line in log
     assert "processes=2048" not in log  # Podman's own limit is too small for a training
     secrets.unlink()
-    assert podman.client.containers.list(all=True, filters={"label": "launch.run"}) == []
+    assert podman.client.containers.list(all=True, filters={"label": "launch.run"}, ignore_removed=True) == []
     assert list(Path("/dev/shm").glob(f"finetune-launch-{podman.uid}/*")) == []
     (run,) = (podman.folder / "runs").iterdir()
     assert {(file.stat().st_uid, file.stat().st_gid) for file in run.rglob("*")} == {(podman.uid, podman.gid)}

@@ -123,7 +123,9 @@ def test_apt_that_does_not_end_is_stopped(
 
 def leftovers(engine: Any) -> list[Any]:
     """Containers of system packages that were not removed."""
-    return list(engine.containers.list(all=True, filters={"label": "launch.target=tiny"}))
+    return list(
+        engine.containers.list(all=True, filters={"label": "launch.target=tiny"}, ignore_removed=True)
+    )
 
 
 def test_another_image_under_the_bases_name_is_refused(
