@@ -153,7 +153,7 @@ def test_cpu_is_built_only_once(launch: Launch) -> None:
     assert result["built"] is False
     assert result["labels"]["launch.target"] == "cpu"
     assert taken < 10  # about a second; the goal of 2 is measured by tests/bench/build.py, on a quiet machine
-    assert result["bytes"] <= 1.9e9  # the layer of the tools, JupyterLab and loggers, has 0.37e9 of them
+    assert result["bytes"] <= 2.3e9  # its budget; documents and tools have 0.35e9 each of them
 
 
 @pytest.mark.usefixtures("image")
