@@ -36,6 +36,7 @@ class Recorder:
     def __init__(self, planned: Planned, place: Folders, *, following: bool) -> None:
         self._planned, self._place = planned, place
         self.reported = metrics.Reader(place.run / "metrics.jsonl")
+        runs.sweep(place)
         self._models = {
             name: {"name": item.name, "revision": item.revision} for name, item in self._used().items()
         }

@@ -30,7 +30,7 @@ from launcher.runs.folder import (
 from launcher.runs.lock import Lock, followed
 from launcher.runs.outputs import digests as outputs
 from launcher.runs.record import Record, everything, find, load, tail
-from launcher.runs.result import Result, finish, make_room
+from launcher.runs.result import Result, finish, make_room, sweep
 
 __all__ = [
     "CLAIM",
@@ -57,6 +57,7 @@ __all__ = [
     "refuse_used_output",
     "restore_result",
     "set_aside_result",
+    "sweep",
     "tail",
     "unclaim",
     "write_attempt",

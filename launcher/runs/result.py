@@ -78,8 +78,12 @@ def finish(place: Folders, result: Result) -> None:
 
 
 def make_room(place: Folders) -> None:
-    """Give free what was kept for the end of the run, and what killed launchers did not finish writing."""
+    """Give free what was kept for the end of the run."""
     (place.run / folder.RESERVE).unlink(missing_ok=True)
+
+
+def sweep(place: Folders) -> None:
+    """Remove what killed launchers did not finish writing; for who holds the run, before it writes."""
     for inside in (place.run, place.run / "attempts"):
         for half in inside.glob(".*.json.*"):
             half.unlink(missing_ok=True)

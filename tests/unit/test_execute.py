@@ -237,6 +237,17 @@ def test_what_the_folder_holds(bench: Any) -> None:
             assert "s3cr3t" not in path.read_text()
 
 
+def test_what_is_being_written_stays_and_what_a_killed_launcher_left_goes(bench: Any) -> None:
+    """The digests of the models are written beside the run: its end must not take the file away."""
+    begun = execute.begin(planned(bench, FakeEngine()))
+    half, writing = begun.place.run / ".result.json.k1ll3d", begun.place.run / ".models.json.n0w"
+    half.touch()
+    begun = replace(begun, planned=replace(begun.planned, engine=FakeEngine(during=writing.touch)))
+    execute.execute(begun, SilentView(), grace=5)
+    assert writing.exists()
+    assert not half.exists()
+
+
 def test_the_view_sees_lines_and_events(bench: Any) -> None:
     view = Watched()
     begun = execute.begin(planned(bench, FakeEngine(output=["a", "b"])))
