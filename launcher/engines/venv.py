@@ -131,6 +131,10 @@ class ProcessHandle:
         if rest:
             yield rest.decode(errors="replace")
 
+    def waiting(self) -> str:
+        """See base.Handle.waiting: nothing waits here."""
+        return ""
+
     def wait(self) -> Exit:
         """See base.Handle.wait."""
         while self.phase() is Phase.RUNNING:
