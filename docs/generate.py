@@ -105,7 +105,7 @@ def verb_sections(command: click.Command, name: str) -> Iterator[str]:
     if not isinstance(command, click.Group):
         return
     names = command.list_commands(context)
-    if name in ("launch run", "launch sweep", "launch fit"):
+    if name in ("launch run", "launch export", "launch sweep", "launch fit"):
         yield "Options of every recipe:\n"
         shared = below(command, context, names[0])
         launchers = [p for p in shared.params if getattr(p, "panel", None) not in (None, "Recipe options")]

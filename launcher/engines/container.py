@@ -12,7 +12,7 @@ from launcher.plan import Mount
 from launcher.secretfile import SecretFile
 
 #: The image's root is read-only; temporary files live in memory, and may be executed (compiled kernels).
-_TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
+TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,8 @@ class ContainerRequest:
         """What the container starts."""
         return self.command if self.secrets is None else self.secrets.command(self.command)
 
-    def _mounts(self) -> tuple[Mount, ...]:
+    def seen(self) -> tuple[Mount, ...]:
+        """All that it sees of this machine, its secrets included."""
         return self.mounts if self.secrets is None else (*self.mounts, *self.secrets.mounts())
 
     def printed(self, streams: Sequence[str] = ()) -> str:
@@ -61,8 +62,13 @@ class ContainerRequest:
         Args:
             streams: options of one that people type into.
         """
+        line = process.printed([*self.flags(streams), self.image, *self.argv()])
+        return line if self.secrets is None else self.secrets.around(line)
+
+    def flags(self, streams: Sequence[str] = ()) -> list[str]:
+        """The words of that line before the image."""
         flags: list[str] = [self.program, "run", *streams, "--name", self.name, "--init", "--read-only"]
-        for path, options in _TMPFS.items():
+        for path, options in TMPFS.items():
             flags += ["--tmpfs", f"{path}:{options}"]
         flags += ["--cap-drop", "ALL"]
         for option in self.security:
@@ -83,15 +89,14 @@ class ContainerRequest:
             flags += ["--device", device]
         if self.gpus:
             flags += ["--gpus", "all" if self.gpus == "all" else _csv([f"device={self.gpus}"])]
-        for mount in self._mounts():
+        for mount in self.seen():
             fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
             flags += ["--mount", _csv([*fields, "readonly"] if mount.read_only else fields)]
         for name, value in self.environment:
             flags += ["--env", f"{name}={value}"]
         for name, value in self.labels:
             flags += ["--label", f"{name}={value}"]
-        line = process.printed([*flags, self.image, *self.argv()])
-        return line if self.secrets is None else self.secrets.around(line)
+        return flags
 
     def sdk(self) -> dict[str, Any]:
         """The arguments of ``client.containers.create``."""
@@ -111,7 +116,7 @@ class ContainerRequest:
             "environment": dict(self.environment),
             "mounts": [
                 SdkMount(str(m.target), str(m.source), type="bind", read_only=m.read_only)
-                for m in self._mounts()
+                for m in self.seen()
             ],
             "user": self.user,
             "group_add": list(self.groups),
@@ -123,7 +128,7 @@ class ContainerRequest:
             "network_mode": self.network,
             "init": True,
             "read_only": True,
-            "tmpfs": _TMPFS,
+            "tmpfs": TMPFS,
             "cap_drop": ["ALL"],
             "security_opt": list(self.security),
             "pids_limit": self.pids or None,
