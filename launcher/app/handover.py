@@ -13,7 +13,7 @@ from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import ProcessRequest, VenvEngine
 from launcher.errors import LaunchError, OutputError, UsageError
 from launcher.handover import Variable, marks
-from launcher.plan import Start
+from launcher.plan import Folders, Start
 
 #: What a request can become, and the engine that each is for; None: any of this machine.
 KINDS: Mapping[str, str | None] = {
@@ -57,18 +57,20 @@ def files(planned: Planned, kind: str) -> Mapping[str, str]:
     plan, variables = planned.plan, tuple[Variable, ...]()
     if plan.elsewhere:
         start = Start(run=runs.new_id(plan.recipe))
-        submission = planned.engine.render(plan, runs.folders(start.run, plan), start)
-        made = dict(submission.files())
+        place = runs.folders(start.run, plan)
+        made = dict(planned.engine.render(plan, place, start).files())
     else:
-        made, variables = _of_this_machine(planned, kind)
-    page = handover.guide.readme(kind, plan, tuple(made), variables, digest=_digest(planned))
+        place = runs.folders(marks.START.run, plan)
+        made, variables = _of_this_machine(planned, kind, place)
+    page = handover.guide.readme(kind, plan, tuple(made), variables, place, digest=_digest(planned))
     return {handover.guide.NAME: page, "plan.json": plans.to_json(plan), **made}
 
 
-def _of_this_machine(planned: Planned, kind: str) -> tuple[dict[str, str], tuple[Variable, ...]]:
+def _of_this_machine(
+    planned: Planned, kind: str, place: Folders
+) -> tuple[dict[str, str], tuple[Variable, ...]]:
     """A container's or process's files, whose places are variables."""
     plan, engine = planned.plan, planned.engine
-    place = runs.folders(marks.START.run, plan)
     request = engine.render(plan, place, marks.START)
     environment = engine.environment if isinstance(engine, VenvEngine) else None
     variables = marks.places(plan, place, environment)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from launcher.handover import compose, script
 from launcher.handover.marks import Variable
-from launcher.plan import RunPlan
+from launcher.plan import Folders, RunPlan
 
 NAME = "README.md"
 
@@ -33,8 +33,8 @@ def _block(*lines: str) -> str:
     return "\n".join(["```sh", *lines, "```"])
 
 
-def _script(plan: RunPlan, names: Sequence[str]) -> Guide:
-    del names
+def _script(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
+    del names, place
     start = f"./{script.NAME}"
     both = f"NODE_RANK=0 RENDEZVOUS=node0:29500 {start}"
     container = f'{plan.engine} stop -t 30 "launch-$RUN_ID"'
@@ -59,8 +59,8 @@ def _script(plan: RunPlan, names: Sequence[str]) -> Guide:
     )
 
 
-def _compose(plan: RunPlan, names: Sequence[str]) -> Guide:
-    del names
+def _compose(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
+    del names, place
     values = " ".join(f'"{name}=${{{name}?}}"' for name in plan.secrets)
     return Guide(
         submit="Make the folders first, as the user that the run has; Compose does not:\n\n"
@@ -75,39 +75,45 @@ def _compose(plan: RunPlan, names: Sequence[str]) -> Guide:
     )
 
 
-def _slurm(plan: RunPlan, names: Sequence[str]) -> Guide:
-    del plan
+def _made(place: Folders) -> str:
+    """The line that makes the folders of a run whose paths are fixed."""
+    wanted = (place.run / "scratch", place.run / "attempts", place.output, place.home)
+    return shlex.join(["mkdir", "-p", *map(str, wanted)])
+
+
+def _slurm(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
+    values = " ".join(f'"{name}=${{{name}?}}"' for name in plan.secrets)
     batch = shlex.join([name for name in names if name.endswith((".sbatch", ".sh"))][:1])
     return Guide(
-        submit=_block(f"sbatch --test-only {batch}", f"sbatch {batch}"),
+        submit=_block(_made(place), f"sbatch --test-only {batch}", f"sbatch {batch}"),
         logs="The script's `#SBATCH --output` names the file; metrics are in the run's folder.\n\n"
         + _block("squeue --me"),
         stop=_block("scancel JOBID"),
         resume="After a preemption Slurm starts it again, from the last complete checkpoint; by hand:\n\n"
         + _block("scontrol requeue JOBID"),
-        secrets="The script reads them from a file that only its user may read (0600), and names it.",
+        secrets="The script reads them from the file that its line `secrets=` names. Only you may read it:\n\n"
+        + _block(f"(umask 077 && printf '%s\\0' {values} >FILE)"),
     )
 
 
-def _kubernetes(plan: RunPlan, names: Sequence[str]) -> Guide:
+def _kubernetes(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
     assert plan.kubernetes is not None  # noqa: S101 - of a plan for Kubernetes
     made = " ".join(f"-f {shlex.quote(name)}" for name in names if name.endswith((".yaml", ".yml", ".json")))
+    values = " ".join(f'"{name}=${{{name}?}}"' for name in plan.secrets)
     call = f"kubectl --namespace {shlex.quote(plan.kubernetes.namespace)}"
     return Guide(
-        submit=_block(f"{call} apply --dry-run=server {made}", f"{call} apply {made}"),
+        submit="The folders of the run, as this machine has them, and the nodes by their volumes:\n\n"
+        + _block(_made(place), f"{call} apply --dry-run=server {made}", f"{call} apply {made}"),
         logs=_block(f"{call} get pods", f"{call} logs --follow POD"),
         stop=_block(f"{call} delete {made}"),
         resume="A pod that is taken away is made again, and goes on from the last complete checkpoint.",
         secrets="By reference to a Secret of the namespace, whose name is in the manifest:\n\n"
-        + _block(
-            f"{call} create secret generic NAME "
-            + " ".join(f'--from-literal={name}="${{{name}?}}"' for name in plan.secrets)
-        ),
+        + _block(f"printf '%s\\n' {values} | {call} create secret generic NAME --from-env-file=/dev/stdin"),
     )
 
 
 #: Kind -> what its README says.
-GUIDES: Mapping[str, Callable[[RunPlan, Sequence[str]], Guide]] = {
+GUIDES: Mapping[str, Callable[[RunPlan, Sequence[str], Folders], Guide]] = {
     "script": _script,
     "compose": _compose,
     "slurm": _slurm,
@@ -116,22 +122,26 @@ GUIDES: Mapping[str, Callable[[RunPlan, Sequence[str]], Guide]] = {
 
 
 def readme(
-    kind: str, plan: RunPlan, names: Sequence[str], variables: Sequence[Variable], *, digest: str | None
+    kind: str,
+    plan: RunPlan,
+    names: Sequence[str],
+    variables: Sequence[Variable],
+    place: Folders,
+    *,
+    digest: str | None,
 ) -> str:
     """The page.
 
     Args:
         names: of the kind's own files.
         variables: of their places; empty: paths are fixed.
+        place: the run's own folders.
         digest: of the image; None: unknown, or there is none.
     """
-    return "\n".join(_lines(kind, plan, names, variables, digest)) + "\n"
+    return "\n".join(_lines(GUIDES[kind](plan, names, place), plan, variables, digest)) + "\n"
 
 
-def _lines(
-    kind: str, plan: RunPlan, names: Sequence[str], variables: Sequence[Variable], digest: str | None
-) -> Iterator[str]:
-    guide = GUIDES[kind](plan, names)
+def _lines(guide: Guide, plan: RunPlan, variables: Sequence[Variable], digest: str | None) -> Iterator[str]:
     processes = f"{plan.nproc} process{'es' if plan.nproc > 1 else ''}"
     many = f"{plan.nodes} machines with {processes} each" if plan.nodes > 1 else processes
     again = ", for `launch run --plan plan.json`" if plan.nodes == 1 or plan.elsewhere else ""

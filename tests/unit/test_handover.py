@@ -268,3 +268,18 @@ def test_what_cannot_run_is_not_written(bench: Any, arguments: tuple[str, ...], 
     with pytest.raises(UsageError, match=re.escape(says)):
         exported("--to", kind, bench.folder / "job", *more, *data)
     assert not (bench.folder / "job").exists()
+
+
+def test_a_sites_page_says_the_folders_and_how_secrets_come_there(bench: Any) -> None:
+    planned = bench.plan(target="cpu", data=(bench.data(),), secrets={"HF_TOKEN": "hf_s3cr3t"})
+    for kind, site, says in (
+        ("slurm", Slurm(), "printf '%s\\0' \"HF_TOKEN=${HF_TOKEN?}\" >FILE"),
+        ("kubernetes", Kubernetes(image="i@sha256:0"), '"HF_TOKEN=${HF_TOKEN?}" | kubectl'),
+    ):
+        plan = replace(planned.plan, engine=kind, **{kind: site})
+        engine = Site([])
+        page = use_case.files(replace(planned, plan=plan, engine=engine), kind)["README.md"]
+        ((_, folders, _),) = engine.asked
+        assert f"mkdir -p {folders.run}/scratch {folders.run}/attempts {folders.output}" in page
+        assert says in page
+        assert "s3cr3t" not in page
