@@ -91,7 +91,7 @@ def _slurm(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
         stop=_block("scancel JOBID"),
         resume="After a preemption Slurm starts it again, from the last complete checkpoint; by hand:\n\n"
         + _block("scontrol requeue JOBID"),
-        secrets="The script reads them from the file that its line `secrets=` names. Only you may read it:\n\n"
+        secrets="Its line `secrets=` names the file that they are read from; only you may read it:\n\n"
         + _block(f"(umask 077 && printf '%s\\0' {values} >FILE)"),
     )
 
