@@ -11,9 +11,9 @@ from launcher.app.plan import Planned
 from launcher.engines.container import ContainerRequest
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import ProcessRequest, VenvEngine
-from launcher.errors import LaunchError, OutputError, UsageError
+from launcher.errors import LaunchError, ModelNotFoundError, OutputError, UsageError
 from launcher.handover import Variable, marks
-from launcher.plan import Folders, Start
+from launcher.plan import Folders, RunPlan, Start
 
 #: What a request can become, and the engine that each is for; None: any of this machine.
 KINDS: Mapping[str, str | None] = {
@@ -53,8 +53,10 @@ def files(planned: Planned, kind: str) -> Mapping[str, str]:
 
     Raises:
         UsageError: this machine's engine is not the one that such files are for.
+        ModelNotFoundError: a model is not here, and so its revision is not known.
     """
     plan, variables = planned.plan, tuple[Variable, ...]()
+    _refuse_absent(plan)
     if plan.elsewhere:
         start = Start(run=runs.new_id(plan.recipe))
         place = runs.folders(start.run, plan)
@@ -64,6 +66,16 @@ def files(planned: Planned, kind: str) -> Mapping[str, str]:
         made, variables = _of_this_machine(planned, kind, place)
     page = handover.guide.readme(kind, plan, tuple(made), variables, place, digest=_digest(planned))
     return {handover.guide.NAME: page, "plan.json": plans.to_json(plan), **made}
+
+
+def _refuse_absent(plan: RunPlan) -> None:
+    for model in (plan.model, *(each for _, each in plan.models)):
+        if model is not None and not model.path.exists():
+            raise ModelNotFoundError(
+                f"{model.name} is not in the cache",
+                why="the files name the revision of their model, and nothing is downloaded for them",
+                hint=f"hf download {model.name}, or give a folder",
+            )
 
 
 def _of_this_machine(

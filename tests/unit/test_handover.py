@@ -19,7 +19,7 @@ from launcher import plan as plans
 from launcher.app import handover as use_case
 from launcher.app.plan import Planned
 from launcher.engines.venv import _INHERITED, VenvEngine
-from launcher.errors import OutputError, UsageError
+from launcher.errors import ModelNotFoundError, OutputError, UsageError
 from launcher.handover import guide, marks, script
 from launcher.plan import Kubernetes, Slurm
 
@@ -115,7 +115,7 @@ def test_a_kind_is_for_no_other_engine(kind: str, wanted: str) -> None:
 
 
 def test_compose_is_not_for_podman_behind_dockers_address(bench: Any) -> None:
-    planned = bench.plan(target="cpu", engine="podman", data=(bench.data(),))
+    planned = bench.plan(target="cpu", engine="podman", data=(bench.data(),), model=str(bench.model()))
     with pytest.raises(UsageError, match="podman answers at its address"):
         use_case.files(planned, "compose")
 
@@ -206,6 +206,13 @@ def test_the_environments_programs_come_first_on_the_path(bench: Any) -> None:
     assert "/usr/bin:/bin" not in found["run.sh"]
 
 
+def test_a_model_that_is_not_here_has_no_revision_to_name(bench: Any) -> None:
+    planned = bench.plan(target="cpu", data=(bench.data(),), model="BAAI/bge-m3")
+    with pytest.raises(ModelNotFoundError, match="BAAI/bge-m3 is not in the cache") as refused:
+        use_case.files(planned, "script")
+    assert "hf download BAAI/bge-m3" in refused.value.hint
+
+
 def test_every_kind_has_a_guide() -> None:
     assert set(guide.GUIDES) == set(use_case.KINDS)
 
@@ -227,20 +234,8 @@ def exported(*arguments: object) -> tuple[dict[str, Any], str]:
 def test_the_command_writes_and_says_what(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
     folder = bench.folder / "job"
-    said, notes = exported(
-        "--to",
-        "script",
-        folder,
-        "--data",
-        bench.data(),
-        "--nodes",
-        "2",
-        "--env",
-        "HF_TOKEN",
-        "--",
-        "--x",
-        "1",
-    )
+    given = ("--data", bench.data(), "--model", bench.model(), "--nodes", "2", "--env", "HF_TOKEN")
+    said, notes = exported("--to", "script", folder, *given, "--", "--x", "1")
     assert said == {
         "schema": 1,
         "to": "script",
@@ -271,7 +266,9 @@ def test_what_cannot_run_is_not_written(bench: Any, arguments: tuple[str, ...], 
 
 
 def test_a_sites_page_says_the_folders_and_how_secrets_come_there(bench: Any) -> None:
-    planned = bench.plan(target="cpu", data=(bench.data(),), secrets={"HF_TOKEN": "hf_s3cr3t"})
+    planned = bench.plan(
+        target="cpu", data=(bench.data(),), model=str(bench.model()), secrets={"HF_TOKEN": "hf_s3cr3t"}
+    )
     for kind, site, says in (
         ("slurm", Slurm(), "printf '%s\\0' \"HF_TOKEN=${HF_TOKEN?}\" >FILE"),
         ("kubernetes", Kubernetes(image="i@sha256:0"), '"HF_TOKEN=${HF_TOKEN?}" | kubectl'),
