@@ -12,7 +12,7 @@ from launcher.plan import Mount
 from launcher.secretfile import SecretFile
 
 #: The image's root is read-only; temporary files live in memory, and may be executed (compiled kernels).
-TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
+_TMPFS = {"/tmp": "rw,exec,nosuid,nodev,mode=1777"}  # noqa: S108 - inside the container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,11 @@ class ContainerRequest:
         """What the container starts."""
         return self.command if self.secrets is None else self.secrets.command(self.command)
 
-    def seen(self) -> tuple[Mount, ...]:
-        """All that it sees of this machine, its secrets included."""
+    def tmpfs(self) -> tuple[str, ...]:
+        """What lies in memory, as PATH:OPTIONS."""
+        return tuple(f"{path}:{options}" for path, options in _TMPFS.items())
+
+    def _mounts(self) -> tuple[Mount, ...]:
         return self.mounts if self.secrets is None else (*self.mounts, *self.secrets.mounts())
 
     def printed(self, streams: Sequence[str] = ()) -> str:
@@ -62,13 +65,17 @@ class ContainerRequest:
         Args:
             streams: options of one that people type into.
         """
-        line = process.printed([*self.flags(streams), self.image, *self.argv()])
+        line = process.printed(self.words(streams))
         return line if self.secrets is None else self.secrets.around(line)
 
-    def flags(self, streams: Sequence[str] = ()) -> list[str]:
-        """The words of that line before the image."""
-        flags: list[str] = [self.program, "run", *streams, "--name", self.name, "--init", "--read-only"]
-        for path, options in TMPFS.items():
+    def words(self, more: Sequence[str] = ()) -> list[str]:
+        """The same line, word by word; what only it can say stands right behind ``run``.
+
+        Args:
+            more: options that a request does not have.
+        """
+        flags: list[str] = [self.program, "run", *more, "--name", self.name, "--init", "--read-only"]
+        for path, options in _TMPFS.items():
             flags += ["--tmpfs", f"{path}:{options}"]
         flags += ["--cap-drop", "ALL"]
         for option in self.security:
@@ -89,14 +96,13 @@ class ContainerRequest:
             flags += ["--device", device]
         if self.gpus:
             flags += ["--gpus", "all" if self.gpus == "all" else _csv([f"device={self.gpus}"])]
-        for mount in self.seen():
-            fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
-            flags += ["--mount", _csv([*fields, "readonly"] if mount.read_only else fields)]
+        for mount in self._mounts():
+            flags += ["--mount", bind(mount)]
         for name, value in self.environment:
             flags += ["--env", f"{name}={value}"]
         for name, value in self.labels:
             flags += ["--label", f"{name}={value}"]
-        return flags
+        return [*flags, self.image, *self.argv()]
 
     def sdk(self) -> dict[str, Any]:
         """The arguments of ``client.containers.create``."""
@@ -116,7 +122,7 @@ class ContainerRequest:
             "environment": dict(self.environment),
             "mounts": [
                 SdkMount(str(m.target), str(m.source), type="bind", read_only=m.read_only)
-                for m in self.seen()
+                for m in self._mounts()
             ],
             "user": self.user,
             "group_add": list(self.groups),
@@ -128,7 +134,7 @@ class ContainerRequest:
             "network_mode": self.network,
             "init": True,
             "read_only": True,
-            "tmpfs": TMPFS,
+            "tmpfs": _TMPFS,
             "cap_drop": ["ALL"],
             "security_opt": list(self.security),
             "pids_limit": self.pids or None,
@@ -138,6 +144,12 @@ class ContainerRequest:
             if self.log_driver
             else None,
         }
+
+
+def bind(mount: Mount) -> str:
+    """The value of ``--mount``; apptainer reads the same."""
+    fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
+    return _csv([*fields, "readonly"] if mount.read_only else fields)
 
 
 def _csv(fields: list[str]) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launcher.engines.container import TMPFS, ContainerRequest
+from launcher.engines.container import ContainerRequest
 from launcher.handover import marks
 from launcher.handover.marks import Variable
 from launcher.plan import Mount, RunPlan
@@ -52,7 +52,7 @@ def _defaults(request: ContainerRequest, plan: RunPlan, variables: Sequence[Vari
 def _service(request: ContainerRequest) -> dict[str, Any]:
     """The container, in Compose's words; what is not set is left out."""
     secrets = request.secrets
-    seen = request.seen() if secrets is None else (*request.mounts, secrets.mounts()[0])
+    seen = request.mounts if secrets is None else (*request.mounts, secrets.mounts()[0])
     found: dict[str, Any] = {
         "image": request.image,
         "container_name": request.name,
@@ -61,7 +61,7 @@ def _service(request: ContainerRequest) -> dict[str, Any]:
         "working_dir": "/output",
         "init": True,
         "read_only": True,
-        "tmpfs": [f"{path}:{options}" for path, options in TMPFS.items()],
+        "tmpfs": list(request.tmpfs()),
         "cap_drop": ["ALL"],
         "security_opt": list(request.security),
         "network_mode": request.network,

@@ -95,7 +95,8 @@ def _process(request: ProcessRequest) -> Iterator[str]:
 
 def _container(request: ContainerRequest) -> Iterator[str]:
     """One option a line; the shell stays only to remove a file at the end."""
-    program, verb, *options = request.flags(("--rm",))
+    started = (request.image, *request.argv())
+    program, verb, *options = request.words(("--rm",))[: -len(started)]
     line = f"{'' if request.secrets else 'exec '}{program} {verb}"
     for word in options:
         if word.startswith("--"):
@@ -104,7 +105,7 @@ def _container(request: ContainerRequest) -> Iterator[str]:
         else:
             line += f" {quoted(word)}"
     yield f"{line} \\"
-    yield f"    {' '.join(map(quoted, (request.image, *request.argv())))}"
+    yield f"    {' '.join(map(quoted, started))}"
 
 
 def quoted(text: str) -> str:
