@@ -81,18 +81,26 @@ def _made(place: Folders) -> str:
     return shlex.join(["mkdir", "-p", *map(str, wanted)])
 
 
+def _metrics(place: Folders) -> str:
+    return shlex.quote(str(place.run / "metrics.jsonl"))
+
+
+#: Of a site's engine: name and folder of the run stand in its files.
+_NAMED = "Once: the files name the run and its folder. For another run export them anew.\n\n"
+
+
 def _slurm(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
     values = " ".join(f'"{name}=${{{name}?}}"' for name in plan.secrets)
     batch = shlex.join([name for name in names if name.endswith((".sbatch", ".sh"))][:1])
     return Guide(
-        submit=_block(_made(place), f"sbatch --test-only {batch}", f"sbatch {batch}"),
-        logs="The script's `#SBATCH --output` names the file; metrics are in the run's folder.\n\n"
-        + _block("squeue --me"),
+        submit=_NAMED + _block(_made(place), f"sbatch --test-only {batch}", f"sbatch {batch}"),
+        logs="The script's `#SBATCH --output` names the file of its output.\n\n"
+        + _block("squeue --me", f"tail -F {_metrics(place)}"),
         stop=_block("scancel JOBID"),
         resume="After a preemption Slurm starts it again, from the last complete checkpoint; by hand:\n\n"
         + _block("scontrol requeue JOBID"),
-        secrets="Its line `secrets=` names the file that they are read from; only you may read it:\n\n"
-        + _block(f"(umask 077 && printf '%s\\0' {values} >FILE)"),
+        secrets="The script's line `secrets=` names their FILE, in a folder that all nodes see:\n\n"
+        + _block("umask 077", "mkdir -p FOLDER_OF_THE_FILE", f"printf '%s\\0' {values} >FILE"),
     )
 
 
@@ -102,9 +110,9 @@ def _kubernetes(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
     values = " ".join(f'"{name}=${{{name}?}}"' for name in plan.secrets)
     call = f"kubectl --namespace {shlex.quote(plan.kubernetes.namespace)}"
     return Guide(
-        submit="The folders of the run, as this machine has them, and the nodes by their volumes:\n\n"
+        submit=f"{_NAMED}The folders are named as this machine has them; the nodes have volumes.\n\n"
         + _block(_made(place), f"{call} apply --dry-run=server {made}", f"{call} apply {made}"),
-        logs=_block(f"{call} get pods", f"{call} logs --follow POD"),
+        logs=_block(f"{call} get pods", f"{call} logs --follow POD", f"tail -F {_metrics(place)}"),
         stop=_block(f"{call} delete {made}"),
         resume="A pod that is taken away is made again, and goes on from the last complete checkpoint.",
         secrets="By reference to a Secret of the namespace, whose name is in the manifest:\n\n"
