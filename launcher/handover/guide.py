@@ -108,7 +108,8 @@ def _kubernetes(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
     assert plan.kubernetes is not None  # noqa: S101 - of a plan for Kubernetes
     made = " ".join(f"-f {shlex.quote(name)}" for name in names if name.endswith((".yaml", ".yml", ".json")))
     values = " ".join(f'"{name}=${{{name}?}}"' for name in plan.secrets)
-    call = f"kubectl --namespace {shlex.quote(plan.kubernetes.namespace)}"
+    space = plan.kubernetes.namespace
+    call = f"kubectl --namespace {shlex.quote(space)}" if space else "kubectl"
     return Guide(
         submit=f"{_NAMED}The folders are named as this machine has them; the nodes have volumes.\n\n"
         + _block(_made(place), f"{call} apply --dry-run=server {made}", f"{call} apply {made}"),
