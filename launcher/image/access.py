@@ -17,11 +17,9 @@ import truststore
 from launcher.errors import RegistryAccessError
 from launcher.image.reference import Reference
 
-#: Where engines look for a registry's own CA and client certificate: a folder of its name, *.crt, *.cert, *.key.
-CERTIFICATES = (
-    Path("/etc/docker/certs.d"),
-    Path("/etc/containers/certs.d"),
-    Path("~/.config/docker/certs.d"),
+#: Where engines look for a registry's own CA and client certificate: in a folder of its name.
+CERTIFICATES = tuple(
+    Path(f"{place}/certs.d") for place in ("/etc/docker", "/etc/containers", "~/.config/docker")
 )
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds without any byte

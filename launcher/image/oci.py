@@ -8,21 +8,17 @@ from typing import TypeVar
 
 import msgspec
 
-Described = TypeVar("Described", bound="Document | list[Saved]")
+Described = TypeVar("Described")
 
 
-class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """What all of them are: objects, whose other fields are not looked at."""
-
-
-class Platform(Document):
+class Platform(msgspec.Struct, frozen=True):
     """For which machine an image is."""
 
     os: str = ""
     architecture: str = ""
 
 
-class Descriptor(Document):
+class Descriptor(msgspec.Struct, frozen=True):
     """Something by its digest; ``size`` in bytes."""
 
     digest: str
@@ -31,7 +27,7 @@ class Descriptor(Document):
     platform: Platform | None = None
 
 
-class Manifest(Document):
+class Manifest(msgspec.Struct, frozen=True):
     """An image (``config`` and ``layers``), or an index of several (``manifests``)."""
 
     config: Descriptor | None = None
@@ -39,15 +35,15 @@ class Manifest(Document):
     manifests: list[Descriptor] | None = None
 
 
-class _Run(Document):
+class _Run(msgspec.Struct, frozen=True):
     labels: dict[str, str] | None = msgspec.field(name="Labels", default=None)
 
 
-class _Files(Document):
+class _Files(msgspec.Struct, frozen=True):
     diff_ids: list[str] | None = None
 
 
-class Config(Document):
+class Config(msgspec.Struct, frozen=True):
     """An image's configuration."""
 
     config: _Run | None = None
@@ -64,7 +60,7 @@ class Config(Document):
         return tuple((self.rootfs and self.rootfs.diff_ids) or ())
 
 
-class Saved(Document):
+class Saved(msgspec.Struct, frozen=True):
     """One image of manifest.json in what ``docker save`` writes: names of the archive's members."""
 
     config: str = msgspec.field(name="Config")
