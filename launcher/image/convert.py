@@ -1,9 +1,9 @@
-"""The commands that make an image into what a site's runtime starts: Apptainer's SIF, enroot's squashfs. Pure.
+"""The commands that make an image into what a site's runtime starts: Apptainer's SIF, enroot's squashfs.
 
 Read in Apptainer's user guide and sources (1.1 to 1.5) and in enroot's (3.5 to 4.1):
 
-* Apptainer before 1.4 unpacks layers by umoci 0.4, which knows no zstd; those of a ``docker-archive:`` it packs
-  anew before, so a file works with all versions.
+* Apptainer before 1.4 unpacks layers by umoci 0.4, which knows no zstd; those of a ``docker-archive:`` it
+  packs anew before, so a file works with all versions.
 * enroot before 4.0 knows no ``@sha256:…``; all versions take a digest as a tag, whose pattern has a colon.
   Those before 4.0 unpack every layer by ENROOT_GZIP_PROGRAM; zstd leaves alone what is not packed.
 * enroot reads no archive: a file goes through Podman's storage, which needs no daemon and no root.
