@@ -188,13 +188,10 @@ def plan_conversion(
         return Planned(
             runtime=runtime, output=output, conversion=conversion, digest=file.manifest or file.config
         )
-    reference = references.parse(source)
-    remote = registry.resolve(reference, plain_http=plain_http)
+    remote = registry.resolve(references.parse(source), plain_http=plain_http)
     _require_known(source, remote.labels)
     output = _free(output, runtime, remote.labels)
-    conversion = conversions.from_registry(
-        runtime, remote, output, user=user, plain_http=plain_http or reference.loopback
-    )
+    conversion = conversions.from_registry(runtime, remote, output, user=user)
     return Planned(runtime=runtime, output=output, conversion=conversion, digest=remote.digest)
 
 

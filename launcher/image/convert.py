@@ -90,9 +90,7 @@ def from_file(runtime: str, image: FileImage, output: Path) -> Conversion:
     return Conversion(command=Command(argv=(runtime, "build", str(output), f"{layout}:{image.path}")))
 
 
-def from_registry(
-    runtime: str, image: RemoteImage, output: Path, *, user: str = "", plain_http: bool = False
-) -> Conversion:
+def from_registry(runtime: str, image: RemoteImage, output: Path, *, user: str = "") -> Conversion:
     """From a registry, always by digest.
 
     Args:
@@ -100,17 +98,16 @@ def from_registry(
         image: as the registry has it.
         output: the file to write.
         user: whom enroot looks up in its file of credentials; Apptainer reads Docker's.
-        plain_http: the registry has no TLS.
     """
     packed = any(_ZSTD in each for each in image.media_types)
     reference = image.reference
     if runtime == "enroot":
         settings = {"ENROOT_GZIP_PROGRAM": "zstd"} if packed else {}
-        settings |= {"ENROOT_ALLOW_HTTP": "yes"} if plain_http else {}
+        settings |= {"ENROOT_ALLOW_HTTP": "yes"} if image.plain_http else {}
         place = f"{user}@{reference.address}" if user else reference.address
         uri = f"docker://{place}#{reference.repository}:{reference.digest}"
         return Conversion(command=_enroot(uri, output, settings))
-    plain = ("--no-https",) if plain_http else ()
+    plain = ("--no-https",) if image.plain_http else ()
     return Conversion(
         command=Command(argv=(runtime, "build", *plain, str(output), f"docker://{reference}")),
         notes=(

@@ -56,6 +56,7 @@ class RemoteImage:
         labels: as built.
         size: bytes of its packed layers.
         media_types: of its layers, without repetition.
+        plain_http: whether it was asked without TLS.
     """
 
     reference: Reference
@@ -65,6 +66,7 @@ class RemoteImage:
     labels: Mapping[str, str]
     size: int
     media_types: tuple[str, ...]
+    plain_http: bool
 
 
 def resolve(
@@ -110,6 +112,7 @@ def resolve(
         labels=described.labels,
         size=sum(layer.size for layer in said.layers),
         media_types=tuple(dict.fromkeys(layer.media_type for layer in said.layers)),
+        plain_http=place.startswith("http:"),
     )
 
 
