@@ -67,7 +67,7 @@ ADVICE = {
     "helpers, and a repository may have to be made, or opened to you, first",
     "RegistryTransportError": "`--plain-http` for a registry that really has no TLS, or its CA below "
     "`/etc/docker/certs.d/REGISTRY/`. [TLS](images-to-the-site.md#tls-and-plain-http)",
-    "RegistryFailedError": "Repeat later: layers that arrived are not sent again. A full disk or a quota is for "
+    "RegistryServerError": "Repeat later: layers that arrived are not sent again. A full disk or a quota is for "
     "the registry's administrator",
     "ProgramError": "The message holds the program's last lines and the command to run it by itself",
 }

@@ -231,11 +231,11 @@ class RegistryTransportError(LaunchError):
     title = "registry transport"
 
 
-class RegistryFailedError(LaunchError):
+class RegistryServerError(LaunchError):
     """An image registry answered, and failed: its disk is full, or it is broken or overloaded."""
 
     exit_code = 87
-    title = "registry failed"
+    title = "registry server"
 
 
 class RecipeFailedError(LaunchError):

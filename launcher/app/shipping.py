@@ -71,7 +71,7 @@ def push(
         CheckError: the registry has another image than the engine.
         EngineError: no engine answers, or it failed.
         ImageMissingError: the image is not built.
-        RegistryAccessError, RegistryError, RegistryFailedError, RegistryTransportError: see launcher.errors.
+        RegistryAccessError, RegistryError, RegistryServerError, RegistryTransportError: see launcher.errors.
         UsageError: there is no such target, or the place is none.
     """
     references.below(place, f"{name}:{name}")
@@ -127,7 +127,7 @@ def verify(
 
     Raises:
         CheckError: it is damaged, another image, or not of this lock; all that is wrong.
-        ImageMissingError, RegistryAccessError, RegistryError, RegistryFailedError, RegistryTransportError: a
+        ImageMissingError, RegistryAccessError, RegistryError, RegistryServerError, RegistryTransportError: a
             reference's.
         UsageError: there is no such file and no such target, or the digest is none.
     """

@@ -54,7 +54,7 @@ def push(client: "DockerClient", image: ImageInfo, reference: Reference, *, prog
 
     Raises:
         EngineError: the engine failed, or was lost.
-        RegistryAccessError, RegistryError, RegistryFailedError, RegistryTransportError: the registry refused.
+        RegistryAccessError, RegistryError, RegistryServerError, RegistryTransportError: the registry refused.
     """
     from docker.errors import APIError, DockerException
     from requests.exceptions import RequestException
@@ -126,6 +126,7 @@ def refused(reference: Reference, said: str) -> LaunchError:
 
     Engines hand on a registry's status in words, so words decide; the most certain sign comes first.
     """
+    said = re.sub(r"\?[^\s:]+", "", said)  # what an upload is continued by is nobody else's
     text = said.lower()
     if any(sign in text for sign in _PLAIN):
         return RegistryTransportError(

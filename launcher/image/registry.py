@@ -20,7 +20,7 @@ from launcher.errors import (
     LaunchError,
     RegistryAccessError,
     RegistryError,
-    RegistryFailedError,
+    RegistryServerError,
     RegistryTransportError,
 )
 from launcher.image import access, oci
@@ -89,7 +89,7 @@ def resolve(
         ImageMissingError: there is no such image, or none for the platform.
         RegistryAccessError: this user may not have it.
         RegistryError: it does not answer, or is no registry.
-        RegistryFailedError: it answers with an error of its own.
+        RegistryServerError: it answers with an error of its own.
         RegistryTransportError: its certificate is not trusted, or it has no TLS.
     """
     with _asked(reference), connect(reference) as http:
@@ -125,7 +125,7 @@ def reach(
     """Ask a registry whether it is one, before gigabytes are sent to it; it need not let anybody in yet.
 
     Raises:
-        RegistryError, RegistryFailedError, RegistryTransportError: as :func:`resolve`.
+        RegistryError, RegistryServerError, RegistryTransportError: as :func:`resolve`.
     """
     with _asked(reference), connect(reference) as http:
         _base(http, reference, plain_http)
@@ -266,10 +266,10 @@ def access_refused(reference: Reference, why: str) -> RegistryAccessError:
     )
 
 
-def failed(reference: Reference, why: str) -> RegistryFailedError:
+def failed(reference: Reference, why: str) -> RegistryServerError:
     """The error for a registry that fails."""
-    return RegistryFailedError(
-        f"{reference.host} failed",
+    return RegistryServerError(
+        f"{reference.host} answered with an error of its own",
         why=why,
         hint="its disk may be full; repeat later: what arrived stays there",
     )
