@@ -197,7 +197,7 @@ def _asked(reference: Reference) -> Iterator[None]:
     """What the HTTP client says, as named errors."""
     try:
         yield
-    except httpx.ConnectError as error:
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise _unreached(reference, error) from None
     except httpx.HTTPError as error:
         raise RegistryError(
@@ -209,7 +209,7 @@ def _asked(reference: Reference) -> Iterator[None]:
         raise RegistryError("a proxy variable cannot be used", why=str(error).split("@")[-1]) from None
 
 
-def _unreached(reference: Reference, error: httpx.ConnectError) -> LaunchError:
+def _unreached(reference: Reference, error: httpx.TransportError) -> LaunchError:
     if _speaks_plainly(error):
         return _transport(
             reference, "it has no TLS", "--plain-http, if that is meant: what is sent can be read"
@@ -229,7 +229,7 @@ def _transport(reference: Reference, why: str, hint: str) -> RegistryTransportEr
     return RegistryTransportError(f"{reference.host} cannot be spoken to safely", why=why, hint=hint)
 
 
-def _speaks_plainly(error: httpx.ConnectError) -> bool:
+def _speaks_plainly(error: httpx.TransportError) -> bool:
     """Whether what answered the TLS greeting has no TLS."""
     return any(
         sign in str(error) for sign in ("WRONG_VERSION_NUMBER", "record layer failure", "HTTP_REQUEST")

@@ -111,7 +111,7 @@ def make_image(engine: Any, megabytes: int) -> tuple[str, tuple[str, ...]]:
         "launch.without": "",
     }
     repository, tag = what.reference.split(":")
-    changes = [f"LABEL {name}={json.dumps(value)}" for name, value in labels.items()]
+    changes = ['CMD ["true"]', *(f"LABEL {name}={json.dumps(value)}" for name, value in labels.items())]
     engine.api.import_image_from_data(packed.getvalue(), repository=repository, tag=tag, changes=changes)
     return what.reference, ("--base", base)
 
@@ -176,17 +176,18 @@ def test_what_is_pushed_is_what_others_get(
 
 
 def test_a_name_of_the_users_own_stays(engine: Any, launch: Launch, start: Start, tiny: Tiny) -> None:
+    """Also where it is the only name that its image has."""
     registry = start()
     other, _ = make_image(engine, 1)
     mine = f"{registry.address}/team/{tiny.reference}"
+    engine.images.get(other).tag(*mine.rsplit(":", 1))
+    engine.images.remove(other)
     try:
-        engine.images.get(other).tag(*mine.rsplit(":", 1))
         before = engine.images.get(mine).id
         assert launch("image", "push", "cpu", f"{registry.address}/team", *tiny.options).code == 0
         assert engine.images.get(mine).id == before != tiny.id
     finally:
         engine.images.remove(mine, force=True)
-        engine.images.remove(other, force=True)
 
 
 def test_logins_are_dockers_and_nobody_sees_them(
