@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher import lock, manifest, paths, process
 from launcher.app import images
 from launcher.app.signals import unwound
-from launcher.errors import CheckError, OutputError, UsageError
+from launcher.errors import CheckError, OutputError, ProgramError, UsageError
 from launcher.image import convert as conversions
 from launcher.image import push as pushes
 from launcher.image import reference as references
@@ -209,7 +209,12 @@ def run_conversion(planned: Planned) -> None:
             argv = [str(temporary) if word == str(planned.output) else word for word in command.argv]
             code = process.attached(argv, env={**os.environ, **dict(command.env)}, cwd=Path.cwd())
             if code:
-                raise process.failed(argv, code, "")
+                raise ProgramError(
+                    f"{argv[0]} exited with code {code}",
+                    returncode=code,
+                    why="its own words are above",
+                    hint=f"to see it by itself: {command.printed}",
+                )
         saves.place(temporary, planned.output)
         paths.sync_folder(folder)
 

@@ -24,6 +24,13 @@ RUNTIMES = {"apptainer": ".sif", "singularity": ".sif", "enroot": ".sqsh"}
 
 _ZSTD = "+zstd"
 
+#: enroot asks first without saying what it takes, and a registry of the distribution project hides OCI's manifests
+#: from who does not; before a token login that question is answered earlier.
+_HIDDEN = (
+    "if enroot is answered 404 by a registry without token logins, let curl say what is taken: add the line  "
+    'header = "Accept: application/vnd.oci.image.manifest.v1+json"  to ~/.curlrc'
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
@@ -106,7 +113,8 @@ def from_registry(runtime: str, image: RemoteImage, output: Path, *, user: str =
         settings |= {"ENROOT_ALLOW_HTTP": "yes"} if image.plain_http else {}
         place = f"{user}@{reference.address}" if user else reference.address
         uri = f"docker://{place}#{reference.repository}:{reference.digest}"
-        return Conversion(command=_enroot(uri, output, settings))
+        hidden = any("vnd.oci." in each for each in image.media_types)
+        return Conversion(command=_enroot(uri, output, settings), notes=(_HIDDEN,) if hidden else ())
     plain = ("--no-https",) if image.plain_http else ()
     return Conversion(
         command=Command(argv=(runtime, "build", *plain, str(output), f"docker://{reference}")),

@@ -382,8 +382,9 @@ def test_the_commands_from_a_registry() -> None:
     )
     hub = reference.parse(f"docker.io/me/finetune@{DIGEST}")
     assert "docker://registry-1.docker.io#me/finetune:sha256" in said("enroot", reference=hub)
-    assert convert.from_registry("apptainer", remote(), OUT).notes
-    assert not convert.from_registry("apptainer", remote(media_types=gzip), OUT).notes
+    for runtime in ("apptainer", "enroot"):
+        assert convert.from_registry(runtime, remote(), OUT).notes
+        assert not convert.from_registry(runtime, remote(media_types=gzip), OUT).notes
 
 
 def test_the_commands_from_a_file(tmp_path: Path) -> None:
