@@ -24,8 +24,8 @@ RUNTIMES = {"apptainer": ".sif", "singularity": ".sif", "enroot": ".sqsh"}
 
 _ZSTD = "+zstd"
 
-#: enroot asks first without saying what it takes, and a registry of the distribution project hides OCI's manifests
-#: from who does not; before a token login that question is answered earlier.
+#: enroot first asks without saying what it takes, and a registry of the distribution project hides OCI's
+#: manifests from who does not. One with token logins asks for the token before it looks.
 _HIDDEN = (
     "if enroot is answered 404 by a registry without token logins, let curl say what is taken: add the line  "
     'header = "Accept: application/vnd.oci.image.manifest.v1+json"  to ~/.curlrc'
