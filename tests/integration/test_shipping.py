@@ -197,11 +197,11 @@ def test_logins_are_dockers_and_nobody_sees_them(
     password = (registry.folder / "password").read_text()
     place = f"{registry.address}/team"
     none = launch("image", "push", "cpu", place, *tiny.options)
-    assert none.code == 85
+    assert none.code == 86
     assert "registry access error" in none.err
     wrong = registry.login("wrong-password", tmp_path / "wrong")
     refused = launch("image", "push", "cpu", place, *tiny.options, **wrong)
-    assert refused.code == 85
+    assert refused.code == 86
     assert "wrong-password" not in refused.out + refused.err
     assert not names(engine, registry.address)
 
@@ -211,8 +211,8 @@ def test_logins_are_dockers_and_nobody_sees_them(
     assert password not in done.out + done.err
     reference = json.loads(done.out)["reference"]
     assert launch("image", "verify", reference, "cpu", **right).code == 0
-    assert launch("image", "verify", reference, "cpu", **wrong).code == 85
-    assert launch("image", "verify", reference, "cpu").code == 85
+    assert launch("image", "verify", reference, "cpu", **wrong).code == 86
+    assert launch("image", "verify", reference, "cpu").code == 86
 
 
 def test_a_credential_helper_is_asked(launch: Launch, start: Start, tiny: Tiny, tmp_path: Path) -> None:
@@ -230,17 +230,17 @@ def test_a_credential_helper_is_asked(launch: Launch, start: Start, tiny: Tiny, 
     assert done.code == 0, done.err
     assert done.out.startswith(f"{registry.address}/finetune@sha256:")
     helper.write_text("#!/bin/sh\necho no keyring; exit 1\n")
-    assert launch("image", "verify", done.out.strip(), "cpu", **variables).code == 85
+    assert launch("image", "verify", done.out.strip(), "cpu", **variables).code == 86
 
 
 def test_tls_is_trusted_or_named(launch: Launch, start: Start, tiny: Tiny, tmp_path: Path) -> None:
     registry = start("tls")
     place = f"{registry.address}/team"
     unknown = launch("image", "push", "cpu", place, *tiny.options)
-    assert unknown.code == 86
+    assert unknown.code == 87
     assert "certs.d" in unknown.err
     plain = launch("image", "push", "cpu", place, *tiny.options, "--plain-http")
-    assert plain.code == 86
+    assert plain.code == 87
     assert "leave out --plain-http" in plain.err
     folder = tmp_path / "home" / ".config" / "docker" / "certs.d" / registry.address
     folder.mkdir(parents=True)
@@ -255,7 +255,7 @@ def test_what_is_no_registry_is_named(
     registry = start()
     subprocess.run([SCRIPT, "stop", registry.folder], check=True)
     gone = launch("image", "push", "cpu", registry.address, *tiny.options)
-    assert gone.code == 84
+    assert gone.code == 85
     assert "cannot be reached" in gone.err
     assert launch("image", "push", "cpu", "me:secret-word@registry.example/team").code == 64
     assert launch("image", "push", "cuda", registry.address, "--base", "nowhere:1").code == 74
@@ -270,7 +270,7 @@ def test_what_is_no_registry_is_named(
         finally:
             stop.set()
             worker.join()
-    assert mute.code == 84, mute.err
+    assert mute.code == 85, mute.err
     assert not names(engine, "127.0.0.1")
 
 
@@ -305,7 +305,7 @@ def test_a_full_registry_is_named(
 ) -> None:
     registry = start(folder=small_disk)
     done = launch("image", "push", "cpu", f"{registry.address}/team", *heavy.options)
-    assert done.code == 87, done.err
+    assert done.code == 88, done.err
     assert "_state" not in done.err
     assert not names(engine, registry.address)
 
