@@ -55,13 +55,12 @@ def save(client: "DockerClient", image: ImageInfo, path: Path, *, progress: Prog
     require_free(path)
     task = f"saving {image.reference}"
     try:
-        source = client.images.get(image.reference)
-        size = int(source.attrs.get("Size", 0))
+        size = int(client.images.get(image.id).attrs.get("Size", 0))
         _require_room(path, size)
         progress.start(task, total=size or None, unit="bytes")
         with _beside(path) as (temporary, stream):
             digest = hashlib.sha256()
-            for piece in source.save(chunk_size=_CHUNK, named=image.reference):
+            for piece in client.api.get_image(image.reference, chunk_size=_CHUNK):
                 stream.write(piece)
                 digest.update(piece)
                 progress.advance(task, len(piece))
