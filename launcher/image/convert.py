@@ -1,7 +1,7 @@
 """The commands that make an image into what a site's runtime starts: Apptainer's SIF, enroot's squashfs.
 
-Read in Apptainer's user guide and sources (1.1 to 1.5) and in enroot's (3.5 to 4.1), and run with Apptainer 1.4.5,
-enroot 3.5.0 and 4.1.2:
+Read in Apptainer's user guide and sources (1.1 to 1.5) and in enroot's (3.5 to 4.1); run with Apptainer 1.4.5
+and with enroot 3.5.0 and 4.1.2:
 
 * Apptainer before 1.4 unpacks layers by umoci 0.4, which knows no zstd; those of a ``docker-archive:`` it
   packs anew before, so a file works with all versions.
