@@ -297,12 +297,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
     yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    subprocess.run(["umount", place], check=True)
 
 
 def test_a_full_registry_is_named(
-    launch: Launch, start: Start, heavy: Tiny, engine: Any, small_disk: Path
+    launch: Launch, small_disk: Path, start: Start, heavy: Tiny, engine: Any
 ) -> None:
+    """The disk comes first, so that it goes last: the registry's own file says which process to end."""
     registry = start(folder=small_disk)
     done = launch("image", "push", "cpu", f"{registry.address}/team", *heavy.options)
     assert done.code == 88, done.err
