@@ -66,6 +66,14 @@ ADVICE = {
     "SettingsError": "Correct the variable or the key of the settings file that the message names",
     "RecordError": "Plan a new run: recipe, lock or data are not what they were. `launch runs replay RUN "
     "--allow KIND` [repeats one](runs.md#repeating-a-run) with what is here",
+    "RegistryError": "Check the name, the network and `HTTPS_PROXY`. "
+    "[Registries](images-to-the-site.md#by-a-registry)",
+    "RegistryAccessError": "`docker login REGISTRY`; some registries want a repository made, or opened, "
+    "first",
+    "RegistryTransportError": "`--plain-http` for a registry that really has no TLS, or its CA below "
+    "`/etc/docker/certs.d/REGISTRY/`. [TLS](images-to-the-site.md#tls-and-plain-http)",
+    "RegistryServerError": "Repeat later: layers that arrived are not sent again. A full disk or a quota is "
+    "for the registry's administrator",
     "ProgramError": "The message holds the program's last lines and the command to run it by itself",
 }
 

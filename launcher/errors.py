@@ -210,6 +210,34 @@ class ProgramError(LaunchError):
         self.output = output
 
 
+class RegistryError(LaunchError):
+    """An image registry cannot be reached, or what answers there is none."""
+
+    exit_code = 85
+    title = "registry"
+
+
+class RegistryAccessError(LaunchError):
+    """An image registry does not know this user, or does not give what was asked for to this user."""
+
+    exit_code = 86
+    title = "registry access"
+
+
+class RegistryTransportError(LaunchError):
+    """TLS and plain HTTP do not meet: a certificate that is not trusted, or a registry without TLS."""
+
+    exit_code = 87
+    title = "registry transport"
+
+
+class RegistryServerError(LaunchError):
+    """An image registry answered, and failed: its disk is full, or it is broken or overloaded."""
+
+    exit_code = 88
+    title = "registry server"
+
+
 class RecipeFailedError(LaunchError):
     """A recipe ended with a code of its own, which passes through as the launcher's."""
 

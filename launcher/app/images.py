@@ -172,10 +172,7 @@ def check(
         UsageError: ``only`` names a check that the target does not have.
     """
     what, client = sources(name, base, without), connect(timeout=600)
-    image = inspect.find_for(client, what)
-    if image is None:
-        options = "".join(f" --without {package}" for package in what.lock.left_out)
-        raise ImageMissingError(f"{what.reference} is not built", hint=f"launch image build {name}{options}")
+    image = _built(client, what)
     known = (checks.SIZE, *what.target.checks)
     unknown = sorted(set(only) - set(known))
     if unknown:
@@ -186,6 +183,27 @@ def check(
     if checks.SIZE in wanted:
         outcomes = (checks.size(client, image, what.target), *outcomes)
     return CheckReport(image=image, outcomes=outcomes)
+
+
+def built(name: str, base: str | None, without: Sequence[str]) -> "tuple[DockerClient, ImageInfo]":
+    """The engine, and the target's image on it.
+
+    Raises:
+        EngineError: no engine answers.
+        ImageMissingError: it is not built.
+    """
+    what, client = sources(name, base, without), connect(timeout=600)
+    return client, _built(client, what)
+
+
+def _built(client: "DockerClient", what: Inputs) -> ImageInfo:
+    image = inspect.find_for(client, what)
+    if image is None:
+        options = "".join(f" --without {package}" for package in what.lock.left_out)
+        raise ImageMissingError(
+            f"{what.reference} is not built", hint=f"launch image build {what.target.name}{options}"
+        )
+    return image
 
 
 def judge(outcomes: Sequence[Outcome]) -> None:

@@ -2,13 +2,36 @@
 
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from launcher import runs
 from launcher.engines.base import Handle
 from launcher.progress import RunView
+
+
+@contextmanager
+def unwound() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the launcher as Ctrl-C does: what was begun is taken back. Code 128 + number.
+
+    A launcher under nohup, whose SIGHUP is ignored, goes on.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(each) != signal.SIG_IGN:
+                before[each] = signal.signal(each, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Signals:

@@ -20,7 +20,7 @@ VERBS = {
     "shell": ("launcher.cli.shell", "Open a shell that sees what a run sees."),
     "notebook": ("launcher.cli.notebook", "Serve JupyterLab from the image, to this machine alone."),
     "env": ("launcher.cli.env", "Make the embedded environment, and a Jupyter kernel of it."),
-    "image": ("launcher.cli.image", "Lock, fetch, build and check the images."),
+    "image": ("launcher.cli.image", "Lock, fetch, build, check and pass on the images."),
     "data": ("launcher.cli.data", "Check, convert and split training data."),
     "doctor": ("launcher.cli.doctor", "Check this machine for a run: what is missing, and what fixes it."),
     "demo": ("launcher.cli.demo", "Fine-tune a tiny BGE-M3 on real data, end to end."),

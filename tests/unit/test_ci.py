@@ -62,6 +62,7 @@ def test_what_runs_is_what_a_developer_runs() -> None:
         "make setup",
         "make smoke-${{ matrix.target }}",
         "make test",
+        "sudo --preserve-env=HOME tests/support/registry.sh install",
         "sudo tests/support/documents.sh install",
     ]
 

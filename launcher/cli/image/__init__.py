@@ -10,6 +10,10 @@ VERBS = {
     "fetch": ("launcher.cli.image.fetch", "Download a target's wheels into the cache."),
     "build": ("launcher.cli.image.build", "Build a target's image, hermetic and reproducible."),
     "check": ("launcher.cli.image.check", "Run the checks inside a built image."),
+    "push": ("launcher.cli.image.push", "Push a target's image to a registry, and read back what it has."),
+    "save": ("launcher.cli.image.save", "Save a target's image to a file, with its checksum."),
+    "verify": ("launcher.cli.image.verify", "Check an image that arrived: a file, or a registry's."),
+    "convert": ("launcher.cli.image.convert", "Make an image into a file for Apptainer or enroot."),
     "diff": ("launcher.cli.image.diff", "What changed between two images or locks."),
     "list": ("launcher.cli.image.list", "Targets: built or not, size, lock digest."),
 }
@@ -21,4 +25,4 @@ class _ImageGroup(LazyGroup):
 
 @click.command(cls=_ImageGroup)
 def command() -> None:
-    """Lock, fetch, build and check the images."""
+    """Lock, fetch, build, check and pass on the images."""

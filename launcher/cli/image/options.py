@@ -28,6 +28,12 @@ without = click.option(
     help="Leave out an optional package, e.g. flash-attn (LAUNCH_WITHOUT); the image is labelled as partial.",
 )
 
+plain_http = click.option(
+    "--plain-http",
+    is_flag=True,
+    help="The registry has no TLS. Without it only one on this machine is asked without TLS.",
+)
+
 secrets = click.option(
     "--secret",
     "secrets",
