@@ -16,7 +16,7 @@ from launcher.engines.base import Exit, Handle
 from launcher.errors import EngineGoneError, LaunchError
 from launcher.metrics import Reader
 from launcher.plan import Folders, Start
-from launcher.progress import RunView
+from launcher.progress import RunView, SilentView
 from launcher.runs import Attempt, Lock, Result, checkpoints
 
 #: Lines of the log that a verdict looks at, and that are shown of a run that failed.
@@ -104,7 +104,9 @@ def execute(begun: Begun, view: RunView, *, grace: float, restarts: int = 0) -> 
                 runs.make(place)
         result = recorder.close(outcome)
         handle.remove()
-        secretfile.forget(start.run)  # a supervisor that was killed at once never came to it
+        secretfile.forget(
+            start.run, place.run.parent
+        )  # a supervisor that was killed at once never came to it
     return ended(result, place, outcome, attempt)
 
 
@@ -112,6 +114,18 @@ def ended(result: Result, place: Folders, outcome: Outcome, attempt: Attempt) ->
     """What is shown of a run that is over."""
     tail = tuple(runs.tail(place.run / "log.txt", attempt.log_offset, _TAIL))
     return Ended(result=result, place=place, tail=tail, error=outcome.error)
+
+
+def submit(begun: Begun) -> None:
+    """Hand a run to the site's engine, and leave it: whoever sees its end concludes the record.
+
+    Raises:
+        LaunchError: the engine refused it.
+    """
+    recorder = Recorder(begun.planned, begun.place, following=True)
+    with begun.lock, Signals(SilentView(), grace=0) as signals:
+        _started(begun, begun.start, recorder, signals)
+        recorder.hashed()
 
 
 def _started(begun: Begun, start: Start, recorder: Recorder, signals: Signals) -> tuple[Attempt, Handle]:
@@ -205,8 +219,14 @@ def follow(
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
+    why = ""
     while reader.is_alive():
         reader.join(0.1)
+        before, why = why, handle.waiting()
+        if why and why != before:
+            view.notice(f"pending: {why}")
+        elif before and not why:
+            view.notice("it runs")
         for event in reported.new():
             view.event(event)
     if broken:
