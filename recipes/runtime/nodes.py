@@ -1,6 +1,6 @@
 """Several nodes of one training: who they are, what must be the same on all, and what to say when it is not.
 
-Everything here is judged from facts that were gathered before; ``meeting`` gathers them. Standard library only.
+Everything here is judged from facts that ``meeting`` has gathered. Standard library only.
 """
 
 import ipaddress
@@ -108,7 +108,7 @@ def _endpoint(text: str) -> tuple[str, int]:
     found = re.fullmatch(r"(\[[^\]]+\]|[^:\s]+):(\d+)", text)
     if found is None or not 1 <= int(found[2]) <= 65534:
         raise NotMet(
-            f"LAUNCH_RENDEZVOUS is {text!r}: it is HOST:PORT of node 0, a name or address that all nodes reach"
+            f"LAUNCH_RENDEZVOUS is {text!r}: it is HOST:PORT of node 0, by an address that all nodes reach"
         )
     return found[1].strip("[]"), int(found[2])
 
@@ -205,17 +205,43 @@ def unlike(lines: Sequence[str]) -> str:
     )
 
 
-def unseen(found: Mapping[int, Mapping[str, Sequence[int]]], all_facts: Mapping[int, Facts]) -> list[str]:
+def unconnected(found: Mapping[int, Facts], all_facts: Mapping[int, Facts]) -> list[str]:
+    """Which node did not get a connection to all others, one line each.
+
+    Args:
+        found: of each node, what ``meeting`` tried there.
+    """
+    return [
+        f"{called(node, all_facts[node])}, gloo at {found[node]['at']}: {found[node]['network']}"
+        for node in sorted(found)
+        if found[node]["network"]
+    ]
+
+
+def no_network(lines: Sequence[str], target: str) -> str:
+    """What is said of :func:`unconnected`."""
+    variables = " and ".join(interface_variables(target))
+    return "\n".join(
+        (
+            "the nodes found each other, and cannot exchange tensors: nothing is trained",
+            *lines,
+            "between nodes all TCP ports must be open. The interface must be one on which the nodes reach"
+            f" each other, and not loopback: {variables} names it",
+        )
+    )
+
+
+def unseen(found: Mapping[int, Facts], all_facts: Mapping[int, Facts]) -> list[str]:
     """Which node does not see what others wrote into a folder, one line each.
 
     Args:
-        found: of each node, by the folder's variable, the nodes whose files it did not see.
+        found: of each node, what ``meeting`` tried there.
     """
     return [
-        f"{name} ({all_facts[node]['paths'][name]}): node {node} (host {all_facts[node]['host']}) does not see"
-        f" what node {', '.join(map(str, others))} wrote there"
+        f"{name} ({all_facts[node]['paths'][name]}): node {node} (host {all_facts[node]['host']}) does not"
+        f" see what node {', '.join(map(str, others))} wrote there"
         for node in sorted(found)
-        for name, others in sorted(found[node].items())
+        for name, others in sorted(found[node]["folders"].items())
         if others
     ]
 

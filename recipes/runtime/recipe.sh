@@ -66,7 +66,8 @@ else
     held=0 wait="${LAUNCH_RENDEZVOUS_TIMEOUT:-60}"
     ((LAUNCH_NODE_RANK > 0)) || held=1
     # Every line says whose it is, and goes through a file for that; only this user may read it.
-    mkdir -p -m 700 "$scratch/ranks"
+    mkdir -p "$scratch/ranks"
+    chmod 700 "$scratch/ranks"
     export TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE="${TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE-[rank\${rank\}]: }"
     rendezvous=(
         --nnodes "$nodes" --nproc_per_node "$NPROC"

@@ -1,9 +1,9 @@
 """What a training goes on from when the site's scheduler has started it again (``LAUNCH_RESTARTS``).
 
-The rules are those of launcher/runs/checkpoints.py, which decides where there is a launcher to ask: the newest
-checkpoint whose ``complete.json`` names every file with its size and sum; what is newer and not whole is moved
-aside, so that the trainer does not mix it with its own. One set of cases tests both. Standard library only: it
-runs before torch is imported, and in no launcher's environment.
+The rules are those of launcher/runs/checkpoints.py, which decides where there is a launcher to ask: the
+newest checkpoint whose ``complete.json`` names every file with its size and sum; what is newer and not whole
+is moved aside, so that the trainer does not mix it with its own. One set of cases tests both. Standard
+library only: a restart on one node imports no torch for it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ def last_complete(output: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
         for folder in (output.iterdir() if output.is_dir() else ())
         if (match := _NAME.fullmatch(folder.name)) and folder.is_dir()
     ]
-    broken = []
+    broken: list[tuple[Path, str]] = []
     for _, folder in sorted(folders, reverse=True):
         problem = next(problems(folder), "")
         if not problem:
