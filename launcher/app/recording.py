@@ -150,7 +150,7 @@ def _profile(file: Path) -> dict[str, Any] | None:
 
 def _failure(events: Sequence[Event], last: Attempt | None) -> dict[str, Any] | None:
     """Of the last start: what an earlier one failed of was overcome."""
-    found = metrics.failure(metrics.of_attempt(events, last.number)) if last else None
+    found = metrics.failure(metrics.since(events, last.number)) if last else None
     return None if found is None else asdict(found)
 
 

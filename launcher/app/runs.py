@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from launcher import paths, runs, secretfile, texts
+from launcher import metrics, paths, runs, secretfile, texts
 from launcher.app import conclusion, execute, place
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
@@ -340,7 +340,9 @@ def _refuse_another_image(record: Record, planned: Planned) -> None:
 
 
 def _next_start(record: Record, say: Callable[[str], None]) -> Start:
-    number = max((attempt.number for attempt in record.attempts), default=0)
+    # The site's scheduler may have started it again by itself: those attempts are in the events alone.
+    reported = metrics.attempts(metrics.read(record.metrics))
+    number = max((*(attempt.number for attempt in record.attempts), *reported), default=0)
     start = execute.next_start(record.id, number, record.output, say)
     if not start.checkpoint:
         raise RecordError(
@@ -353,7 +355,8 @@ def _next_start(record: Record, say: Callable[[str], None]) -> Start:
 
 def prepare_again(record: Record, start: Start) -> None:
     """Make the record ready for another start."""
-    runs.set_aside_result(record.folder, start.attempt - 1)
+    last = max((attempt.number for attempt in record.attempts), default=start.attempt - 1)
+    runs.set_aside_result(record.folder, last)
     (record.folder / execute.STOPPED).unlink(missing_ok=True)
     runs.make(record.place)
     runs.own(record.place, record.plan.uid, record.plan.gid)
