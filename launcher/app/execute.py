@@ -283,11 +283,12 @@ def _next(
 
     What crashed before its training began would crash there again.
     """
-    events = metrics.of_attempt(recorder.reported.events, start.attempt)
+    events = metrics.since(recorder.reported.events, start.attempt)
     began = any(event.get("event") == "begin" for event in events)
     if not (outcome.crashed and began and restarts > 0) or (place.run / STOPPED).exists():
         return None
-    following = next_start(start.run, start.attempt, place.output, view.notice)
+    number = max(start.attempt, *metrics.attempts(events))
+    following = next_start(start.run, number, place.output, view.notice)
     why = outcome.message or f"exit code {outcome.exit_code}"
     whence = following.checkpoint or "the beginning"
     view.notice(f"{why}: starting again from {whence} ({restarts} restart{'s' if restarts > 1 else ''} left)")
