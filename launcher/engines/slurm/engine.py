@@ -60,7 +60,11 @@ class SlurmEngine:
         """See base.Engine.render."""
         own = [part for part in os.environ.get("PATH", "").split(":") if part.startswith("/")]
         path = ":".join(dict.fromkeys([*own, *_PATH.split(":")]))
-        return request.render(plan, folders, start, self._environment, path)
+        shell = [("PATH", path)]
+        # A socket of the nodes' own, e.g. of Docker without root; a machine by name would be one for all of them.
+        if (address := os.environ.get("DOCKER_HOST", "")).startswith("unix://"):
+            shell.append(("DOCKER_HOST", address))
+        return request.render(plan, folders, start, self._environment, tuple(shell))
 
     def start(self, submission: SlurmRequest, secrets: Mapping[str, str]) -> SlurmHandle:
         """See base.Engine.start.

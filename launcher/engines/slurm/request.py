@@ -51,7 +51,11 @@ class SlurmRequest:
 
 
 def render(
-    plan: RunPlan, folders: Folders, start: Start, environment: Path | None, path: str
+    plan: RunPlan,
+    folders: Folders,
+    start: Start,
+    environment: Path | None,
+    shell: tuple[tuple[str, str], ...],
 ) -> SlurmRequest:
     """The submission of a plan; pure.
 
@@ -60,19 +64,19 @@ def render(
         folders: the run's own.
         start: which one.
         environment: the embedded one, for a run without a container.
-        path: where the nodes' shells look for programs.
+        shell: variables of the nodes' shells; PATH is one.
 
     Raises:
         UsageError: an option of ``--sbatch`` is the plan's to say; a path that cannot be told.
     """
     options.refuse(plan)
-    how = runtimes.launched(plan, folders, start, environment, path)
+    how = runtimes.launched(plan, folders, start, environment, dict(shell)["PATH"])
     head = options.directives(options.options(plan, folders, start))
     return SlurmRequest(
         folders=folders,
         start=start,
         name=options.job_name(start),
-        text=f"#!/bin/bash\n{head}{script.body(plan, folders, start, how, path)}",
+        text=f"#!/bin/bash\n{head}{script.body(plan, folders, start, how, shell)}",
         others=how.files,
         secrets=how.secrets,
         traces=script.traces(folders, start),

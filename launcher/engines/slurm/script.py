@@ -30,7 +30,6 @@ _STEP = (
     "--kill-on-bad-exit=1",
     "--export=ALL",
     "--input=none",
-    "--cpu-bind=none",
     Raw('--nodes="$SLURM_JOB_NUM_NODES"'),
     Raw('--ntasks="$SLURM_JOB_NUM_NODES"'),
     Raw("${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}"),
@@ -83,7 +82,9 @@ def traces(folders: Folders, start: Start) -> Traces:
     return Traces(folder=folders.run / "attempts", attempt=start.attempt)
 
 
-def body(plan: RunPlan, folders: Folders, start: Start, how: Launched, path: str) -> str:
+def body(
+    plan: RunPlan, folders: Folders, start: Start, how: Launched, shell: tuple[tuple[str, str], ...]
+) -> str:
     """The script behind its ``#SBATCH`` lines.
 
     Args:
@@ -91,14 +92,14 @@ def body(plan: RunPlan, folders: Folders, start: Start, how: Launched, path: str
         folders: the run's own.
         start: which one.
         how: what starts the recipe on a node.
-        path: where its shells look for programs.
+        shell: variables of its shells.
     """
     left = traces(folders, start)
     asked = line((*_STEP, "bash", "-c", Raw('"$check"')))
-    started = line((*_STEP, *how.step, "bash", "-c", Raw('"$node"')))
+    started = line((*_STEP, "--cpu-bind=none", *how.step, "bash", "-c", Raw('"$node"')))
     parts = [
         f"# {plan.recipe} on {_count(plan.nodes, 'node')}, each with {_count(plan.nproc, 'process')}.",
-        f"set -u\nexport PATH={quoted(path)}",
+        "set -u\nexport " + " ".join(f"{name}={quoted(value)}" for name, value in shell),
         f"end={quoted(str(left.end))} problems={quoted(str(left.problems))}",
         f"secrets={quoted(str(how.secrets.path) if how.secrets else '')}",
         # Its launcher may have been told that Slurm does not answer, when it had the job already.

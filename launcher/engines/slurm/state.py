@@ -125,7 +125,6 @@ _REASONS = {
     "AssociationJobLimit": "your account has as many jobs as it may",
     "InvalidAccount": "its account is not one: it will never start",
     "InvalidQOS": "its quality of service is not one: it will never start",
-    "None": "Slurm has not looked at it yet",
 }
 
 
@@ -134,6 +133,8 @@ def waiting(found: Job) -> str:
     word = found.reason.strip("()")
     if found.state == "CONFIGURING":
         return "its nodes are being made ready"
+    if word in ("", "None"):
+        return "Slurm has not looked at it yet"
     meant = _REASONS.get(word, "")
     if not meant and word.startswith(("QOS", "Assoc")):
         meant = "a limit of your account or quality of service is reached"
