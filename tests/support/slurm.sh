@@ -140,16 +140,26 @@ end() { # pid file, program, signal
   done
 }
 
-# As a machine that loses its power: its daemon, its step managers, and what they started.
+# A process and whatever it has started, the youngest last.
+family() { # pid
+  local child
+  printf '%s\n' "$1"
+  for child in $(pgrep -P "$1" || true); do family "$child"; done
+}
+
+# As a machine that loses its power: its daemon, its step managers, and what they started. Halted first, so that
+# nobody sees another one end and has time to say so.
 node_down() {
-  local pid
+  local pid pids=()
   end "$ROOT/run/slurmd-$1.pid" slurmd KILL
   for pid in $(pgrep -x slurmstepd || true); do
     if tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "SLURMD_NODENAME=$1"; then
-      pkill -KILL -P "$pid" || true
-      kill -KILL "$pid" 2>/dev/null || true
+      mapfile -t -O "${#pids[@]}" pids < <(family "$pid")
     fi
   done
+  ((${#pids[@]})) || return 0
+  kill -STOP "${pids[@]}" 2>/dev/null || true
+  kill -KILL "${pids[@]}" 2>/dev/null || true
 }
 
 stop_all() {

@@ -111,6 +111,8 @@ def body(
         text_of("node", _node(plan, folders, start, how), mark="NODE"),
         f"{started} &\nawait $!",
     ]
+    if plan.nodes > 1:
+        parts.append(_ALIVE.replace("ASKED", line((*_STEP, "true"))))
     if (cleaning := _clean(start, how)) is not None:
         cleaned = line((*_STEP, "bash", "-c", Raw('"$clean"')))
         parts += [text_of("clean", cleaning, mark="CLEAN"), f"((terminated)) || {cleaned}"]
@@ -171,6 +173,21 @@ if [[ -n $found ]] && ((!terminated)); then
   printf '%s\\n' "$found" | tee "$problems.new" && mv "$problems.new" "$problems"
   conclude LACKING
   exit LACKING
+fi"""
+
+
+#: Slurm takes minutes to believe that a node is lost (SlurmdTimeout); the other nodes' processes fail at once.
+_ALIVE = """\
+if ((code && !terminated)); then
+  timeout 30 ASKED >/dev/null 2>&1 &
+  failed=$code; await $!; lost=$code; code=$failed
+  if ((lost && !terminated)); then
+    echo "launch: a node does not answer any more; Slurm is asked to start the run again"
+    if scontrol requeue "$SLURM_JOB_ID"; then
+      terminated=1
+      sleep 60 & await $!
+    fi
+  fi
 fi"""
 
 
