@@ -210,6 +210,13 @@ class ProgramError(LaunchError):
         self.output = output
 
 
+class NodesError(LaunchError):
+    """The nodes of a run did not find each other, are not alike, or do not see the same folders."""
+
+    exit_code = 84
+    title = "nodes"
+
+
 class RecipeFailedError(LaunchError):
     """A recipe ended with a code of its own, which passes through as the launcher's."""
 

@@ -12,7 +12,7 @@ from launcher.engines.docker import DockerEngine
 from launcher.engines.kubernetes import KubernetesEngine
 from launcher.engines.slurm import SlurmEngine
 from launcher.engines.venv import VenvEngine
-from launcher.errors import EngineError, ImageMissingError
+from launcher.errors import EngineError, ImageMissingError, UsageError
 from launcher.image import client, inputs, inspect
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
@@ -86,6 +86,7 @@ def on_site(
 
     Raises:
         ImageMissingError: what is installed trains nothing.
+        UsageError: the runtime needs an image by name.
     """
     without = manifest.shipped().left_out(target, chosen.without.value)
     locked = lock.load(paths.images(), target).without(without)
@@ -95,8 +96,28 @@ def on_site(
         folder = _environment(target, locked, progress, dry_run=dry_run)
         return Place(engine=SlurmEngine(folder), image=None, lock=locked)
     _refuse_unfinished(target, locked)
-    engine = SlurmEngine() if isinstance(site, Slurm) else KubernetesEngine(site.context, site.namespace)
-    return Place(engine=engine, image=site.image, lock=locked)
+    if isinstance(site, Kubernetes):
+        engine = KubernetesEngine(site.context, site.namespace)
+        return Place(engine=engine, image=site.image, lock=locked)
+    return Place(engine=SlurmEngine(), image=_image_of_nodes(site, chosen, target, without), lock=locked)
+
+
+def _image_of_nodes(site: Slurm, chosen: Settings, target: Target, without: tuple[str, ...]) -> str:
+    """What a runtime of Slurm's starts: what the user names, or the image that this checkout would build.
+
+    Raises:
+        UsageError: the runtime starts a file or folder, and none is named.
+    """
+    if site.image or site.runtime in ("docker", "podman"):
+        return (
+            site.image
+            or inputs.load(paths.images(), target, base=chosen.base.value, without=without).reference
+        )
+    raise UsageError(
+        f"--slurm-runtime {site.runtime} needs --slurm-image",
+        why="it starts a file or folder that all nodes have, not an image of this machine's engine",
+        hint="launch image save, then what docs/slurm.md says of this runtime",
+    )
 
 
 def _container(name: str, inside: Inputs, *, dry_run: bool, notes: list[str]) -> Place | None:

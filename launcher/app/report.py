@@ -105,7 +105,7 @@ def standing(folder: Path, result: Mapping[str, Any] | None) -> tuple[State, str
 def noted(folder: Path, stands: tuple[State, str]) -> tuple[State, str]:
     """The same, and that the metrics are not shown, if a recipe has put a link in their place."""
     state, said = stands
-    return state, "; ".join(filter(None, (said, _link(folder / "metrics.jsonl"))))
+    return state, "; ".join(filter(None, (said, *map(_link, metrics.files(folder)))))
 
 
 def begun(name: str) -> str:

@@ -1,0 +1,307 @@
+"""What Slurm says of a job, in its own words and in ours; nothing is asked here.
+
+``scontrol -o show job`` is one line of KEY=VALUE. Its JSON changes from version to version (20.11 has none),
+and sacct needs a database that many clusters do not have.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.engines.base import Phase
+from launcher.errors import EngineError, ImageMissingError, LaunchError
+
+#: States in which a job has its end before it. Source: job_state_string in src/common/slurm_protocol_defs.c.
+_WAITS = {
+    "PENDING",
+    "CONFIGURING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "SPECIAL_EXIT",
+    "POWER_UP_NODE",
+}
+_RUNS = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
+
+#: Keys whose values may hold spaces; what follows them is looked for by its own key.
+_KEY = re.compile(r"(?:^| )([A-Z][A-Za-z_/:]*)=")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as slurmctld knows it.
+
+    Attributes:
+        state: its base state, e.g. ``RUNNING``.
+        reason: why it waits, or ended.
+        code: exit code; 128 + number when a signal ended it.
+        signal: that ended it, or a number of Slurm's own; 0: none.
+        restarts: how often Slurm has put it back into the queue.
+        nodes: where it is, as Slurm lists them.
+    """
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    code: int
+    signal: int
+    restarts: int
+    nodes: str
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is."""
+        if self.state in _WAITS:
+            return Phase.PENDING
+        return Phase.RUNNING if self.state in _RUNS else Phase.ENDED
+
+
+def job(text: str) -> Job | None:
+    """What ``scontrol -o show job`` printed; None: nothing of it is a job."""
+    found = _fields(text.splitlines()[0] if text.strip() else "")
+    if "JobId" not in found or "JobState" not in found:
+        return None
+    code, _, number = found.get("ExitCode", "0:0").partition(":")
+    signal = int(number) if number.isdecimal() else 0
+    # 23.11 and later may add flags to the state, as in COMPLETED+… of other tools.
+    state = re.split(r"[+,]", found["JobState"])[0]
+    return Job(
+        id=found["JobId"].split()[0],
+        name=found.get("JobName", ""),
+        state=state,
+        reason=found.get("Reason", "").split(" ")[0],
+        code=128 + signal if signal else int(code) if code.isdecimal() else 0,
+        signal=signal,
+        restarts=int(found["Restarts"]) if found.get("Restarts", "").isdecimal() else 0,
+        nodes=found.get("NodeList", "").replace("(null)", ""),
+    )
+
+
+def _fields(line: str) -> Mapping[str, str]:
+    marks = list(_KEY.finditer(line))
+    ends = [mark.start() for mark in marks[1:]] + [len(line)]
+    found: dict[str, str] = {}
+    for mark, end in zip(marks, ends, strict=True):
+        found.setdefault(mark[1], line[mark.end() : end])
+    return found
+
+
+def cluster(text: str) -> str:
+    """The cluster's name, of ``scontrol show config``; empty: it does not say."""
+    found = re.search(r"^ClusterName *= *(\S+)", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def version(text: str) -> str:
+    """Of ``scontrol --version``: Debian's and SchedMD's packages have other names in front."""
+    found = re.search(r"\d+\.\d+(\.\d+)?(-\w+)?", text)
+    return found[0] if found else text.strip() or "unknown"
+
+
+#: Why a job waits. Source: squeue(1), JOB REASON CODES, of 20.11 to 25.05.
+_REASONS = {
+    "Resources": "it is next, and waits for nodes that are free",
+    "Priority": "jobs with a higher priority come first",
+    "Dependency": "it waits for another job",
+    "BeginTime": "its start is later: Slurm waits some minutes before it starts a job again",
+    "JobHeldUser": "it is held: scontrol release lets it go",
+    "JobHeldAdmin": "an administrator holds it",
+    "Reservation": "it waits for its reservation",
+    "ReqNodeNotAvail": "nodes that it needs are down, drained or reserved",
+    "Nodes_required_for_job_are_DOWN,_DRAINED_or_reserved_for_jobs_in_higher_priority_partitions": "nodes that "
+    "it needs are down, drained or reserved",
+    "PartitionTimeLimit": "its time limit is above the partition's: it will never start",
+    "PartitionNodeLimit": "it wants more nodes than the partition has: it will never start",
+    "PartitionDown": "the partition is down",
+    "PartitionInactive": "the partition takes no jobs now",
+    "NodeDown": "a node that it needs is down",
+    "Licenses": "it waits for a licence",
+    "Cleaning": "its earlier start is still being cleaned up",
+    "JobHoldMaxRequeue": "it was started again too often, and is held: scontrol release lets it go",
+    "launch_failed_requeued_held": "a node could not start it, and it is held: scontrol release lets it go",
+    "AssociationJobLimit": "your account has as many jobs as it may",
+    "InvalidAccount": "its account is not one: it will never start",
+    "InvalidQOS": "its quality of service is not one: it will never start",
+}
+
+
+def waiting(found: Job) -> str:
+    """Why a job waits: Slurm's word, and what it means."""
+    word = found.reason.strip("()")
+    if found.state == "CONFIGURING":
+        return "its nodes are being made ready"
+    if word in ("", "None"):
+        return "Slurm has not looked at it yet"
+    meant = _REASONS.get(word, "")
+    if not meant and word.startswith(("QOS", "Assoc")):
+        meant = "a limit of your account or quality of service is reached"
+    again = f" (start {found.restarts + 1})" if found.restarts else ""
+    return f"{word}: {meant}{again}" if meant else f"{word}{again}"
+
+
+#: How a job can end but by itself: what happened, why, what to do.
+_ENDS = {
+    "NODE_FAIL": ("a node of it failed", "it is down, or slurmd does not answer there", ""),
+    "TIMEOUT": (
+        "its time was up",
+        "the time limit of the job, or of the partition",
+        "--sbatch time=HH:MM:SS for a new run; ",
+    ),
+    "DEADLINE": ("its deadline was missed", "", ""),
+    "PREEMPTED": (
+        "another job took its nodes",
+        "the site's preemption ends jobs instead of requeueing them",
+        "",
+    ),
+    "CANCELLED": ("somebody cancelled it", "scancel, by another hand or an administrator", ""),
+    "BOOT_FAIL": ("a node did not boot", "", ""),
+    "REVOKED": ("another cluster has taken it", "", ""),
+}
+
+
+def ended_by_slurm(found: Job, run: str) -> LaunchError:
+    """The error of a job that Slurm ended."""
+    what, why, first = _ENDS.get(found.state, (f"it ended as {found.state}", "", ""))
+    reason = "" if found.reason in ("", "None") else f" ({found.reason})"
+    return EngineError(
+        f"Slurm ended job {found.id}: {what}{reason}",
+        why=why,
+        hint=f"{first}launch runs resume {run} goes on from the last checkpoint",
+    )
+
+
+def not_started(found: Job, log: str) -> LaunchError:
+    """The error of a job whose script left no word of its end."""
+    if (found.code, found.signal) == (128 + 53, 53):  # slurmd: it could not open the job's output
+        return EngineError(
+            f"job {found.id} could not write {log} on {found.nodes or 'its node'}",
+            why="the folder of the records is not on a file system that the nodes have",
+            hint="LAUNCH_RUNS_DIR: a folder that all nodes and this machine share",
+        )
+    return EngineError(
+        f"job {found.id} ended as {found.state} with code {found.code}, and left no word",
+        why="its script was killed, or could not write beside the record",
+        hint=f"{log}; LAUNCH_RUNS_DIR has to be a folder that all nodes share",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """What the script wrote when the recipe had ended; see :mod:`script`."""
+
+    job: str
+    restarts: int
+    code: int
+    terminated: bool
+    ended: str
+
+
+def end(text: str) -> End | None:
+    """Read it; None: it is none."""
+    try:
+        said: Any = json.loads(text)
+        return End(
+            job=str(said["job"]),
+            restarts=int(said["restarts"]),
+            code=int(said["code"]),
+            terminated=bool(said["terminated"]),
+            ended=str(said["ended"]),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def lacking(text: str) -> LaunchError | None:
+    """The error of what nodes lack, of the script's lines; None: it is none."""
+    rows = [line.split("\t")[1:4] for line in text.splitlines() if line.count("\t") == 3]
+    if not rows:
+        return None
+    kind, _, what = rows[0]
+    nodes = ", ".join(sorted({node for found, node, thing in rows if (found, thing) == (kind, what)}))
+    if kind in ("image", "other-image"):
+        return ImageMissingError(
+            f"the image {what} is not on {nodes}"
+            if kind == "image"
+            else f"the image {what} holds other packages than the plan's on {nodes}",
+            why="each node starts it from its own engine, or from a path that it has",
+            hint="launch image push, then pull it there; or launch image save, and load the file there",
+        )
+    message, why, hint = _LACKING.get(kind, (f"{kind} {what}", "", ""))
+    return EngineError(f"{nodes}: {message.format(what)}", why=why, hint=hint)
+
+
+_LACKING = {
+    "path": (
+        "{} is not there",
+        "the nodes do not share the file system that it is on",
+        "put records (LAUNCH_RUNS_DIR), data, models and recipes on storage that all nodes have",
+    ),
+    "environment": (
+        "the environment's {} is not there, or does not start",
+        "the nodes do not share the folder of environments, or the Python that it is made from",
+        "LAUNCH_CACHE_DIR on storage that all nodes have; or --slurm-runtime docker|apptainer|pyxis",
+    ),
+    "program": ("{} is not installed", "this runtime needs it on every node", "another --slurm-runtime"),
+    "engine": (
+        "{} does not answer",
+        "its daemon is not running, or you may not use it",
+        "another --slurm-runtime",
+    ),
+}
+
+
+#: What sbatch refuses with: a pattern of its words, what happened, what to do.
+_REFUSALS = (
+    (
+        r"invalid partition|Invalid partition",
+        "there is no such partition",
+        "sinfo --summarize; --sbatch partition=NAME",
+    ),
+    (
+        r"Requested node configuration is not available|More processors requested|Node count specification|"
+        r"Memory (required|specification)|Invalid generic resource|Requested nodes? .* not available",
+        "no nodes of this cluster are like that",
+        "less --nodes, --nproc, --memory or --sbatch …; sinfo -N -l shows what there is",
+    ),
+    (r"Invalid feature", "no node has that feature", "sinfo -o '%N %f'; --sbatch constraint=NAME"),
+    (r"[Ii]nvalid account|account/partition", "you may not use that account", "--sbatch account=NAME"),
+    (r"[Ii]nvalid (qos|QOS)", "you may not use that quality of service", "--sbatch qos=NAME"),
+    (r"time limit", "it wants more time than it may have", "--sbatch time=HH:MM:SS; sinfo shows the limits"),
+    (
+        r"violates accounting/QOS|QOS|Assoc",
+        "a limit of your account is reached",
+        "squeue --me; or less --nodes",
+    ),
+    (r"unrecognized option|[Ii]nvalid option|unknown option", "sbatch knows no such option", "sbatch --help"),
+)
+
+#: What means that slurmctld was not reached.
+_GONE = re.compile(
+    r"Unable to contact|Connection (refused|timed out)|timed out|Zero Bytes|Unable to connect|"
+    r"Transport endpoint|Communication connection failure|Protocol authentication|Munge|No route",
+    re.IGNORECASE,
+)
+
+
+def unreachable(text: str) -> bool:
+    """Whether an error says that slurmctld was not reached."""
+    return _GONE.search(text) is not None
+
+
+def unknown_job(text: str) -> bool:
+    """Whether an error says that slurmctld has no such job."""
+    return "Invalid job id" in text
+
+
+def refused(text: str) -> LaunchError:
+    """The error of a submission that Slurm refused."""
+    said = "; ".join(
+        line.removeprefix("sbatch: error: ").strip() for line in text.splitlines() if line.strip()
+    )
+    for pattern, what, hint in _REFUSALS:
+        if re.search(pattern, text):
+            return EngineError(f"Slurm refuses the run: {what}", why=said, hint=hint)
+    return EngineError("Slurm refuses the run", why=said, hint="launch run … --dry-run shows the script")
