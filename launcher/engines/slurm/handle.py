@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from launcher import secretfile
+from launcher.engines import node
 from launcher.engines.base import Exit, Phase
 from launcher.engines.slurm import client, state
 from launcher.engines.slurm.options import job_name
@@ -148,7 +149,8 @@ class SlurmHandle:
 
     def _lacks(self) -> LaunchError | None:
         with suppress(OSError):
-            return state.lacking(self._traces.problems.read_text(errors="replace"))
+            said = self._traces.problems.read_text(errors="replace")
+            return node.lacking(said, "another --slurm-runtime")
         return None
 
     def _end(self, found: Job | None) -> End | None:

@@ -1,6 +1,6 @@
 """What sbatch is told: what the plan says, then what ``--sbatch`` adds."""
 
-from launcher.engines.slurm.shell import option
+from launcher.engines.shell import option
 from launcher.errors import UsageError
 from launcher.plan import Folders, RunPlan, Start
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.engines.shell import quoted, text_of
 from launcher.engines.slurm import options, runtimes, script
 from launcher.engines.slurm.script import Traces
-from launcher.engines.slurm.shell import quoted, text_of
 from launcher.plan import Folders, RunPlan, Start
 from launcher.secretfile import SecretFile
 

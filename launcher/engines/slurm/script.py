@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import plan as plans
-from launcher.engines.slurm.runtimes import COPY, Launched, memory
-from launcher.engines.slurm.shell import Raw, array, line, quoted, text_of
+from launcher.engines import node
+from launcher.engines.node import COPY, Launched
+from launcher.engines.shell import Raw, array, line, quoted, text_of
+from launcher.engines.slurm.runtimes import memory
 from launcher.plan import DRI, Folders, RunPlan, Start
 from launcher.secretfile import NODE
 
@@ -211,10 +213,7 @@ def _of_runtime(plan: RunPlan, how: Launched) -> str:
     """What the runtime needs of a node."""
     runtime, image = plan.slurm.runtime if plan.slurm else "none", quoted(plan.image or "")
     if how.engine:
-        label = '{{index .Config.Labels "launch.lock-digest"}}'
-        return _ENGINE.format(
-            program=how.program, image=image, label=quoted(label), digest=quoted(f"sha256:{plan.lock_digest}")
-        )
+        return node.of_engine(plan, how.program)
     if runtime == "none":
         variables = dict(word.partition("=")[::2] for word in how.command if "=" in word)
         return f"python={quoted(variables['VIRTUAL_ENV'])}/bin/python\n" + (
@@ -225,18 +224,6 @@ def _of_runtime(plan: RunPlan, how: Launched) -> str:
     folder = f"{plan.image}/rootfs" if runtime == "oci" else plan.image or ""
     said += [f"[[ -e {quoted(folder)} ]] || problem image {image}"] if local else []
     return "\n".join(said)
-
-
-_ENGINE = """\
-if ! command -v {program} >/dev/null; then
-  problem program {program}
-elif ! {program} info >/dev/null 2>&1; then
-  problem engine {program}
-elif ! held="$({program} image inspect --format {label} {image} 2>/dev/null)"; then
-  problem image {image}
-elif [[ $held != {digest} ]]; then
-  problem other-image {image}
-fi"""
 
 
 def _node(plan: RunPlan, folders: Folders, start: Start, how: Launched) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.engines.base import Phase
-from launcher.errors import EngineError, ImageMissingError, LaunchError
+from launcher.errors import EngineError, LaunchError
 
 #: States in which a job has its end before it. Source: job_state_string in src/common/slurm_protocol_defs.c.
 _WAITS = {
@@ -212,45 +212,6 @@ def end(text: str) -> End | None:
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def lacking(text: str) -> LaunchError | None:
-    """The error of what nodes lack, of the script's lines; None: it is none."""
-    rows = [line.split("\t")[1:4] for line in text.splitlines() if line.count("\t") == 3]
-    if not rows:
-        return None
-    kind, _, what = rows[0]
-    nodes = ", ".join(sorted({node for found, node, thing in rows if (found, thing) == (kind, what)}))
-    if kind in ("image", "other-image"):
-        return ImageMissingError(
-            f"the image {what} is not on {nodes}"
-            if kind == "image"
-            else f"the image {what} holds other packages than the plan's on {nodes}",
-            why="each node starts it from its own engine, or from a path that it has",
-            hint="launch image push, then pull it there; or launch image save, and load the file there",
-        )
-    message, why, hint = _LACKING.get(kind, (f"{kind} {what}", "", ""))
-    return EngineError(f"{nodes}: {message.format(what)}", why=why, hint=hint)
-
-
-_LACKING = {
-    "path": (
-        "{} is not there",
-        "the nodes do not share the file system that it is on",
-        "put records (LAUNCH_RUNS_DIR), data, models and recipes on storage that all nodes have",
-    ),
-    "environment": (
-        "the environment's {} is not there, or does not start",
-        "the nodes do not share the folder of environments, or the Python that it is made from",
-        "LAUNCH_CACHE_DIR on storage that all nodes have; or --slurm-runtime docker|apptainer|pyxis",
-    ),
-    "program": ("{} is not installed", "this runtime needs it on every node", "another --slurm-runtime"),
-    "engine": (
-        "{} does not answer",
-        "its daemon is not running, or you may not use it",
-        "another --slurm-runtime",
-    ),
-}
 
 
 #: What sbatch refuses with: a pattern of its words, what happened, what to do.
