@@ -168,6 +168,11 @@ _LACKING = {
         "the nodes do not share the folder of environments, or the Python that it is made from",
         "LAUNCH_CACHE_DIR on storage that all nodes have; or {other}",
     ),
+    "launcher": (
+        "{} is not there",
+        "DeepSpeed's launcher starts its own Python on every host, by its path here",
+        "install DeepSpeed in an environment that all hosts have at the same path",
+    ),
     "program": ("{} is not installed", "this runtime needs it on every node", "{other}"),
     "engine": (
         "{} does not answer",
