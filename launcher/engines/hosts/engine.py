@@ -57,15 +57,15 @@ class HostsHandle(ProcessHandle):
             EngineError: a host was lost.
         """
         end = super().wait()
-        deadline = time.monotonic() + _HUNG_UP
-        while any(self._going()) and time.monotonic() < deadline:
-            time.sleep(_PAUSE)
         if end.code == _SSH_FAILED:
             raise EngineError(
                 "a host was lost: its connection ended before the recipe did",
                 why="the host is down, or the network between here and there is; the log has what ssh says",
                 hint=f"launch runs resume {self._start.run} goes on from the last checkpoint",
             )
+        deadline = time.monotonic() + _HUNG_UP
+        while any(self._going()) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
         return end
 
     def remove(self) -> None:
@@ -112,7 +112,9 @@ class HostsEngine:
             )
         self.render(plan, runs.folders(start.run, plan), start)
         how = script.launched(plan, runs.folders(start.run, plan), start, self._environment, _PATH)
-        asked = script.check(plan, paths.runs(), how, _python(program), _shell())
+        records = paths.runs()
+        there = next(each for each in (records, *records.parents) if each.exists())
+        asked = script.check(plan, there, how, _python(program), _shell())
         _ask(plan.hosts.names if plan.hosts else (), asked)
 
     def describe(self, plan: RunPlan) -> Description:
