@@ -30,6 +30,9 @@ NAME, OPTIONS, VARIABLES = Raw('"$container"'), Raw('"${options[@]}"'), Raw('"${
 COPY = "values"
 _COPY = Raw('"$memory/values"')
 
+#: A node's memory; what is made there is made anew, and this user's alone.
+_SHM = Path("/dev/shm")  # noqa: S108
+
 #: What the image has, for runtimes that take no variables from it.
 _PATH = f"PATH={plans.ENVIRONMENT}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -148,7 +151,7 @@ def _inside(plan: RunPlan, start: Start, secrets: SecretFile | None, *first: str
 
 def _apptainer(plan: RunPlan, folders: Folders, start: Start, secrets: SecretFile | None) -> Launched:
     words = ["apptainer", "exec", "--containall", "--cleanenv", "--no-home", "--writable-tmpfs"]
-    words += ["--workdir", Raw('"$scratch"'), "--pwd", "/output", "--bind", "/dev/shm"]
+    words += ["--workdir", Raw('"$scratch"'), "--pwd", "/output", "--bind", str(_SHM)]
     if plan.access.nvidia:
         words.append("--nv")
     for device in plan.access.devices:
@@ -178,8 +181,8 @@ def _pyxis(plan: RunPlan, folders: Folders, start: Start, secrets: SecretFile | 
 
 
 def memory(start: Start) -> Path:
-    """The folder of a start in a node's memory; a runtime that is told of it by srun has one for all nodes."""
-    return Path("/dev/shm") / job_name(start)  # noqa: S108 - made anew, and this user's alone
+    """The folder of a start in a node's memory; what srun mounts has one name on all nodes."""
+    return _SHM / job_name(start)
 
 
 def _memory(start: Start, secrets: SecretFile | None) -> tuple[Mount, ...]:
@@ -226,7 +229,7 @@ def _bundle(plan: RunPlan, mounts: tuple[Mount, ...]) -> Mapping[str, object]:
         {"destination": "/proc", "type": "proc", "source": "proc"},
         _special("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _special("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
-        _special("/dev/shm", "tmpfs", "nosuid", "nodev", "mode=1777", f"size={plan.access.shm_size}"),
+        _special(str(_SHM), "tmpfs", "nosuid", "nodev", "mode=1777", f"size={plan.access.shm_size}"),
         _special("/tmp", "tmpfs", "nosuid", "mode=1777"),  # noqa: S108 - inside the container
         {"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "ro"]},
     ]
