@@ -31,7 +31,7 @@ while [[ $1 != bash && $1 != true ]]; do shift; done
 for id in 0 1; do SLURM_NODEID=$id SLURMD_NODENAME=n$((id + 1)) "$@" || exit; done""",
     "scontrol": """
 case "$*" in
-  "-o show node n[1-2]") printf '%s\\n' "NodeName=n2 Arch=x NodeAddr=10.0.0.2" "NodeName=n1 NodeAddr=fe80::1" ;;
+  "-o show node n[1-2]") echo "NodeName=n2 Arch=x NodeAddr=10.0.0.2"; echo "NodeName=n1 NodeAddr=fe80::1" ;;
   "show hostnames n[1-2]") echo n1; echo n2 ;;
   "show config") echo "KillWait                = 30 sec" ;;
 esac""",

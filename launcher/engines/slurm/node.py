@@ -94,7 +94,10 @@ def run(plan: RunPlan, folders: Folders, start: Start, how: Launched) -> str:
     elif not how.inside:
         said.append(f"cd {quoted(str(folders.output))} || exit")
         said.append('[[ -z ${TMPDIR:-} ]] || variables+=("TMPDIR=$TMPDIR")')
-    said.append(f"((terminated)) && exit 143\n{line(how.command)} &\nawait $!")
+    said.append(f"((terminated)) && exit 143\n{line(how.command)} &\nchild=$!")
+    if how.secrets is not None and not how.inside:
+        said.append(_READ)
+    said.append('await "$child"')
     if how.engine:
         said.append(f'{how.program} rm --force "$container" &>/dev/null')
     return "\n".join([*said, 'exit "$code"']) + "\n"
@@ -141,6 +144,12 @@ def _of_engine(plan: RunPlan, how: Launched) -> str:
     if DRI in plan.access.devices:
         said.append(_RENDER)
     return "\n".join([*said, _ENDING.replace("ENGINE", program)])
+
+
+#: The folder goes as soon as the recipe has taken its file away: what is killed clears nothing up.
+_READ = f"""\
+while [[ -e $memory/{COPY} ]] && kill -0 "$child"; do sleep 0.1; done &>/dev/null
+rm -rf "$memory\""""
 
 
 #: A container that is being made when the signal comes is not there yet: it is stopped as soon as it is.

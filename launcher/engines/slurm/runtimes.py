@@ -141,12 +141,12 @@ def _mounts(plan: RunPlan, folders: Folders, secrets: SecretFile | None) -> tupl
     return (*found, entry)
 
 
-def _inside(plan: RunPlan, start: Start, secrets: SecretFile | None, *first: str) -> tuple[str, ...]:
-    """The recipe in a container whose engine hands over no variables."""
+def _inside(plan: RunPlan, start: Start, secrets: SecretFile | None) -> tuple[str, ...]:
+    """The recipe in a container that may have other variables than the image's and the plan's."""
     places = plans.in_container(plan)
     given = (f"{name}={value}" for name, value in plans.environment(plan, places, start))
     command = _with(secrets, plans.command(plan, places))
-    return ("env", *first, *given, VARIABLES, *command)
+    return ("env", _PATH, *given, VARIABLES, *command)
 
 
 def _apptainer(plan: RunPlan, folders: Folders, start: Start, secrets: SecretFile | None) -> Launched:
@@ -212,7 +212,7 @@ def _oci(plan: RunPlan, folders: Folders, start: Start, secrets: SecretFile | No
     mounts = (*_mounts(plan, folders, secrets), *_memory(start, secrets))
     text = json.dumps(_bundle(plan, mounts), indent=2, ensure_ascii=False)
     return Launched(
-        command=_inside(plan, start, secrets, _PATH),
+        command=_inside(plan, start, secrets),
         step=("--container", str(folders.run / "attempts" / f"{start.attempt}.bundle")),
         inside=True,
         files=(("config.json", text + "\n"),),

@@ -19,17 +19,8 @@ LACKING = 78
 #: Ports of the rendezvous, two for each job, below the ones that Linux gives to programs (32768 and up).
 _PORTS, _JOBS = 20000, 6000
 
-#: Every step takes all nodes of the job, one task on each; what its variables are is the script's to say.
-_STEP = (
-    "srun",
-    "--ntasks-per-node=1",
-    "--kill-on-bad-exit=1",
-    "--export=ALL",
-    "--input=none",
-    Raw('--nodes="$SLURM_JOB_NUM_NODES"'),
-    Raw('--ntasks="$SLURM_JOB_NUM_NODES"'),
-    Raw("${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}"),
-)
+#: A step takes all nodes of the job, one task on each; what its variables are is the script's to say.
+_STEP = Raw('"${step[@]}"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +82,7 @@ def body(
         shell: variables of its shells.
     """
     left = traces(folders, start)
-    asked = line((*_STEP, "bash", "-c", Raw('"$check"')))
-    started = line((*_STEP, "--cpu-bind=none", *how.step, "bash", "-c", Raw('"$node"')))
+    started = line((_STEP, "--cpu-bind=none", *how.step, "bash", "-c", Raw('"$node"')))
     parts = [
         f"# {plan.recipe} on {_count(plan.nodes, 'node')}, each with {_count(plan.nproc, 'process')}.",
         "set -u\nexport " + " ".join(f"{name}={quoted(value)}" for name, value in shell),
@@ -102,16 +92,15 @@ def body(
         f"[[ ! -e {quoted(str(folders.run / 'result.json'))} ]] || exit 0",
         _BEGIN,
         text_of("check", node.check(plan, folders, start, how), mark="CHECK"),
-        f'found="$({asked} | grep "^{node.PROBLEM}\t" | sort -u)"',
+        f'found="$({_STEP} bash -c "$check" | grep "^{node.PROBLEM}\t" | sort -u)"',
         _JUDGE.replace("LACKING", str(LACKING)),
         text_of("node", node.run(plan, folders, start, how), mark="NODE"),
         f"{started} &\nawait $!",
     ]
     if plan.nodes > 1:
-        parts.append(_ALIVE.replace("ASKED", line((*_STEP, "true"))))
+        parts.append(_ALIVE)
     if (cleaning := node.clean(start, how)) is not None:
-        cleaned = line((*_STEP, "bash", "-c", Raw('"$clean"')))
-        parts += [text_of("clean", cleaning, mark="CLEAN"), f"((terminated)) || {cleaned}"]
+        parts += [text_of("clean", cleaning, mark="CLEAN"), f'((terminated)) || {_STEP} bash -c "$clean"']
     return "\n".join([*parts, 'conclude "$code"\nexit "$code"']) + "\n"
 
 
@@ -144,6 +133,8 @@ while read -r name; do
 done < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 wait_s="$(scontrol show config | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')"
 wait_s="${wait_s:-30}"
+step=(srun --ntasks-per-node=1 --kill-on-bad-exit=1 --export=ALL --input=none --nodes="$SLURM_JOB_NUM_NODES"
+  --ntasks="$SLURM_JOB_NUM_NODES" ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK})
 # A container gets half of the time that Slurm leaves it to end.
 export launch_addresses launch_grace=$((wait_s > 3 ? wait_s / 2 : 1))
 """
@@ -161,7 +152,7 @@ fi"""
 #: Slurm takes minutes to believe that a node is lost (SlurmdTimeout); the processes elsewhere fail at once.
 _ALIVE = """\
 if ((code && !terminated)); then
-  timeout 30 ASKED >/dev/null 2>&1 &
+  timeout 30 "${step[@]}" true >/dev/null 2>&1 &
   failed=$code; await $!; lost=$code; code=$failed
   if ((lost && !terminated)); then
     echo "launch: a node does not answer any more; Slurm is asked to start the run again"
