@@ -1,7 +1,7 @@
 """The file that names hosts for DeepSpeed's launcher: ``NAME slots=N``, one host on each line.
 
-Read as deepspeed/launcher/runner.py of 0.19.8 reads it (``_parse_hostfile``), and stricter: what it would hand
-on to pdsh, or to a shell, as something else than a name is refused.
+Read as deepspeed/launcher/runner.py of 0.19.8 reads it (``_parse_hostfile``), and stricter: what it would
+hand on to pdsh, or to a shell, as something else than a name is refused.
 """
 
 import re

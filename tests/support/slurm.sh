@@ -150,12 +150,15 @@ family() { # pid
 # As a machine that loses its power: its daemon, its step managers, and what they started. Halted first, so that
 # nobody sees another one end and has time to say so.
 node_down() {
-  local pid pids=()
+  local manager pid pids=()
   end "$ROOT/run/slurmd-$1.pid" slurmd KILL
-  for pid in $(pgrep -x slurmstepd || true); do
-    if tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "SLURMD_NODENAME=$1"; then
-      mapfile -t -O "${#pids[@]}" pids < <(family "$pid")
-    fi
+  for manager in $(pgrep -x slurmstepd || true); do
+    for pid in $(pgrep -P "$manager" || true); do # only what it started says where it is
+      if tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "SLURMD_NODENAME=$1"; then
+        mapfile -t -O "${#pids[@]}" pids < <(family "$manager")
+        break
+      fi
+    done
   done
   ((${#pids[@]})) || return 0
   kill -STOP "${pids[@]}" 2>/dev/null || true

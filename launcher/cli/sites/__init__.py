@@ -45,6 +45,6 @@ def _wanted(given: Mapping[str, Any]) -> Slurm | Kubernetes | None:
         raise UsageError(
             f"--nodes {given['nodes']} needs an engine that has several machines",
             why="starting processes on other machines is a scheduler's work",
-            hint="--engine slurm or kubernetes; --hostfile FILE for hosts that you reach by ssh; docs/nodes.md",
+            hint="--engine slurm or kubernetes; --hostfile FILE for hosts over ssh; by hand: docs/nodes.md",
         )
     return None

@@ -1,4 +1,4 @@
-"""Hosts reached by ssh as an engine: DeepSpeed's launcher and pdsh are programs of the machine, like sbatch."""
+"""Hosts reached by ssh as an engine; DeepSpeed's launcher and pdsh are programs of the machine."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher import paths, process, runs, secretfile
-from launcher.engines import node, supervised
+from launcher.engines import nodes, supervised
 from launcher.engines.base import Description, Exit
 from launcher.engines.hosts import request, script
 from launcher.engines.hosts.request import SSH, HostsRequest
@@ -215,9 +215,9 @@ def _ask(names: tuple[str, ...], text: str) -> None:
         raise EngineError(
             f"{hosts} cannot be reached by ssh",
             why="; ".join(line.strip() for line in said[-3:]),
-            hint="ssh -o BatchMode=yes HOST true has to succeed, for every host of the file, without a question",
+            hint="ssh -o BatchMode=yes HOST true has to succeed for every host of the file",
         )
     lines = (line for line in done.stdout.splitlines() if line.startswith(script.PROBLEM))
-    lacks = node.lacking("\n".join(lines), "another --engine")
+    lacks = nodes.lacking("\n".join(lines), "another --engine")
     if lacks is not None:
         raise lacks

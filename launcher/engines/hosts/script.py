@@ -1,19 +1,19 @@
-"""The two scripts of a run on hosts: what starts DeepSpeed's launcher here, and what that starts on each host."""
+"""The two scripts of a run on hosts: one starts DeepSpeed's launcher here, which starts the other there."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import secretfile
-from launcher.engines import node
-from launcher.engines.node import COPY, Launched
+from launcher.engines import nodes
+from launcher.engines.nodes import COPY, Launched
 from launcher.engines.shell import array, line, quoted
 from launcher.plan import DRI, Folders, RunPlan, Start
 from launcher.secretfile import NODE
 
-#: What a check of a host says, one line each; see :func:`launcher.engines.node.lacking`.
+#: What a check of a host says, one line each; see :func:`launcher.engines.nodes.lacking`.
 PROBLEM = "launch-problem"
 
-#: Here: DeepSpeed's launcher in a session of its own, so that the signal that ends a run does not reach it. It
+#: Here: DeepSpeed's launcher in a session of its own, so that the signal that ends a run does not reach it: it
 #: would end every other run of this user on the hosts as well, and not wait for this one (``pkill -f``).
 DRIVER = """\
 set -u
@@ -81,10 +81,10 @@ def launched(plan: RunPlan, folders: Folders, start: Start, environment: Path | 
     """
     runtime = plan.hosts.runtime if plan.hosts else "venv"
     if runtime == "venv":
-        return node.bare(plan, folders, start, environment or Path(), path)
+        return nodes.bare(plan, folders, start, environment or Path(), path)
     seen = str(secretfile.NODE / COPY)
     secrets = secretfile.on_nodes(plan, start, folders.run.parent, seen=seen)
-    return node.container(plan, folders, start, secrets, runtime)
+    return nodes.container(plan, folders, start, secrets, runtime)
 
 
 def _exported(shell: tuple[tuple[str, str], ...]) -> str:
@@ -116,7 +116,7 @@ def check(
         'command -v "$python" >/dev/null || problem launcher "$python"',
     ]
     if how.engine:
-        said.append(node.of_engine(plan, how.program))
+        said.append(nodes.of_engine(plan, how.program))
     else:
         variables = dict(word.partition("=")[::2] for word in how.command if "=" in word)
         own = quoted(f"{variables['VIRTUAL_ENV']}/bin/python")
@@ -131,13 +131,13 @@ def script(
     left = traces(folders, start)
     name = f"launch-{start.run}-{start.attempt}"
     said = [
-        f"#!/bin/bash\n# {plan.recipe}, on each of {plan.nodes} hosts; DeepSpeed's launcher starts it.\nset -u",
+        f"#!/bin/bash\n# {plan.recipe} on each of {plan.nodes} hosts; DeepSpeed's launcher starts it.\nset -u",
         _exported(shell),
         f'word={quoted(str(left.word))} going={quoted(str(left.going))}."$RANK"',
         _BEGIN,
     ]
     if how.secrets is not None:
-        said.append(_SECRETS.format(memory=quoted(f"/dev/shm/{name}"), file=quoted(str(how.secrets.path))))
+        said.append(_SECRETS.format(memory=quoted(f"{_SHM}/{name}"), file=quoted(str(how.secrets.path))))
     if how.engine:
         said.append(f'container={quoted(name)}-"$RANK"')
         said.append(_ENGINE.format(program=how.program))
@@ -154,8 +154,8 @@ def script(
     return "\n".join(said)
 
 
-#: DeepSpeed's launcher starts one process on each host (--num_gpus 1): its rank is the node's. It comes through
-#: a terminal, which is there to be hung up: the recipe and the log see a pipe.
+#: DeepSpeed's launcher starts one process on each host (--num_gpus 1): its rank is the node's. The terminal is
+#: there to be hung up: the recipe and the log see a pipe.
 _BEGIN = """\
 stty -onlcr 2>/dev/null
 host=$MASTER_ADDR
@@ -166,6 +166,9 @@ trap 'asked=hangup' HUP
 trap 'asked=${asked:-stop}' TERM INT
 exec 3> >(exec cat)
 pipe=$!"""
+
+#: A host's memory; what is made there is made anew, and this user's alone.
+_SHM = "/dev/shm"  # noqa: S108
 
 _SECRETS = """\
 memory={memory}-"$RANK"

@@ -5,11 +5,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from launcher import process
-from launcher.engines.slurm import state
+from launcher.engines.slurm import problems, state
 from launcher.engines.slurm.state import Job
 from launcher.errors import EngineError, EngineGoneError, ProgramError
 
@@ -20,7 +21,17 @@ FRESH = 2.0
 _PATIENCE = 60.0
 
 #: What sbatch gets of this shell: where Slurm is, who asks, and what a site's users set for themselves.
-_KEPT: tuple[str, ...] = ("HOME", "LANG", "LC_ALL", "LOGNAME", "MUNGE_SOCKET", "PATH", "SLURM_CONF", "TZ", "USER")
+_KEPT: tuple[str, ...] = (
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LOGNAME",
+    "MUNGE_SOCKET",
+    "PATH",
+    "SLURM_CONF",
+    "TZ",
+    "USER",
+)
 _KEPT += ("SBATCH_ACCOUNT", "SBATCH_CONSTRAINT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION")
 _KEPT += ("SBATCH_TIMELIMIT",)
 
@@ -126,9 +137,9 @@ def submit(script: str | Path, *, test: bool = False) -> str:
     except ProgramError as error:
         raise _gone(error.message) from None
     if done.returncode:
-        if state.unreachable(done.stderr):
+        if problems.unreachable(done.stderr):
             raise _gone(done.stderr)
-        raise state.refused(done.stderr)
+        raise problems.refused(done.stderr)
     return done.stdout.strip().partition(";")[0]
 
 
@@ -138,10 +149,8 @@ def cancel(number: str, *options: str) -> None:
     Raises:
         EngineGoneError: slurmctld does not answer.
     """
-    try:
+    with suppress(_UnknownJobError):
         _asked("scancel", *options, number)
-    except _UnknownJobError:
-        pass
     forget()
 
 
@@ -160,7 +169,7 @@ def _asked(*argv: str) -> str:
     except ProgramError as error:
         raise _gone(error.message) from None
     if done.returncode:
-        if state.unknown_job(done.stderr):
+        if problems.unknown_job(done.stderr):
             raise _UnknownJobError
         raise _gone(done.stderr)
     return done.stdout

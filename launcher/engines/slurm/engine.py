@@ -61,7 +61,7 @@ class SlurmEngine:
         own = [part for part in os.environ.get("PATH", "").split(":") if part.startswith("/")]
         path = ":".join(dict.fromkeys([*own, *_PATH.split(":")]))
         shell = [("PATH", path)]
-        # A socket of the nodes' own, e.g. of Docker without root; a machine by name would be one for all of them.
+        # A socket of each node's own, e.g. of Docker without root; another address would be one machine's.
         if (address := os.environ.get("DOCKER_HOST", "")).startswith("unix://"):
             shell.append(("DOCKER_HOST", address))
         return request.render(plan, folders, start, self._environment, tuple(shell))
@@ -92,7 +92,7 @@ class SlurmEngine:
         return SlurmHandle(submission.folders, submission.start, number)
 
     def find(self, folders: Folders, start: Start) -> SlurmHandle | None:
-        """See base.Engine.find: by the number that was noted; otherwise by the job's name, while Slurm has it."""
+        """See base.Engine.find: by the number that was noted; otherwise by its name, while Slurm has it."""
         left = traces(folders, start)
         with suppress(OSError):
             if noted := left.job.read_text(errors="replace").strip():

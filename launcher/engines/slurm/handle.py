@@ -7,9 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from launcher import secretfile
-from launcher.engines import node
 from launcher.engines.base import Exit, Phase
-from launcher.engines.slurm import client, state
+from launcher.engines.slurm import client, problems, state
 from launcher.engines.slurm.options import job_name
 from launcher.engines.slurm.script import traces
 from launcher.engines.slurm.state import End, Job
@@ -94,7 +93,7 @@ class SlurmHandle:
             return Exit(code=code, ended=end.ended if end else "", restarts=restarts)
         memory = found is not None and found.state == "OUT_OF_MEMORY"
         if found is not None and found.state not in ("COMPLETED", "FAILED", "OUT_OF_MEMORY"):
-            raise state.ended_by_slurm(found, self._start.run)
+            raise problems.ended_by_slurm(found, self._start.run)
         if end is not None and (found is not None or not end.terminated):
             return Exit(
                 code=end.code or int(memory), out_of_memory=memory, ended=end.ended, restarts=restarts
@@ -102,10 +101,10 @@ class SlurmHandle:
         if memory:
             return Exit(code=137, out_of_memory=True, restarts=restarts)
         if found is not None:
-            raise state.not_started(found, str(self._folders.run / "log.txt"))
+            raise problems.not_started(found, str(self._folders.run / "log.txt"))
         raise EngineError(
             f"the run was lost: Slurm has forgotten job {self._number}, which left no word of its end",
-            why="nobody looked at it for longer than Slurm keeps jobs (MinJobAge), and a node or Slurm ended it",
+            why="nobody looked for longer than Slurm keeps jobs (MinJobAge), and a node or Slurm ended it",
             hint=f"launch runs resume {self._start.run} goes on from the last checkpoint",
         )
 
@@ -149,8 +148,7 @@ class SlurmHandle:
 
     def _lacks(self) -> LaunchError | None:
         with suppress(OSError):
-            said = self._traces.problems.read_text(errors="replace")
-            return node.lacking(said, "another --slurm-runtime")
+            return problems.lacking(self._traces.problems.read_text(errors="replace"))
         return None
 
     def _end(self, found: Job | None) -> End | None:
@@ -159,9 +157,9 @@ class SlurmHandle:
         while True:
             with suppress(OSError):
                 said = state.end(self._traces.end.read_text(errors="replace"))
-                if said is not None and said.job == self._number:
-                    if found is None or said.restarts == found.restarts:
-                        return said
+                last = said is not None and (found is None or said.restarts == found.restarts)
+                if said is not None and last and said.job == self._number:
+                    return said
             expected = found is not None and found.state in ("COMPLETED", "FAILED") and not found.signal
             if not expected or time.monotonic() > deadline:
                 return None

@@ -59,7 +59,7 @@ def refuse(plan: RunPlan) -> None:
         if len(key) < 2 or not key.replace("-", "").isalnum() or not key.isascii() or key.startswith("-"):
             raise UsageError(
                 f"--sbatch {key}={value}: {key!r} is no long name of an option of sbatch",
-                hint="e.g. --sbatch partition=gpu --sbatch account=team; an option without a value: exclusive=",
+                hint="e.g. --sbatch partition=gpu; without a value it ends in =, as --sbatch exclusive=",
             )
         if any(sign in value for sign in "\n\r\0"):
             raise UsageError(f"--sbatch {key}: its value holds a line break")

@@ -1,6 +1,7 @@
 """What starts the recipe on a node: words of a command, of which a node's own are left to its shell.
 
-Sources: apptainer-exec(1) 1.0 to 1.4 (``--mount`` reads Docker's words); pyxis' own help of ``srun`` (0.20); Slurm's Containers Guide and
+Sources: docker-run(1) and podman-run(1) as in :mod:`launcher.engines.container`; apptainer-exec(1) 1.0 to
+1.4 (``--mount`` reads Docker's words); pyxis' own help of ``srun`` (0.20); Slurm's Containers Guide and
 src/slurmd/slurmstepd/container.c of 21.08 to 25.05, which replaces arguments, variables, terminal and working
 folder of a bundle's config.json, and keeps its mounts.
 """
@@ -11,14 +12,17 @@ from pathlib import Path
 
 from launcher import plan as plans
 from launcher import secretfile
-from launcher.engines import node
+from launcher.engines import nodes
 from launcher.engines.container import bind
-from launcher.engines.node import COPY, OPTIONS, VARIABLES, Launched
+from launcher.engines.nodes import COPY, OPTIONS, VARIABLES, Launched
 from launcher.engines.shell import Raw
 from launcher.engines.slurm.options import job_name
 from launcher.errors import UsageError
 from launcher.plan import Folders, Mount, RunPlan, Start
 from launcher.secretfile import SecretFile
+
+#: A node's memory; what is made there is made anew, and this user's alone.
+_SHM = Path("/dev/shm")  # noqa: S108
 
 #: What the image has, for runtimes that take no variables from it.
 _PATH = f"PATH={plans.ENVIRONMENT}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,37 +43,37 @@ def launched(plan: RunPlan, folders: Folders, start: Start, environment: Path | 
     """
     runtime = plan.slurm.runtime if plan.slurm else "none"
     if runtime == "none":
-        return node.bare(plan, folders, start, environment or Path(), path)
+        return nodes.bare(plan, folders, start, environment or Path(), path)
     seen = str(secretfile.NODE / COPY)
     secrets = secretfile.on_nodes(plan, start, folders.run.parent, seen=seen)
     if runtime in ("docker", "podman"):
-        return node.container(plan, folders, start, secrets, runtime)
+        return nodes.container(plan, folders, start, secrets, runtime)
     return _OTHERS[runtime](plan, folders, start, secrets)
 
 
-def _inside(plan: RunPlan, start: Start, secrets: SecretFile | None, *first: str) -> tuple[str, ...]:
-    """The recipe in a container whose engine hands over no variables."""
+def _inside(plan: RunPlan, start: Start, secrets: SecretFile | None) -> tuple[str, ...]:
+    """The recipe in a container that may have other variables than the image's and the plan's."""
     places = plans.in_container(plan)
     given = (f"{name}={value}" for name, value in plans.environment(plan, places, start))
-    command = node.with_secrets(secrets, plans.command(plan, places))
-    return ("env", *first, *given, VARIABLES, *command)
+    command = nodes.with_secrets(secrets, plans.command(plan, places))
+    return ("env", _PATH, *given, VARIABLES, *command)
 
 
 def _apptainer(plan: RunPlan, folders: Folders, start: Start, secrets: SecretFile | None) -> Launched:
     words = ["apptainer", "exec", "--containall", "--cleanenv", "--no-home", "--writable-tmpfs"]
-    words += ["--workdir", Raw('"$scratch"'), "--pwd", "/output", "--bind", "/dev/shm"]
+    words += ["--workdir", Raw('"$scratch"'), "--pwd", "/output", "--bind", str(_SHM)]
     if plan.access.nvidia:
         words.append("--nv")
     for device in plan.access.devices:
         words += ["--bind", device]
-    for mount in node.mounts(plan, folders, secrets):
+    for mount in nodes.mounts(plan, folders, secrets):
         words += ["--mount", bind(mount)]
     words += [OPTIONS, plan.image or "", *_inside(plan, start, secrets)]
     return Launched(command=tuple(words), program="apptainer", secrets=secrets)
 
 
 def _pyxis(plan: RunPlan, folders: Folders, start: Start, secrets: SecretFile | None) -> Launched:
-    found = [_pair(mount) for mount in (*node.mounts(plan, folders, secrets), *_memory(start, secrets))]
+    found = [_pair(mount) for mount in (*nodes.mounts(plan, folders, secrets), *_memory(start, secrets))]
     found += [f"{device}:{device}" for device in plan.access.devices]
     return Launched(
         command=_inside(plan, start, secrets),
@@ -87,8 +91,8 @@ def _pyxis(plan: RunPlan, folders: Folders, start: Start, secrets: SecretFile | 
 
 
 def memory(start: Start) -> Path:
-    """The folder of a start in a node's memory; a runtime that is told of it by srun has one for all nodes."""
-    return Path("/dev/shm") / job_name(start)  # noqa: S108 - made anew, and this user's alone
+    """The folder of a start in a node's memory; what srun mounts has one name on all nodes."""
+    return _SHM / job_name(start)
 
 
 def _memory(start: Start, secrets: SecretFile | None) -> tuple[Mount, ...]:
@@ -115,10 +119,10 @@ def _pair(mount: Mount) -> str:
 
 def _oci(plan: RunPlan, folders: Folders, start: Start, secrets: SecretFile | None) -> Launched:
     """A bundle of this start's own, beside the script; its root file system is that of the unpacked image."""
-    mounts = (*node.mounts(plan, folders, secrets), *_memory(start, secrets))
+    mounts = (*nodes.mounts(plan, folders, secrets), *_memory(start, secrets))
     text = json.dumps(_bundle(plan, mounts), indent=2, ensure_ascii=False)
     return Launched(
-        command=_inside(plan, start, secrets, _PATH),
+        command=_inside(plan, start, secrets),
         step=("--container", str(folders.run / "attempts" / f"{start.attempt}.bundle")),
         inside=True,
         files=(("config.json", text + "\n"),),
@@ -135,7 +139,7 @@ def _bundle(plan: RunPlan, mounts: tuple[Mount, ...]) -> Mapping[str, object]:
         {"destination": "/proc", "type": "proc", "source": "proc"},
         _special("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _special("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
-        _special("/dev/shm", "tmpfs", "nosuid", "nodev", "mode=1777", f"size={plan.access.shm_size}"),
+        _special(str(_SHM), "tmpfs", "nosuid", "nodev", "mode=1777", f"size={plan.access.shm_size}"),
         _special("/tmp", "tmpfs", "nosuid", "mode=1777"),  # noqa: S108 - inside the container
         {"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "ro"]},
     ]

@@ -8,16 +8,10 @@ end (MinJobAge), and may have no accounting.
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import plan as plans
-from launcher.engines import node
-from launcher.engines.node import COPY, Launched
-from launcher.engines.shell import Raw, array, line, quoted, text_of
-from launcher.engines.slurm.runtimes import memory
-from launcher.plan import DRI, Folders, RunPlan, Start
-from launcher.secretfile import NODE
-
-#: What a check of a node says, one line each: the mark, what kind of thing, which node, what.
-PROBLEM = "launch-problem"
+from launcher.engines.nodes import Launched
+from launcher.engines.shell import Raw, line, quoted, text_of
+from launcher.engines.slurm import node
+from launcher.plan import Folders, RunPlan, Start
 
 #: The job's exit code when a node lacks something; what, is beside the record.
 LACKING = 78
@@ -25,17 +19,8 @@ LACKING = 78
 #: Ports of the rendezvous, two for each job, below the ones that Linux gives to programs (32768 and up).
 _PORTS, _JOBS = 20000, 6000
 
-#: Every step takes all nodes of the job, one task on each; what its variables are is the script's to say.
-_STEP = (
-    "srun",
-    "--ntasks-per-node=1",
-    "--kill-on-bad-exit=1",
-    "--export=ALL",
-    "--input=none",
-    Raw('--nodes="$SLURM_JOB_NUM_NODES"'),
-    Raw('--ntasks="$SLURM_JOB_NUM_NODES"'),
-    Raw("${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}"),
-)
+#: A step takes all nodes of the job, one task on each; what its variables are is the script's to say.
+_STEP = Raw('"${step[@]}"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +82,7 @@ def body(
         shell: variables of its shells.
     """
     left = traces(folders, start)
-    asked = line((*_STEP, "bash", "-c", Raw('"$check"')))
-    started = line((*_STEP, "--cpu-bind=none", *how.step, "bash", "-c", Raw('"$node"')))
+    started = line((_STEP, "--cpu-bind=none", *how.step, "bash", "-c", Raw('"$node"')))
     parts = [
         f"# {plan.recipe} on {_count(plan.nodes, 'node')}, each with {_count(plan.nproc, 'process')}.",
         "set -u\nexport " + " ".join(f"{name}={quoted(value)}" for name, value in shell),
@@ -107,17 +91,16 @@ def body(
         # Its launcher may have been told that Slurm does not answer, when it had the job already.
         f"[[ ! -e {quoted(str(folders.run / 'result.json'))} ]] || exit 0",
         _BEGIN,
-        text_of("check", _check(plan, folders, start, how), mark="CHECK"),
-        f'found="$({asked} | grep "^{PROBLEM}\t" | sort -u)"',
+        text_of("check", node.check(plan, folders, start, how), mark="CHECK"),
+        f'found="$({_STEP} bash -c "$check" | grep "^{node.PROBLEM}\t" | sort -u)"',
         _JUDGE.replace("LACKING", str(LACKING)),
-        text_of("node", _node(plan, folders, start, how), mark="NODE"),
+        text_of("node", node.run(plan, folders, start, how), mark="NODE"),
         f"{started} &\nawait $!",
     ]
     if plan.nodes > 1:
-        parts.append(_ALIVE.replace("ASKED", line((*_STEP, "true"))))
-    if (cleaning := _clean(start, how)) is not None:
-        cleaned = line((*_STEP, "bash", "-c", Raw('"$clean"')))
-        parts += [text_of("clean", cleaning, mark="CLEAN"), f"((terminated)) || {cleaned}"]
+        parts.append(_ALIVE)
+    if (cleaning := node.clean(start, how)) is not None:
+        parts += [text_of("clean", cleaning, mark="CLEAN"), f'((terminated)) || {_STEP} bash -c "$clean"']
     return "\n".join([*parts, 'conclude "$code"\nexit "$code"']) + "\n"
 
 
@@ -126,22 +109,8 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what if number == 1 else plural}"
 
 
-#: A signal of Slurm's ends the wait, not what is waited for: that has got it as well.
-_AWAIT = """\
-terminated=0 signalled=0 code=0
-trap 'terminated=1 signalled=1' TERM
-await() {
-  local again
-  wait "$1"; code=$?
-  while ((signalled)); do
-    signalled=0
-    wait "$1"; again=$?
-    ((again == 127)) || code=$again
-  done
-}"""
-
 _BEGIN = (
-    _AWAIT
+    node.AWAIT
     + r"""
 conclude() {
   printf '{"job": "%s", "restarts": %d, "code": %d, "terminated": %d, "ended": "%s"}\n' "$SLURM_JOB_ID" \
@@ -164,6 +133,8 @@ while read -r name; do
 done < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 wait_s="$(scontrol show config | sed -n 's/^KillWait *= *\([0-9]*\).*/\1/p')"
 wait_s="${wait_s:-30}"
+step=(srun --ntasks-per-node=1 --kill-on-bad-exit=1 --export=ALL --input=none --nodes="$SLURM_JOB_NUM_NODES"
+  --ntasks="$SLURM_JOB_NUM_NODES" ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK})
 # A container gets half of the time that Slurm leaves it to end.
 export launch_addresses launch_grace=$((wait_s > 3 ? wait_s / 2 : 1))
 """
@@ -178,10 +149,10 @@ if [[ -n $found ]] && ((!terminated)); then
 fi"""
 
 
-#: Slurm takes minutes to believe that a node is lost (SlurmdTimeout); the other nodes' processes fail at once.
+#: Slurm takes minutes to believe that a node is lost (SlurmdTimeout); the processes elsewhere fail at once.
 _ALIVE = """\
 if ((code && !terminated)); then
-  timeout 30 ASKED >/dev/null 2>&1 &
+  timeout 30 "${step[@]}" true >/dev/null 2>&1 &
   failed=$code; await $!; lost=$code; code=$failed
   if ((lost && !terminated)); then
     echo "launch: a node does not answer any more; Slurm is asked to start the run again"
@@ -191,133 +162,3 @@ if ((code && !terminated)); then
     fi
   fi
 fi"""
-
-
-def _check(plan: RunPlan, folders: Folders, start: Start, how: Launched) -> str:
-    """What a node says of itself before anything starts there; nothing when all is well."""
-    outside = [folders.run, folders.output, plan.recipe_path, plan.recipes, *plan.inputs]
-    outside += [each.path for each in (plan.model, *(model for _, model in plan.models)) if each is not None]
-    outside += [file.path for _, file in plan.files]
-    said = [
-        f'problem() {{ printf \'{PROBLEM}\\t%s\\t%s\\t%s\\n\' "$1" "$SLURMD_NODENAME" "$2"; }}',
-        array("needed", map(str, dict.fromkeys(outside))),
-        'for each in "${needed[@]}"; do [[ -e $each ]] || problem path "$each"; done',
-        _of_runtime(plan, how),
-    ]
-    if how.inside and how.secrets is not None:
-        said.append(_memory(start, how, shared=True))
-    return "\n".join(filter(None, said)) + "\n"
-
-
-def _of_runtime(plan: RunPlan, how: Launched) -> str:
-    """What the runtime needs of a node."""
-    runtime, image = plan.slurm.runtime if plan.slurm else "none", quoted(plan.image or "")
-    if how.engine:
-        return node.of_engine(plan, how.program)
-    if runtime == "none":
-        variables = dict(word.partition("=")[::2] for word in how.command if "=" in word)
-        return f"python={quoted(variables['VIRTUAL_ENV'])}/bin/python\n" + (
-            '[[ -x $python ]] || problem environment "$python"'
-        )
-    said = [f"command -v {how.program} >/dev/null || problem program {how.program}"] if how.program else []
-    local = (plan.image or "").startswith("/")
-    folder = f"{plan.image}/rootfs" if runtime == "oci" else plan.image or ""
-    said += [f"[[ -e {quoted(folder)} ]] || problem image {image}"] if local else []
-    return "\n".join(said)
-
-
-def _node(plan: RunPlan, folders: Folders, start: Start, how: Launched) -> str:
-    """What each node runs: its own variables, then the recipe."""
-    rank = '"$SLURM_NODEID"'
-    said = ["set -u", _AWAIT, 'variables=("LAUNCH_RESTARTS=${SLURM_RESTART_COUNT:-0}") options=()']
-    if plan.nodes > 1:
-        said.append(_MEETING)
-    if plan.access.nvidia and not how.engine:
-        said.append(
-            '[[ -z ${CUDA_VISIBLE_DEVICES:-} ]] || variables+=("CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES")'
-        )
-    if DRI in plan.access.devices:
-        said.append(f'[[ -z ${{{plans.MASK}:-}} ]] || variables+=("{plans.MASK}=${plans.MASK}")')
-    if how.secrets is not None and not how.inside:
-        said.append(_memory(start, how, shared=False))
-    if how.engine:
-        said.append(f"container={quoted('launch-' + start.run)}-{start.attempt}-{rank}")
-        said.append(_of_engine(plan, how))
-    elif how.program == "apptainer":
-        said.append(_APPTAINER)
-    elif not how.inside:
-        said.append(f"cd {quoted(str(folders.output))} || exit")
-        said.append('[[ -z ${TMPDIR:-} ]] || variables+=("TMPDIR=$TMPDIR")')
-    said.append(f"{line(how.command)} &\nawait $!")
-    if how.engine:
-        said.append(f'{how.program} rm --force "$container" >/dev/null 2>&1')
-    return "\n".join([*said, 'exit "$code"']) + "\n"
-
-
-_MEETING = r"""read -r -a addresses <<<"$launch_addresses"
-host="${addresses[0]}"
-[[ $host != *:* ]] || host="[$host]"
-variables+=(
-  "LAUNCH_NODE_RANK=$SLURM_NODEID"
-  "LAUNCH_NODE_ADDRESS=${addresses[SLURM_NODEID]}"
-  "LAUNCH_RENDEZVOUS=$host:$launch_port"
-)"""
-
-#: Scratch of the container: what apptainer itself gives is 64 MB of memory.
-_APPTAINER = """\
-scratch="$(mktemp -d)" || exit
-trap 'rm -rf "$scratch" "${memory:-}"' EXIT
-[[ -z ${memory:-} ]] || options+=(--bind "$memory:/launch/secrets")"""
-
-
-def _memory(start: Start, how: Launched, *, shared: bool) -> str:
-    """A node's own copy of the secrets; the recipe takes the file away when it has read it."""
-    folder = quoted(str(memory(start)))
-    said = [f"memory={folder}" if shared else f'memory={folder}-"$SLURM_NODEID"']
-    said.append('rm -rf "$memory"; mkdir -m 700 "$memory" || exit')
-    if not shared:
-        said.append("trap 'rm -rf \"$memory\"' EXIT")
-    file = quoted(str(how.secrets.path if how.secrets else ""))
-    return "\n".join([*said, f'(umask 077 && cat {file} >"$memory/{COPY}") || exit'])
-
-
-def _of_engine(plan: RunPlan, how: Launched) -> str:
-    """Options that only a node knows, and how its container is ended."""
-    program = how.program
-    said = ['for each in "${variables[@]}"; do options+=(--env "$each"); done']
-    said.append('options+=(--label "launch.job=$SLURM_JOB_ID")')
-    if how.secrets is not None:
-        said.append(f'options+=(--mount "type=bind,source=$memory,target={NODE}")')
-    if plan.access.nvidia:
-        # The engine is outside of the job, where devices have the numbers that the whole node knows them by.
-        said.append('gpus="${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}}"')
-        said.append(_GPUS[program])
-    if DRI in plan.access.devices:
-        said.append(_RENDER)
-    said.append(f'{program} rm --force "$container" >/dev/null 2>&1  # a node that was lost may have left it')
-    said.append(
-        f'trap \'terminated=1 signalled=1; {program} stop --time "$launch_grace" "$container" >/dev/null 2>&1\' TERM'
-    )
-    said.append(f"trap 'terminated=1 signalled=1; {program} kill \"$container\" >/dev/null 2>&1' USR1")
-    return "\n".join(said)
-
-
-_GPUS = {
-    "docker": 'options+=(--gpus "\\"device=$gpus\\"")',
-    "podman": 'for each in ${gpus//,/ }; do options+=(--device "nvidia.com/gpu=$each"); done',
-}
-
-#: The groups that open render nodes have other numbers on other nodes.
-_RENDER = """\
-for each in /dev/dri/renderD*; do options+=(--group-add "$(stat -c %g "$each")"); done
-[[ ! -e /dev/dri/by-path ]] || options+=(--mount type=bind,source=/dev/dri/by-path,target=/dev/dri/by-path,readonly)"""
-
-
-def _clean(start: Start, how: Launched) -> str | None:
-    """What each node does when the run is over; None: nothing can be left there."""
-    if how.engine:
-        name = f'{quoted("launch-" + start.run)}-{start.attempt}-"$SLURM_NODEID"'
-        return f"{how.program} rm --force {name} >/dev/null 2>&1 || true\n"
-    if how.inside and how.secrets is not None:
-        return f"rm -rf {quoted(str(memory(start)))}\n"
-    return None
