@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from launcher import process, supervisor
 from launcher.app import leftovers
 from launcher.app.leftovers import Owner
-from launcher.engines import venv
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import VenvEngine
 

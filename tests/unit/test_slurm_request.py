@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from launcher import runs
-from launcher.engines.slurm import SlurmEngine, SlurmRequest
 from launcher.engines.shell import Raw, line, option, text_of
+from launcher.engines.slurm import SlurmEngine, SlurmRequest
 from launcher.errors import UsageError
 from launcher.plan import RunPlan, Slurm, Start
 

@@ -22,8 +22,8 @@ _PORTS, _STARTS = 20000, 6000
 #: DeepSpeed's launcher passes a script's path and its own Python's through a shell as they are.
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 
-#: ssh asks nobody. It gives the script a terminal, which is hung up when the connection ends, however it ends;
-#: and it notices within a minute that a host does not answer any more.
+#: ssh asks nobody. It gives the script a terminal, which is hung up when the connection ends, however that
+#: ends; and it notices within a minute that a host does not answer any more.
 SSH = "-o BatchMode=yes"
 _ATTACHED = f"-tt {SSH} -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
 

@@ -13,8 +13,8 @@ from launcher.secretfile import NODE
 #: What a check of a host says, one line each; see :func:`launcher.engines.nodes.lacking`.
 PROBLEM = "launch-problem"
 
-#: Here: DeepSpeed's launcher in a session of its own, so that the signal that ends a run does not reach it: it
-#: would end every other run of this user on the hosts as well, and not wait for this one (``pkill -f``).
+#: Here: DeepSpeed's launcher in a session of its own, so that the signal that ends a run does not reach it.
+#: It would end every other run of this user on the hosts as well, and not wait for this one (``pkill -f``).
 DRIVER = """\
 set -u
 word=$1; shift
@@ -131,7 +131,7 @@ def script(
     left = traces(folders, start)
     name = f"launch-{start.run}-{start.attempt}"
     said = [
-        f"#!/bin/bash\n# {plan.recipe} on each of {plan.nodes} hosts; DeepSpeed's launcher starts it.\nset -u",
+        f"#!/bin/bash\n# {plan.recipe} on each of {plan.nodes} hosts, by DeepSpeed's launcher.\nset -u",
         _exported(shell),
         f'word={quoted(str(left.word))} going={quoted(str(left.going))}."$RANK"',
         _BEGIN,
@@ -154,8 +154,8 @@ def script(
     return "\n".join(said)
 
 
-#: DeepSpeed's launcher starts one process on each host (--num_gpus 1): its rank is the node's. The terminal is
-#: there to be hung up: the recipe and the log see a pipe.
+#: DeepSpeed's launcher starts one process on each host (--num_gpus 1): its rank is the node's. The terminal
+#: is there to be hung up: the recipe and the log see a pipe.
 _BEGIN = """\
 stty -onlcr 2>/dev/null
 host=$MASTER_ADDR
