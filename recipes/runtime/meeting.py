@@ -19,7 +19,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +121,10 @@ class _Meeting:
         self._store = self._hosted()
         self._say("facts", self._facts)
         others = range(1, chosen.nodes)
-        came = self._collected("facts", others, until)
+        came = self._collected("facts", others, until, each=self._refuse_twice)
         everyone = {0: self._facts, **came}
         if len(everyone) < chosen.nodes:
             raise self._ended(nodes.missing(chosen, everyone))
-        if twice := [node for node in others if self._store.add(f"{node}/there", 0) > 1]:
-            raise self._ended(
-                f"several nodes say that they are node {twice[0]}: nothing is trained\n"
-                "every node needs a LAUNCH_NODE_RANK of its own, from 0 on"
-            )
         if lines := list(nodes.differences(everyone)):
             raise self._ended(nodes.unlike(lines))
         look = min(_LOOK, max(5.0, until - time.monotonic()))
@@ -164,6 +159,13 @@ class _Meeting:
                 "the meeting wants the port behind that of LAUNCH_RENDEZVOUS: give another one"
             )
         return links.store("127.0.0.1", chosen, leads=True, why="it could not be opened", give_up=_fail)
+
+    def _refuse_twice(self, node: int) -> None:
+        if self._store.add(f"{node}/there", 0) > 1:
+            raise self._ended(
+                f"several nodes say that they are node {node}: nothing is trained\n"
+                "every node needs a LAUNCH_NODE_RANK of its own, from 0 on"
+            )
 
     def _ended(self, problem: str) -> NotMet:
         """Let the others know, those that are there."""
@@ -235,11 +237,18 @@ class _Meeting:
     def _say(self, key: str, content: object) -> None:
         self._store.set(f"{self._chosen.node}/{key}", json.dumps(content))
 
-    def _collected(self, key: str, of: range, until: float) -> dict[int, Any]:
-        """What the nodes say, as soon as they do; at the end without those that do not."""
+    def _collected(
+        self, key: str, of: range, until: float, each: Callable[[int], None] = lambda _: None
+    ) -> dict[int, Any]:
+        """What the nodes say, as soon as they do; at the end without those that do not.
+
+        Args:
+            each: is called for every node again and again.
+        """
         found: dict[int, Any] = {}
         while len(found) < len(of):
             for node in of:
+                each(node)
                 if node not in found and self._store.check([f"{node}/{key}"]):
                     found[node] = json.loads(self._store.get(f"{node}/{key}"))
             if time.monotonic() > until:
