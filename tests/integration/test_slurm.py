@@ -57,7 +57,15 @@ def nothing_is_left(cluster: str, environment: Path, monkeypatch: pytest.MonkeyP
     deadline = time.monotonic() + 30
     while asked("squeue", "--noheader") and time.monotonic() < deadline:
         time.sleep(0.3)
-    assert [file.name for file in Path("/dev/shm").glob("launch-*-probe-*")] == []
+    # A shell that is being killed may be a moment behind its job.
+    while in_memory() and time.monotonic() < deadline:
+        time.sleep(0.3)
+    assert in_memory() == []
+
+
+def in_memory() -> list[str]:
+    """What runs have left in the memory of a node."""
+    return [file.name for file in Path("/dev/shm").glob("launch-2*")]
 
 
 def left_of(run: Path) -> list[str]:
@@ -120,7 +128,7 @@ def test_two_nodes_train_what_two_processes_train(
 @pytest.mark.shared_data
 def test_a_lost_node_is_no_end(launch: Launch, workspace: Path, rows: Path, tiny_model: Path) -> None:
     """The run is put back into the queue, waits for a node, and goes on from its last complete checkpoint."""
-    longer = ("--num-train-epochs", 30, "--save-steps", 10)
+    longer = ("--num-train-epochs", 16, "--save-steps", 10)
     given = (*training(rows, tiny_model), *longer, "--engine", "slurm", "--nodes", 2)
     launcher = start_launch(workspace, *given)
     run = the_run(workspace, set())
@@ -142,8 +150,15 @@ def test_a_lost_node_is_no_end(launch: Launch, workspace: Path, rows: Path, tiny
     assert left_of(run) == []
 
 
-@pytest.mark.parametrize("runtime", ["none", pytest.param("docker", marks=pytest.mark.engine)])
-@pytest.mark.parametrize("how", ["launch runs stop", "Ctrl-C", "scancel"])
+@pytest.mark.parametrize(
+    ("runtime", "how"),
+    [
+        ("none", "launch runs stop"),
+        ("none", "scancel"),
+        pytest.param("docker", "Ctrl-C", marks=pytest.mark.engine),
+        pytest.param("docker", "twice Ctrl-C", marks=pytest.mark.engine),
+    ],
+)
 def test_a_cancelled_run_leaves_nothing(
     launch: Launch,
     workspace: Path,
@@ -166,12 +181,15 @@ def test_a_cancelled_run_leaves_nothing(
     job = (run / "attempts" / "1.job").read_text().strip()
     if how == "launch runs stop":
         assert launch("runs", "stop", "last").code == 0
-    elif how == "Ctrl-C":
+    elif "Ctrl-C" in how:
         launcher.send_signal(signal.SIGINT)
+        if how == "twice Ctrl-C":
+            time.sleep(0.3)
+            launcher.send_signal(signal.SIGINT)
     else:
         asked("scancel", job)
     code = launcher.wait(60)
-    assert code == {"launch runs stop": 143, "Ctrl-C": 130, "scancel": 73}[how]
+    assert code == {"launch runs stop": 143, "Ctrl-C": 130, "twice Ctrl-C": 130, "scancel": 73}[how]
     why = result(run)["error"]
     assert ("stopped by" in why) == (how != "scancel")
     assert how != "scancel" or "somebody cancelled it" in why

@@ -1,4 +1,4 @@
-"""launcher.engines.slurm: what is asked of Slurm, and what becomes of its answers; its programs are made up."""
+"""launcher.engines.slurm: what is asked of Slurm, and what becomes of its answers; a made-up Slurm."""
 
 import json
 from collections.abc import Callable, Iterator

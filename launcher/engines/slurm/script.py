@@ -97,8 +97,6 @@ def body(
         text_of("node", node.run(plan, folders, start, how), mark="NODE"),
         f"{started} &\nawait $!",
     ]
-    if plan.nodes > 1:
-        parts.append(_ALIVE)
     if (cleaning := node.clean(start, how)) is not None:
         parts += [text_of("clean", cleaning, mark="CLEAN"), f'((terminated)) || {_STEP} bash -c "$clean"']
     return "\n".join([*parts, 'conclude "$code"\nexit "$code"']) + "\n"
@@ -146,19 +144,4 @@ if [[ -n $found ]] && ((!terminated)); then
   printf '%s\\n' "$found" | tee "$problems.new" && mv "$problems.new" "$problems"
   conclude LACKING
   exit LACKING
-fi"""
-
-
-#: Slurm takes minutes to believe that a node is lost (SlurmdTimeout); the processes elsewhere fail at once.
-_ALIVE = """\
-if ((code && !terminated)); then
-  timeout 30 "${step[@]}" true >/dev/null 2>&1 &
-  failed=$code; await $!; lost=$code; code=$failed
-  if ((lost && !terminated)); then
-    echo "launch: a node does not answer any more; Slurm is asked to start the run again"
-    if scontrol requeue "$SLURM_JOB_ID"; then
-      terminated=1
-      sleep 60 & await $!
-    fi
-  fi
 fi"""
