@@ -76,6 +76,20 @@ def choose(
     return text, asked.nproc or max(1, count)
 
 
+def on_site(asked: Asked, target: Target) -> tuple[str, int]:
+    """The same for nodes of a site: its engine gives as many devices of each node as there are processes.
+
+    Raises:
+        UsageError: devices are named one by one, which is the scheduler's to do.
+    """
+    if asked.gpus not in (None, "auto", "all"):
+        raise UsageError(
+            f"--gpus {asked.gpus}: on a site's nodes its scheduler chooses the devices",
+            hint="--nproc N asks for N on each node",
+        )
+    return "all" if target.devices.kind == "nvidia" else "", asked.nproc or 1
+
+
 def _of_nvidia(
     origin: str, names: tuple[str, ...] | None, target: Target, machine: Host, notes: list[str]
 ) -> tuple[str, int, DeviceError | None]:

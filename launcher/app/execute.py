@@ -244,15 +244,16 @@ def judge(
     marker = place.run / STOPPED
     if not stopped and marker.exists():
         stopped, asked = verdict.STOP, runs.moment(marker.stat().st_mtime)
-    return verdict.judge(
+    outcome = verdict.judge(
         planned.plan,
         found,
-        metrics.since(recorder.reported.events, attempt.number),
+        metrics.of_attempt(recorder.reported.events, attempt.number + found.restarts),
         runs.tail(place.run / "log.txt", attempt.log_offset, _TAIL),
         stopped=stopped,
         asked=asked,
         log=place.run / "log.txt",
     )
+    return replace(outcome, restarts=found.restarts)
 
 
 def _next(

@@ -180,7 +180,7 @@ def foreseen(planned: Planned) -> Foreseen | None:
     try:
         found = recipe.load(plan.recipe_path)
         target = manifest.shipped().target(plan.target)
-        if plan.model is None or not (found.fit or plan.world_size):
+        if plan.elsewhere or plan.model is None or not (found.fit or plan.world_size):
             return None
         loaded = dict(plan.models).get(recipe.BASE, plan.model)
         config = model.read_config(loaded.path / "config.json")

@@ -1,6 +1,7 @@
 """Where a run takes place: in a container of the target's image, or in the embedded environment."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from launcher import lock, manifest, paths
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
+from launcher.engines.kubernetes import KubernetesEngine
+from launcher.engines.slurm import SlurmEngine
 from launcher.engines.venv import VenvEngine
 from launcher.errors import EngineError, ImageMissingError
 from launcher.image import client, inputs, inspect
@@ -15,7 +18,7 @@ from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
 from launcher.lock import TargetLock
 from launcher.manifest import Target
-from launcher.plan import RunPlan
+from launcher.plan import Kubernetes, RunPlan, Slurm
 from launcher.progress import Progress
 from launcher.settings import Settings
 
@@ -74,6 +77,28 @@ def choose(
     )
 
 
+def on_site(
+    site: Slurm | Kubernetes, chosen: Settings, target: Target, *, dry_run: bool, progress: Progress
+) -> Place:
+    """The place of a new run that the site's own engine schedules.
+
+    Nothing is asked here of the nodes: what they lack is found by the engine's own check, or there.
+
+    Raises:
+        ImageMissingError: what is installed trains nothing.
+    """
+    without = manifest.shipped().left_out(target, chosen.without.value)
+    locked = lock.load(paths.images(), target).without(without)
+    if isinstance(site, Slurm) and site.runtime == "none":
+        locked = locked.for_environment()
+        _refuse_unfinished(target, locked)
+        folder = _environment(target, locked, progress, dry_run=dry_run)
+        return Place(engine=SlurmEngine(folder), image=None, lock=locked)
+    _refuse_unfinished(target, locked)
+    engine = SlurmEngine() if isinstance(site, Slurm) else KubernetesEngine(site.context, site.namespace)
+    return Place(engine=engine, image=site.image, lock=locked)
+
+
 def _container(name: str, inside: Inputs, *, dry_run: bool, notes: list[str]) -> Place | None:
     """The container of a run; None: no engine answers, and none was asked for by name."""
     engine = DockerEngine("podman" if name == "podman" else "docker")
@@ -126,20 +151,31 @@ def _with_image(engine: DockerEngine, found: ImageInfo | None, inside: Inputs, n
 
 def of(plan: RunPlan, progress: Progress) -> Engine[Any]:
     """The engine of a plan that was made before."""
-    if plan.engine != "venv":
-        return DockerEngine(plan.engine)
     target = manifest.shipped().target(plan.target)
-    return VenvEngine(_environment(target, lock_of(plan), progress, dry_run=False))
+    return _engine(plan, lambda: _environment(target, lock_of(plan), progress, dry_run=False))
 
 
 def known(plan: RunPlan) -> Engine[Any]:
     """The engine of a run that was started before; an environment that is gone is not made again."""
-    # Imported here: a container needs none of it.
-    from launcher.image import environment
 
-    if plan.engine != "venv":
-        return DockerEngine(plan.engine)
-    return VenvEngine(environment.folder(lock_of(plan)))
+    def folder() -> Path:
+        # Imported here: a container needs none of it.
+        from launcher.image import environment
+
+        return environment.folder(lock_of(plan))
+
+    return _engine(plan, folder)
+
+
+def _engine(plan: RunPlan, folder: Callable[[], Path]) -> Engine[Any]:
+    """The engine of a plan, with the environment's folder where it needs one."""
+    if plan.kubernetes is not None:
+        return KubernetesEngine(plan.kubernetes.context, plan.kubernetes.namespace)
+    if plan.slurm is not None:
+        return SlurmEngine(None if plan.container else folder())
+    if plan.engine in ("docker", "podman"):
+        return DockerEngine("podman" if plan.engine == "podman" else "docker")
+    return VenvEngine(folder())
 
 
 def lock_of(plan: RunPlan) -> TargetLock:

@@ -21,7 +21,7 @@ from launcher.engines.docker import DockerEngine
 from launcher.errors import ChangedError, UsageError
 from launcher.host import Host
 from launcher.manifest import Target
-from launcher.plan import Access, RunPlan
+from launcher.plan import Access, Kubernetes, RunPlan, Slurm
 from launcher.progress import Progress, Silent
 from launcher.recipe import Recipe
 from launcher.recipe.refusals import raw_values, refuse
@@ -39,6 +39,8 @@ class Request:
         said: where those come from.
         preflight: False: rows are not judged, and nobody asks whether memory and machine are enough.
         language: of the texts that a recipe has in both.
+        nodes: machines, each with ``nproc`` processes.
+        site: the engine that schedules it; None: it runs on this machine.
     """
 
     recipe: str
@@ -59,6 +61,8 @@ class Request:
     said: tuple[str, ...] = ()
     preflight: bool = True
     language: str = "en"
+    nodes: int = 1
+    site: Slurm | Kubernetes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +96,23 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     target, why = pick_target(request.target, asked, chosen, found, machine)
     if why:
         notes.append(f"target {target.name}: {why}")
-    machine = accelerators.look(machine, target)
+    if request.site is None:
+        machine = accelerators.look(machine, target)
     values = found.values(target.name, request.parameters)
     refuse_overrides(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
     rows: list[Mapping[str, Any]] = []
     named_files = files.named(found, dict(values))
     checked = _check_data(request, found, dict(values), rows, dry_run=dry_run, notes=notes, progress=progress)
-    gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
-    accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
-    overridden = {**dict(values), **raw_values(request.arguments)}
-    groups.refuse(overridden, nproc)
+    if request.site is None:
+        gpus, nproc = accelerators.choose(asked, chosen.gpus, target, machine, dry_run=dry_run, notes=notes)
+        accelerators.judge(gpus, target, machine, dry_run=dry_run, notes=notes)
+    else:
+        gpus, nproc = accelerators.on_site(asked, target)
+    overridden, processes = {**dict(values), **raw_values(request.arguments)}, request.nodes * nproc
+    groups.refuse(overridden, processes)
     if request.preflight:
-        batches.refuse_unused(request.data, checked, overridden, nproc)
+        batches.refuse_unused(request.data, checked, overridden, processes)
     first = models.first(request.model, found, dry_run=dry_run, notes=notes)
     named = adapters.with_base(
         found,
@@ -113,17 +121,19 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         dry_run=dry_run,
         notes=notes,
     )
-    where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
-    container = isinstance(where.engine, DockerEngine)
-    gpus = accelerators.settle(
-        gpus,
-        target,
-        machine,
-        container=container,
-        without=where.lock.left_out,
-        dry_run=dry_run,
-        notes=notes,
-    )
+    if request.site is not None:
+        where = place.on_site(request.site, chosen, target, dry_run=dry_run, progress=progress)
+    else:
+        where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
+        gpus = accelerators.settle(
+            gpus,
+            target,
+            machine,
+            container=isinstance(where.engine, DockerEngine),
+            without=where.lock.left_out,
+            dry_run=dry_run,
+            notes=notes,
+        )
     uid, gid = caller(where.engine)
     plan = plans.make(
         launcher=launcher.version(),
@@ -150,6 +160,8 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         gid=gid,
         access=access(request, chosen, target, machine, gpus, notes),
         preflight=request.preflight,
+        nodes=request.nodes,
+        site=request.site,
     )
     return Planned(
         plan=plan,
@@ -197,8 +209,10 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
             hint="plan a new run; launch runs replay RUN --allow KIND repeats one with what is here",
         )
     target, notes = manifest.shipped().target(plan.target), list[str]()
-    machine = accelerators.look(host.facts(), target)
-    accelerators.check_again(plan, target, machine, notes=notes)
+    machine = host.facts()
+    if not plan.elsewhere:
+        machine = accelerators.look(machine, target)
+        accelerators.check_again(plan, target, machine, notes=notes)
     engine = place.of(plan, progress)
     return Planned(plan=plan, engine=engine, host=machine, secrets=secrets, notes=tuple(notes))
 
@@ -239,7 +253,9 @@ def caller(engine: Engine[Any]) -> tuple[int, int]:
 def reread(run: Path, secrets: Mapping[str, str]) -> Planned:
     """The plan of a run whose record was begun by another process; it was checked there, just now."""
     plan = plans.from_json((run / "plan.json").read_text(encoding="utf-8"), source=str(run / "plan.json"))
-    machine = accelerators.look(host.facts(), manifest.shipped().target(plan.target))
+    machine = host.facts()
+    if not plan.elsewhere:
+        machine = accelerators.look(machine, manifest.shipped().target(plan.target))
     return Planned(plan=plan, engine=place.of(plan, Silent()), host=machine, secrets=secrets, notes=())
 
 
@@ -349,6 +365,8 @@ def _recorded(
     repetition on another machine takes the same one.
     """
     given = {name: value for name, value in request.env.items() if name not in plans.CHOICES}
+    if request.site is not None:  # a node's cores are known there
+        return tuple(given.items())
     if found.launch != "torchrun" or target.devices.kind != "none" or _THREADS in request.secrets:
         return tuple(given.items())
     threads = max(1, machine.cpus // nproc)
@@ -362,7 +380,7 @@ def access(
         if size and not _SIZE.fullmatch(size):
             raise UsageError(f"{option} takes a size such as 16g, not {size!r}")
     devices = target.devices
-    groups = machine.render_groups if devices.device_groups else ()
+    groups = machine.render_groups if devices.device_groups and request.site is None else ()
     if devices.device_groups and not groups:
         notes.append("no render node in /dev/dri here: on the machine of the run, its group id is added")
     return Access(

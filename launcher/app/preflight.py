@@ -85,12 +85,16 @@ def preflight(planned: Planned) -> tuple[Line, ...]:
     ram = _tried(memory.facts)
     known = None if isinstance(ram, Broken) else ram
     folder = plan.output or paths.runs()
+    room = guarded(
+        ["disk.output"],
+        _tried(lambda: memory.disk(folder)),
+        lambda found: storage.output(found, weights=weights),
+    )
+    clock = guarded(["clock"], (), lambda found: machine.clock(time.time(), found))
+    if plan.elsewhere:  # this machine only hands it over
+        return (*room, *clock)
     return (
-        *guarded(
-            ["disk.output"],
-            _tried(lambda: memory.disk(folder)),
-            lambda found: storage.output(found, weights=weights),
-        ),
+        *room,
         *guarded(["memory"], ram, lambda found: machine.memory(found, weights=weights, trains=trains)),
         *guarded(
             ["shm"],
@@ -98,7 +102,7 @@ def preflight(planned: Planned) -> tuple[Line, ...]:
             lambda found: machine.shm(found, wanted=wanted, container=container, ram=known),
         ),
         *guarded(LIMITS, _tried(limits.facts), lambda found: machine.limits(found, container=container)),
-        *guarded(["clock"], (), lambda found: machine.clock(time.time(), found)),
+        *clock,
     )
 
 

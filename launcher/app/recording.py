@@ -79,6 +79,7 @@ class Recorder:
             ended=outcome.ended or runs.moment(),
             recipe_exit=outcome.recipe_exit,
             cause=outcome.message or failed,
+            restarts=outcome.restarts,
         )
         runs.write_attempt(self._place.run, done)
         return done
@@ -150,7 +151,7 @@ def _profile(file: Path) -> dict[str, Any] | None:
 
 def _failure(events: Sequence[Event], last: Attempt | None) -> dict[str, Any] | None:
     """Of the last start: what an earlier one failed of was overcome."""
-    found = metrics.failure(metrics.since(events, last.number)) if last else None
+    found = metrics.failure(metrics.of_attempt(events, last.newest)) if last else None
     return None if found is None else asdict(found)
 
 

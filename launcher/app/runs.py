@@ -36,6 +36,7 @@ class State(StrEnum):
     """What a run is doing."""
 
     STARTING = "starting"
+    PENDING = "pending"  # the site's engine has it, and has no nodes for it yet
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
@@ -90,7 +91,11 @@ def _look(folder: Path) -> Seen:
         return _over(record)
     followed = runs.followed(folder)
     handle = _handle(record)
-    if handle is not None and handle.phase() is Phase.RUNNING:
+    phase = None if handle is None else handle.phase()
+    if handle is not None and phase is Phase.PENDING:
+        why = handle.waiting()
+        return Seen(folder=folder, state=State.PENDING, why=why, followed=followed, record=record)
+    if phase is Phase.RUNNING:
         return Seen(folder=folder, state=State.RUNNING, followed=followed, record=record)
     if followed:
         return Seen(folder=folder, state=State.STARTING, followed=True, record=record)
@@ -143,7 +148,7 @@ def _concluded(folder: Path) -> Seen:
         record = runs.load(folder)
         if record.result is None:
             handle = _handle(record)
-            if handle is not None and handle.phase() is Phase.RUNNING:  # it was started late
+            if handle is not None and handle.phase().going:  # it was started late
                 return Seen(folder=folder, state=State.RUNNING, record=record)
             conclusion.conclude(record, planning.known(record.plan), handle)
     return _over(runs.load(folder))
@@ -156,7 +161,7 @@ def catch_up(folder: Path) -> None:
         RecordError: the record cannot be read.
     """
     seen = look(folder)
-    if seen.state is not State.RUNNING or seen.followed:
+    if seen.state not in (State.RUNNING, State.PENDING) or seen.followed:
         return
     with suppress(UsageError), Lock.take(folder):
         record = runs.load(folder)
@@ -198,7 +203,7 @@ def _followed(folder: Path, view: RunView, reported: Reader, shown: int) -> int:
     with suppress(UsageError), Lock.take(folder):
         record = runs.load(folder)
         handle = None if record.result else _handle(record)
-        if handle is not None and handle.phase() is Phase.RUNNING:
+        if handle is not None and handle.phase().going:
             execute.follow(handle, record.attempts[-1], record.place, view, reported, shown=shown)
             shown = record.log.stat().st_size
             conclusion.conclude(record, planning.known(record.plan), handle)
@@ -239,7 +244,7 @@ def stop(folder: Path, *, grace: float) -> Seen:
         EngineError: it does not end.
     """
     seen = look(folder)
-    if seen.state not in (State.RUNNING, State.STARTING):
+    if seen.state not in (State.RUNNING, State.STARTING, State.PENDING):
         raise UsageError(f"{folder.name} does not run: {seen.state} {seen.why}".rstrip())
     with suppress(OSError):  # where nothing can be written it ends all the same, as one that was killed
         (folder / execute.STOPPED).touch()
@@ -249,7 +254,7 @@ def stop(folder: Path, *, grace: float) -> Seen:
         newest = record.attempts[-1].number if record.attempts else 0
         handle = None if record.result or asked == newest else _handle(record)
         # Of every start: its launcher may have been about to start it again. What is only made hears nothing.
-        if handle is not None and handle.phase() is Phase.RUNNING:
+        if handle is not None and handle.phase().going:
             handle.stop(grace)
             asked = newest
         seen = look(folder)
@@ -340,9 +345,9 @@ def _refuse_another_image(record: Record, planned: Planned) -> None:
 
 
 def _next_start(record: Record, say: Callable[[str], None]) -> Start:
-    # The site's scheduler may have started it again by itself: those attempts are in the events alone.
+    # What reported under a number has it, also when the engine that started it again could not say so.
     reported = metrics.attempts(metrics.read(record.metrics))
-    number = max((*(attempt.number for attempt in record.attempts), *reported), default=0)
+    number = max([*(attempt.newest for attempt in record.attempts), *reported], default=0)
     start = execute.next_start(record.id, number, record.output, say)
     if not start.checkpoint:
         raise RecordError(
@@ -366,7 +371,7 @@ def tidy(seen: Iterable[Seen]) -> None:
     """Remove what outlived the records' end, because a launcher was killed: containers, files of secrets."""
     secretfile.sweep()
     over = {one.record.id: one for one in seen if one.record is not None and one.state.over}
-    names = {one.record.plan.engine for one in over.values() if one.record and one.record.plan.container}
+    names = {one.record.plan.engine for one in over.values() if one.record} & {"docker", "podman"}
     for name in sorted(names):
         with suppress(EngineError):
             for run, handle in DockerEngine("podman" if name == "podman" else "docker", patience=5).every():

@@ -42,6 +42,7 @@ class Outcome:
         message: the same in one line; also says who stopped it.
         ended: UTC, ISO 8601; empty: now.
         crashed: it ended by itself and badly, so that another start may help.
+        restarts: how often the engine itself has started it again.
     """
 
     stage: str
@@ -51,6 +52,7 @@ class Outcome:
     message: str = ""
     ended: str = ""
     crashed: bool = False
+    restarts: int = 0
 
 
 def judge(

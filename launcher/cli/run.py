@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from launcher import paths, recipe, settings
-from launcher.cli import ui, variables, watching
+from launcher.cli import sites, ui, variables, watching
 from launcher.errors import UsageError
 from launcher.recipe import Parameter, Recipe
 
@@ -30,8 +30,8 @@ def launcher_options() -> list[click.Parameter]:
         option("--target", metavar="auto|cpu|cuda|cuda-vllm|xpu", help="The accelerator's environment."),
         option(
             "--engine",
-            type=click.Choice(["auto", "docker", "podman", "venv"]),
-            help="Container or embedded environment.",
+            type=click.Choice(["auto", "docker", "podman", "venv", "slurm", "kubernetes"]),
+            help="Container, embedded environment, or the site's scheduler.",
         ),
         option(
             "--data", type=click.Path(path_type=Path), multiple=True, help="File or folder; may be repeated."
@@ -45,7 +45,8 @@ def launcher_options() -> list[click.Parameter]:
             metavar="auto|all|0,1",
             help="GPUs; auto: CUDA_VISIBLE_DEVICES (Intel: ZE_AFFINITY_MASK), or all.",
         ),
-        option("--nproc", metavar="N|auto", help="Processes on this machine; auto: one per accelerator."),
+        option("--nproc", metavar="N|auto", help="Processes on each node; auto: one per accelerator."),
+        option("--nodes", type=click.IntRange(1), default=1, help="Machines that the run takes."),
         option(
             "--env",
             multiple=True,
@@ -76,6 +77,7 @@ def launcher_options() -> list[click.Parameter]:
         option("--dry-run", is_flag=True, help="Print the request and the plan; start nothing."),
         option("--json", "as_json", is_flag=True, help="Print the result (or the dry run) as JSON."),
         option("--show-output", is_flag=True, help="Show the recipe's own output, not only its progress."),
+        *sites.options(),
     ]
 
 
@@ -263,6 +265,8 @@ def request_of(found: Recipe, options: Mapping[str, Any], arguments: tuple[str, 
         said=given.notes,
         preflight=not options["no_preflight"],
         language=ui.language(),
+        nodes=options["nodes"],
+        site=sites.wanted(options),
     )
 
 

@@ -13,8 +13,14 @@ class Phase(StrEnum):
     """Where a run is, as its engine says."""
 
     UNSTARTED = "unstarted"  # made, and nobody will start it any more
+    PENDING = "pending"  # it waits for its turn, for the first time or again
     RUNNING = "running"
     ENDED = "ended"
+
+    @property
+    def going(self) -> bool:
+        """It has an end before it."""
+        return self in (Phase.PENDING, Phase.RUNNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +32,14 @@ class Exit:
         out_of_memory: the kernel killed it, or a part of it, because memory ran out.
         memory_kills: the kernel killed something of this machine for that, meanwhile.
         ended: UTC, ISO 8601, as the engine has it; empty when it does not say.
+        restarts: how often the engine itself has started it again, after it had taken its nodes away.
     """
 
     code: int
     out_of_memory: bool = False
     memory_kills: bool = False
     ended: str = ""
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,9 @@ class Handle(Protocol):
         Raises:
             EngineGoneError: the engine does not answer.
         """
+
+    def waiting(self) -> str:
+        """Why it is still pending, in the engine's words; empty when it is not, or nobody says."""
 
     def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
         """Bring its output into a file, and give what comes line by line until it ends.

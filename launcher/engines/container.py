@@ -52,6 +52,10 @@ class ContainerRequest:
         """What the container starts."""
         return self.command if self.secrets is None else self.secrets.command(self.command)
 
+    def tmpfs(self) -> tuple[str, ...]:
+        """What lies in memory, as PATH:OPTIONS."""
+        return tuple(f"{path}:{options}" for path, options in _TMPFS.items())
+
     def _mounts(self) -> tuple[Mount, ...]:
         return self.mounts if self.secrets is None else (*self.mounts, *self.secrets.mounts())
 
@@ -61,7 +65,16 @@ class ContainerRequest:
         Args:
             streams: options of one that people type into.
         """
-        flags: list[str] = [self.program, "run", *streams, "--name", self.name, "--init", "--read-only"]
+        line = process.printed(self.words(streams))
+        return line if self.secrets is None else self.secrets.around(line)
+
+    def words(self, more: Sequence[str] = ()) -> list[str]:
+        """The same line, word by word; what only it can say stands right behind ``run``.
+
+        Args:
+            more: options that a request does not have.
+        """
+        flags: list[str] = [self.program, "run", *more, "--name", self.name, "--init", "--read-only"]
         for path, options in _TMPFS.items():
             flags += ["--tmpfs", f"{path}:{options}"]
         flags += ["--cap-drop", "ALL"]
@@ -84,14 +97,12 @@ class ContainerRequest:
         if self.gpus:
             flags += ["--gpus", "all" if self.gpus == "all" else _csv([f"device={self.gpus}"])]
         for mount in self._mounts():
-            fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
-            flags += ["--mount", _csv([*fields, "readonly"] if mount.read_only else fields)]
+            flags += ["--mount", bind(mount)]
         for name, value in self.environment:
             flags += ["--env", f"{name}={value}"]
         for name, value in self.labels:
             flags += ["--label", f"{name}={value}"]
-        line = process.printed([*flags, self.image, *self.argv()])
-        return line if self.secrets is None else self.secrets.around(line)
+        return [*flags, self.image, *self.argv()]
 
     def sdk(self) -> dict[str, Any]:
         """The arguments of ``client.containers.create``."""
@@ -133,6 +144,12 @@ class ContainerRequest:
             if self.log_driver
             else None,
         }
+
+
+def bind(mount: Mount) -> str:
+    """The value of ``--mount``; apptainer reads the same."""
+    fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
+    return _csv([*fields, "readonly"] if mount.read_only else fields)
 
 
 def _csv(fields: list[str]) -> str:

@@ -88,6 +88,10 @@ class DockerHandle:
             else:
                 yield from self._container.logs(stream=True, follow=follow)
 
+    def waiting(self) -> str:
+        """See base.Handle.waiting: nothing waits here."""
+        return ""
+
     def wait(self) -> Exit:
         """See base.Handle.wait."""
         with _answering("it may still run"):

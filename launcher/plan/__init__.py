@@ -33,6 +33,7 @@ from launcher.plan.places import (
     mounts,
     on_host,
 )
+from launcher.plan.sites import Kubernetes, Slurm, SlurmRuntime
 
 __all__ = [
     "CHOICES",
@@ -46,10 +47,13 @@ __all__ = [
     "EngineName",
     "File",
     "Folders",
+    "Kubernetes",
     "Model",
     "Mount",
     "Places",
     "RunPlan",
+    "Slurm",
+    "SlurmRuntime",
     "Start",
     "command",
     "environment",

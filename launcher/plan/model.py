@@ -8,12 +8,13 @@ from typing import Literal
 from launcher.data import DataFile
 from launcher.errors import RecordError
 from launcher.manifest import Target
+from launcher.plan.sites import Kubernetes, Slurm
 from launcher.recipe import Recipe
 
 SCHEMA = 1
 
-#: Where a run takes place: in a container, or in an environment of this machine.
-EngineName = Literal["docker", "podman", "venv"]
+#: Where a run takes place: in a container or an environment of this machine, or on the site's nodes.
+EngineName = Literal["docker", "podman", "venv", "slurm", "kubernetes"]
 
 #: CUDA's choice of GPUs.
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -106,7 +107,8 @@ class RunPlan:
         recipes: the folder of recipes whose runtime is used.
         runtime_sha256: of what runs beside the recipe, DeepSpeed's configurations included.
         world_size: processes in all; verified against what the trainer saw. 0: nothing to verify.
-        nproc: processes on this machine.
+        nproc: processes on each node.
+        nodes: machines that the run takes; more than one only on a site's engine.
         inputs: the data paths as given, absolute.
         data: every file of them, as it was when it was checked.
         output: where the result goes; None: ``output`` in the run's own folder.
@@ -120,6 +122,7 @@ class RunPlan:
         lock_digest: sha256 over the target's locks, as far as they are installed.
         without: optional packages that the image or environment was made without.
         preflight: False: data, memory and machine were not looked at before the start (``--no-preflight``).
+        slurm, kubernetes: how the run is handed to the engine of that name; None on the others.
     """
 
     schema: int = SCHEMA
@@ -150,11 +153,19 @@ class RunPlan:
     gid: int
     access: Access
     preflight: bool = True  # older plans say nothing of it: their data was checked
+    nodes: int = 1
+    slurm: Slurm | None = None
+    kubernetes: Kubernetes | None = None
 
     @property
     def container(self) -> bool:
         """It runs in a container."""
-        return self.engine != "venv"
+        return self.engine != "venv" and (self.slurm is None or self.slurm.runtime != "none")
+
+    @property
+    def elsewhere(self) -> bool:
+        """It runs on a site's nodes: of this machine only the shared folders count."""
+        return self.engine in ("slurm", "kubernetes")
 
     @property
     def device(self) -> str:
@@ -188,6 +199,8 @@ def make(
     access: Access,
     preflight: bool = True,
     files: tuple[tuple[str, File], ...] = (),
+    nodes: int = 1,
+    site: Slurm | Kubernetes | None = None,
 ) -> RunPlan:
     """Put a plan together; see :class:`RunPlan` for the parts."""
     merged = {**dict(target.env), **dict(env)}
@@ -203,8 +216,11 @@ def make(
         image=None if engine == "venv" else image,
         lock_digest=lock_digest,
         without=without,
-        world_size=nproc if recipe.launch == "torchrun" else 0,
+        world_size=nodes * nproc if recipe.launch == "torchrun" else 0,
         nproc=nproc,
+        nodes=nodes,
+        slurm=site if isinstance(site, Slurm) else None,
+        kubernetes=site if isinstance(site, Kubernetes) else None,
         inputs=inputs,
         data=data,
         model=model,

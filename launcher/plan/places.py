@@ -167,6 +167,8 @@ def environment(plan: RunPlan, places: Places, start: Start | None = None) -> tu
         "LAUNCH_SCRATCH": f"{places.run}/scratch",
         **{name.upper(): value for name, value in (*plan.parameters, *places.models, *places.files)},
     }
+    if plan.nodes > 1:
+        variables["LAUNCH_NODES"] = str(plan.nodes)
     if plan.world_size:
         variables |= {"LAUNCH_WORLD_SIZE": str(plan.world_size), "LAUNCH_DEVICE": plan.device}
     if start is not None:

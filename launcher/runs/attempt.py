@@ -27,6 +27,7 @@ class Attempt:
         began, ended: UTC, ISO 8601; ``ended`` is empty while it runs.
         recipe_exit: the recipe's own exit code; None while it runs, and when nobody knows it.
         cause: why it ended; empty when all is well.
+        restarts: how often the engine itself has started it again; those events have the next numbers.
     """
 
     schema: int = SCHEMA
@@ -40,6 +41,12 @@ class Attempt:
     ended: str = ""
     recipe_exit: int | None = None
     cause: str = ""
+    restarts: int = 0
+
+    @property
+    def newest(self) -> int:
+        """The number that its last events have."""
+        return self.number + self.restarts
 
 
 def write(run: Path, attempt: Attempt) -> None:
@@ -74,10 +81,15 @@ def _read(file: Path) -> Attempt:
 def _checked(found: Attempt) -> Attempt:
     """Raise when a value is none that was written: what reads a list of runs must not stumble over one."""
     texts = (found.checkpoint, found.where, found.engine_version, found.began, found.ended, found.cause)
-    numbers = (found.number, found.log_offset, 0 if found.recipe_exit is None else found.recipe_exit)
+    numbers = (
+        found.number,
+        found.log_offset,
+        found.restarts,
+        0 if found.recipe_exit is None else found.recipe_exit,
+    )
     if not all(isinstance(text, str) for text in (*texts, found.image_digest or "")):
         raise TypeError("a text")
-    if not all(type(number) is int for number in numbers) or found.log_offset < 0:
+    if not all(type(number) is int for number in numbers) or min(found.log_offset, found.restarts) < 0:
         raise TypeError("a number")
     for time in filter(None, (found.began, found.ended)):
         if datetime.datetime.fromisoformat(time).tzinfo is None:
