@@ -53,8 +53,8 @@ def main() -> None:
 
 def _fail(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
-    first = int(os.environ.get("LAUNCH_NODE_RANK") or 0) * int(os.environ.get("NPROC") or 1)
     with contextlib.suppress(OSError, ValueError):
+        first = int(os.environ.get("LAUNCH_NODE_RANK") or 0) * int(os.environ.get("NPROC") or 1)
         events.report("failure", rank=first, type="runtime.nodes.NotMet", message=message, traceback=message)
     os._exit(nodes.EXIT_CODE)  # a thread may hang in the store
 
@@ -99,9 +99,7 @@ class _Meeting:
         Raises:
             NotMet: with the message for this node.
         """
-        self._facts["folders"] = {
-            name: facts.write(path, self._token) for name, path in self._folders.items()
-        }
+        links.load()
         try:
             return self._leading() if self._chosen.node == 0 else self._following()
         except (RuntimeError, OSError) as error:  # the store's errors are torch's, of this class
@@ -119,7 +117,7 @@ class _Meeting:
     def _leading(self) -> dict[str, str]:
         chosen, until = self._chosen, time.monotonic() + self._chosen.timeout
         self._store = self._hosted()
-        self._say("facts", self._facts)
+        self._introduce()
         others = range(1, chosen.nodes)
         came = self._collected("facts", others, until, each=self._refuse_twice)
         everyone = {0: self._facts, **came}
@@ -202,10 +200,14 @@ class _Meeting:
         chosen = self._chosen
         own, self._facts["to"] = links.reached(chosen, self._facts)
         self._store = links.store(
-            chosen.host, chosen, leads=False, why="what listens there is no meeting", give_up=_fail
+            chosen.host,
+            chosen,
+            leads=False,
+            why="node 0 went away, or what listens there is no meeting",
+            give_up=_fail,
         )
         self._store.add(f"{chosen.node}/there", 1)
-        self._say("facts", self._facts)
+        self._introduce()
         roll = self._answer("roll", chosen.timeout + _GRACE)
         tokens = {int(node): token for node, token in roll["tokens"].items()}
         variables = self._interface(own)
@@ -233,6 +235,13 @@ class _Meeting:
         raise NotMet(f"node 0 is at {self._chosen.place}, and does not answer\nlook at its log")
 
     # Both.
+
+    def _introduce(self) -> None:
+        """Leave this node's token in the folders, then say who it is."""
+        self._facts["folders"] = {
+            name: facts.write(path, self._token) for name, path in self._folders.items()
+        }
+        self._say("facts", self._facts)
 
     def _say(self, key: str, content: object) -> None:
         self._store.set(f"{self._chosen.node}/{key}", json.dumps(content))

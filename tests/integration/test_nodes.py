@@ -56,7 +56,6 @@ class Cluster:
             request = engine.render(self.plan, place, start)
             variables = {
                 **dict(request.environment),
-                "LAUNCH_NODES": "2",
                 "LAUNCH_NODE_RANK": str(node),
                 "LAUNCH_RENDEZVOUS": f"{start.run}-0:29500",
                 "LAUNCH_RENDEZVOUS_TIMEOUT": str(timeout),
@@ -118,7 +117,9 @@ def cluster(
     (run,) = (workspace / "runs").iterdir()
     whole = plan.from_json((run / "plan.json").read_text(encoding="utf-8"), source="a test")
     network = engine.networks.create(f"launch-{workspace.name}-{os.getpid()}", internal=True)
-    found = Cluster(network=network.name, whole=run, plan=replace(whole, nproc=1), parent=workspace / "nodes")
+    found = Cluster(
+        network=network.name, whole=run, plan=replace(whole, nodes=2, nproc=1), parent=workspace / "nodes"
+    )
     try:
         yield found
     finally:

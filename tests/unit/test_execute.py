@@ -315,7 +315,8 @@ def test_what_the_sites_scheduler_started_again_is_one_start(bench: Any) -> None
     killed = [event for event in trained(2, steps=2) if event["event"] != "end"]
     wrong = [{**event, "world_size": 1} if event["event"] == "begin" else event for event in killed]
     again = [{**event, "attempt": 2} for event in trained(2, steps=5)]
-    ended = run(bench, FakeEngine(events=[*wrong, *again]), world_size=2)
+    end = Exit(code=0, restarts=1)
+    ended = run(bench, FakeEngine(events=[*wrong, *again], end=end), world_size=2)
     assert ended.error is None
     assert (ended.result.exit_code, ended.result.steps) == (0, 5)
 
