@@ -54,7 +54,7 @@ def detach(begun: Any, *, restarts: int) -> None:
     from launcher import process
     from launcher.app import execute
 
-    if begun.planned.plan.elsewhere:  # the site's engine goes on by itself
+    if begun.planned.plan.scheduled:  # the site's engine goes on by itself
         if restarts:
             ui.note("--max-restarts is without effect: nobody stays here to start it again after a crash")
         execute.submit(begun)

@@ -168,7 +168,12 @@ class RunPlan:
     @property
     def elsewhere(self) -> bool:
         """It runs on other machines: of this one only the shared folders count."""
-        return self.engine in ("slurm", "kubernetes", "hosts")
+        return self.scheduled or self.hosts is not None
+
+    @property
+    def scheduled(self) -> bool:
+        """The site's engine has it, and goes on by itself: nothing of it runs on this machine."""
+        return self.engine in ("slurm", "kubernetes")
 
     @property
     def device(self) -> str:

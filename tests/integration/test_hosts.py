@@ -83,8 +83,8 @@ def test_two_hosts_train_what_two_processes_train(
     launch: Launch, workspace: Path, rows: Path, tiny_model: Path, image: str, engine: Any
 ) -> None:
     few = workspace / "few.jsonl"
-    few.write_text("".join(min(rows.glob("*.jsonl")).read_text().splitlines(keepends=True)[:32]))
-    given = ("run", "bge-m3-unified", "--data", few, "--model", tiny_model, "--num-train-epochs", 1)
+    few.write_text("".join(min(rows.glob("*.jsonl")).read_text().splitlines(keepends=True)[:16]))
+    given = ("run", "bge-m3-unified", "--data", few, "--model", tiny_model, "--num-train-epochs", 2)
     given += ("--passage-max-len", 64, "--query-max-len", 32, "--env", "OMP_NUM_THREADS=1")
     alone = launch(*given, "--target", "cpu", "--engine", "venv", "--nproc", 2)
     assert alone.code == 0, alone.err
