@@ -76,9 +76,9 @@ slurm: tools ## the tests of a real Slurm of two nodes on this host, which it st
 bench: tools ## figures as ratios, measured side by side
 	@for program in tests/bench/*.py; do echo "== $$program"; $(VENV)/bin/python $$program || exit 1; done
 
-bench-train: tools ## memory and speed of training, beside upstream's plain arguments
+bench-train: tools ## memory and speed of training, beside upstream's plain arguments; bytes on the wire
 	@python="$$($(VENV)/bin/python tests/bench/training/environment.py)" && \
-	for program in head compare; do "$$python" -W ignore tests/bench/training/$$program.py || exit 1; done
+	for program in head compare wire; do "$$python" -W ignore tests/bench/training/$$program.py || exit 1; done
 
 proof-xpu: tools ## what can be shown of the xpu target without a card, torch's XPU wheels and drivers (long)
 	tests/support/proof-xpu.sh

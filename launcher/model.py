@@ -161,7 +161,7 @@ def config(name: str) -> dict[str, Any]:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A config.json.
+    """A config.json, or an adapter_config.json.
 
     Raises:
         ModelConfigError: it cannot be read, or is not a JSON object.

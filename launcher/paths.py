@@ -1,6 +1,7 @@
 """Where things lie: the assets that ship with the launcher, the caches, the runs; atomic writes."""
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -96,6 +97,12 @@ def open_plain(file: Path) -> BinaryIO:
         os.close(handle)
         raise OSError(errno.EINVAL, "no file", str(file))
     return os.fdopen(handle, "rb")
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes, in hexadecimal; the file is read in blocks."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:

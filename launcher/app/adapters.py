@@ -4,10 +4,8 @@ Whether it is the right one is judged in the container, by the files' headers an
 (recipes/llm/adapters.py); here it is only found, so that a base that has moved is no error of minutes later.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from launcher import model, runs
 from launcher.errors import BaseNotFoundError, ModelNotFoundError, RecordError, UsageError
@@ -77,7 +75,7 @@ def weights(found: Recipe, name: str, base: str) -> str:
 
 def _base(folder: Path, *, dry_run: bool) -> tuple[Model, str]:
     """The base of a folder of adapters, and who said so."""
-    config = _config(folder)
+    config = model.read_config(folder / model.ADAPTERS)
     written, maker = str(config.get("base_model_name_or_path") or ""), _maker(folder)
     if written and model.is_folder(written):
         return model.resolve(written, download=False).model, "as they say"
@@ -110,17 +108,6 @@ def _from_hub(name: str, revision: str, *, dry_run: bool) -> Model:
     if revision and not dry_run:
         return model.of_revision(name, revision)
     return model.resolve(name, download=not dry_run).model
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    file = folder / model.ADAPTERS
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelNotFoundError(f"{file} cannot be read", why=str(error)[:200]) from None
-    if not isinstance(found, dict):
-        raise ModelNotFoundError(f"{file} describes no adapters", why="it is no JSON object")
-    return found
 
 
 def _maker(folder: Path) -> Model | None:

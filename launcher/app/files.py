@@ -1,10 +1,10 @@
 """The files of this machine that parameters name: found, and known by their content."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from launcher import paths
 from launcher.errors import UsageError
 from launcher.plan import File
 from launcher.recipe import Parameter, Recipe
@@ -26,7 +26,7 @@ def named(found: Recipe, values: Mapping[str, str]) -> tuple[tuple[str, File], .
 def _file(parameter: Parameter, name: str) -> File:
     try:
         path = Path(name).expanduser().absolute()
-        return File(path=path, sha256=_sha256(path))
+        return File(path=path, sha256=paths.sha256(path))
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(
@@ -42,9 +42,4 @@ def as_they_are(recorded: tuple[tuple[str, File], ...]) -> tuple[tuple[str, File
     Raises:
         OSError: one has gone since.
     """
-    return tuple((name, replace(file, sha256=_sha256(file.path))) for name, file in recorded)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return tuple((name, replace(file, sha256=paths.sha256(file.path))) for name, file in recorded)

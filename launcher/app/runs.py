@@ -346,7 +346,7 @@ def _refuse_another_image(record: Record, planned: Planned) -> None:
 
 def _next_start(record: Record, say: Callable[[str], None]) -> Start:
     # What reported under a number has it, also when the engine that started it again could not say so.
-    reported = metrics.attempts(metrics.read(record.folder / "metrics.jsonl"))
+    reported = metrics.attempts(metrics.read(record.metrics))
     number = max([*(attempt.newest for attempt in record.attempts), *reported], default=0)
     start = execute.next_start(record.id, number, record.output, say)
     if not start.checkpoint:

@@ -9,6 +9,10 @@ import rich_click as click
 VERBS = {
     "run": ("launcher.cli.run", "Run a recipe in the image that matches the accelerator."),
     "sweep": ("launcher.cli.sweep", "Run a recipe with every combination of some values."),
+    "export": (
+        "launcher.cli.export",
+        "Write a run's request as files: Slurm, Kubernetes, Compose, a script.",
+    ),
     "fit": ("launcher.cli.fit", "Say whether a training fits into memory."),
     "ask": ("launcher.cli.ask", "Ask a language model, or the result of a run: a prompt, a file, a chat."),
     "runs": ("launcher.cli.runs", "Look at runs, stop, resume, repeat and compare them."),

@@ -3,11 +3,11 @@
 Streaming: a part of a file is read, judged, hashed and forgotten; a data set is never held in memory.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launcher import paths
 from launcher.data.identity import identify
 from launcher.data.inspection import Report, Wanted, Work, inspect
 from launcher.data.model import DataFile, Finding, Findings, Group, Issue, Rules
@@ -133,5 +133,4 @@ def fingerprint(path: Path) -> str:
     """sha256 of a file; empty when there is none."""
     if not path.is_file():
         return ""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return paths.sha256(path)

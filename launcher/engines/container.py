@@ -52,6 +52,10 @@ class ContainerRequest:
         """What the container starts."""
         return self.command if self.secrets is None else self.secrets.command(self.command)
 
+    def tmpfs(self) -> tuple[str, ...]:
+        """What lies in memory, as PATH:OPTIONS."""
+        return tuple(f"{path}:{options}" for path, options in _TMPFS.items())
+
     def _mounts(self) -> tuple[Mount, ...]:
         return self.mounts if self.secrets is None else (*self.mounts, *self.secrets.mounts())
 

@@ -204,7 +204,7 @@ class VenvEngine:
     name: EngineName = "venv"
 
     def __init__(self, environment: Path) -> None:
-        self._environment = environment
+        self.environment = environment
 
     def check(self, plan: RunPlan) -> None:
         """See base.Engine.check.
@@ -220,7 +220,7 @@ class VenvEngine:
 
     def describe(self, plan: RunPlan) -> Description:
         """See base.Engine.describe; the version is that of the environment's Python."""
-        home = self._environment / "pyvenv.cfg"
+        home = self.environment / "pyvenv.cfg"
         lines = home.read_text().splitlines() if home.is_file() else []
         found = [line.split("=", 1)[1].strip() for line in lines if line.startswith("version")]
         return Description(image_digest=None, version=found[0] if found else "unknown", where=self.where())
@@ -241,17 +241,17 @@ class VenvEngine:
         """See base.Engine.render."""
         places = plans.on_host(plan, folders)
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        path = f"{self._environment / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+        path = f"{self.environment / 'bin'}:{os.environ.get('PATH', os.defpath)}"
         # What the target says of its environment's folder is of this one here.
         wanted = {
-            name: value.replace(plans.ENVIRONMENT, str(self._environment))
+            name: value.replace(plans.ENVIRONMENT, str(self.environment))
             for name, value in plans.environment(plan, places, start)
         }
         variables = {**inherited, **wanted, **_gpus(plan), "PATH": path}
         return ProcessRequest(
             command=plans.command(plan, places),
-            environment=tuple(sorted({**variables, "VIRTUAL_ENV": str(self._environment)}.items())),
-            secrets=secretfile.on_host(plan, start, self._environment),
+            environment=tuple(sorted({**variables, "VIRTUAL_ENV": str(self.environment)}.items())),
+            secrets=secretfile.on_host(plan, start, self.environment),
             folder=folders.output,
             log=folders.run / "log.txt",
             trace=_trace(folders, start),

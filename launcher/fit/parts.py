@@ -268,9 +268,14 @@ def _similarities(shape: Shape, setup: Setup) -> float:
     size = activations.types(setup).matmul
     shared = setup.cross_device and setup.world > 1
     queries = setup.batch * (setup.world if shared else 1)
-    each = _DISTILLED[size] + _PASSAGE * setup.group if setup.distilled else _PAIR[size]
     vectors = 3.0 * size * shape.hidden * queries * (1 + setup.group) if shared else 0.0
-    return float(each * queries**2 * setup.group) + vectors
+    return float(pair(setup) * queries**2 * setup.group) + vectors
+
+
+def pair(setup: Setup) -> int:
+    """Bytes of a pair of query and passage in the table of similarities."""
+    size = activations.types(setup).matmul
+    return _DISTILLED[size] + _PASSAGE * setup.group if setup.distilled else _PAIR[size]
 
 
 def _sparse(shape: Shape, setup: Setup, size: int) -> float:

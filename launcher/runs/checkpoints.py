@@ -5,13 +5,14 @@ of it is on the disk (recipes/runtime/checkpoints.py). Without it, or with other
 checkpoint is what was left when something broke.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from launcher import paths
 
 SCHEMA = 1
 
@@ -82,13 +83,8 @@ def problems(folder: Path) -> Iterator[str]:
             yield f"{name} is missing"
         elif file.stat().st_size != size:
             yield f"{name} has {file.stat().st_size} bytes and should have {size}"
-        elif _sha256(file) != sha256:
+        elif paths.sha256(file) != sha256:
             yield f"{name} is damaged: its sha256 is another"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def set_aside(broken: Checkpoint) -> Path:

@@ -1,8 +1,9 @@
 """What a run has made, as a repetition must make it again: digests of the files of its result."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from launcher import paths
 
 #: A trainer's arguments hold paths and the time.
 _NOT_WEIGHTS = ("training_args.bin",)
@@ -16,7 +17,7 @@ def digests(output: Path, *, trained: bool) -> dict[str, str]:
     Args:
         trained: only the weights: what stands beside them is their description. Of a tool every file counts.
     """
-    return {file.name: _sha256(file) for file in _files(output, trained=trained)}
+    return {file.name: paths.sha256(file) for file in _files(output, trained=trained)}
 
 
 def _files(output: Path, *, trained: bool) -> Iterator[Path]:
@@ -24,8 +25,3 @@ def _files(output: Path, *, trained: bool) -> Iterator[Path]:
         kept = file.suffix in _WEIGHTS and file.name not in _NOT_WEIGHTS
         if file.is_file() and not file.name.startswith(".") and (kept or not trained):
             yield file
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -16,6 +16,12 @@ from runtime.nodes import NotMet, Settings
 _TRIES = 6
 
 
+def load() -> None:
+    """Import torch: seconds, on a busy machine many, that are not to be taken for a node's absence."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of every address without a name
+    import torch.distributed  # noqa: F401
+
+
 def taken(port: int) -> bool:
     """Whether a program of this machine listens there already."""
     with socket.socket() as tried:
@@ -60,8 +66,7 @@ def store(host: str, chosen: Settings, *, leads: bool, why: str, give_up: Callab
     Raises:
         NotMet: there is none in time.
     """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of every address without a name
-    from torch.distributed import TCPStore  # seconds, and only where there are several nodes
+    from torch.distributed import TCPStore
 
     failed = f"the meeting at {chosen.place} failed: {why}\nlook at the log of node 0, or give another port"
     clock = threading.Timer(chosen.timeout, give_up, [failed])

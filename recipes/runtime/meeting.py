@@ -19,7 +19,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,8 @@ def main() -> None:
 
 def _fail(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
-    first = int(os.environ.get("LAUNCH_NODE_RANK") or 0) * int(os.environ.get("NPROC") or 1)
     with contextlib.suppress(OSError, ValueError):
+        first = int(os.environ.get("LAUNCH_NODE_RANK") or 0) * int(os.environ.get("NPROC") or 1)
         events.report("failure", rank=first, type="runtime.nodes.NotMet", message=message, traceback=message)
     os._exit(nodes.EXIT_CODE)  # a thread may hang in the store
 
@@ -99,9 +99,7 @@ class _Meeting:
         Raises:
             NotMet: with the message for this node.
         """
-        self._facts["folders"] = {
-            name: facts.write(path, self._token) for name, path in self._folders.items()
-        }
+        links.load()
         try:
             return self._leading() if self._chosen.node == 0 else self._following()
         except (RuntimeError, OSError) as error:  # the store's errors are torch's, of this class
@@ -119,17 +117,12 @@ class _Meeting:
     def _leading(self) -> dict[str, str]:
         chosen, until = self._chosen, time.monotonic() + self._chosen.timeout
         self._store = self._hosted()
-        self._say("facts", self._facts)
+        self._introduce()
         others = range(1, chosen.nodes)
-        came = self._collected("facts", others, until)
+        came = self._collected("facts", others, until, each=self._refuse_twice)
         everyone = {0: self._facts, **came}
         if len(everyone) < chosen.nodes:
             raise self._ended(nodes.missing(chosen, everyone))
-        if twice := [node for node in others if self._store.add(f"{node}/there", 0) > 1]:
-            raise self._ended(
-                f"several nodes say that they are node {twice[0]}: nothing is trained\n"
-                "every node needs a LAUNCH_NODE_RANK of its own, from 0 on"
-            )
         if lines := list(nodes.differences(everyone)):
             raise self._ended(nodes.unlike(lines))
         look = min(_LOOK, max(5.0, until - time.monotonic()))
@@ -164,6 +157,13 @@ class _Meeting:
                 "the meeting wants the port behind that of LAUNCH_RENDEZVOUS: give another one"
             )
         return links.store("127.0.0.1", chosen, leads=True, why="it could not be opened", give_up=_fail)
+
+    def _refuse_twice(self, node: int) -> None:
+        if self._store.add(f"{node}/there", 0) > 1:
+            raise self._ended(
+                f"several nodes say that they are node {node}: nothing is trained\n"
+                "every node needs a LAUNCH_NODE_RANK of its own, from 0 on"
+            )
 
     def _ended(self, problem: str) -> NotMet:
         """Let the others know, those that are there."""
@@ -200,10 +200,14 @@ class _Meeting:
         chosen = self._chosen
         own, self._facts["to"] = links.reached(chosen, self._facts)
         self._store = links.store(
-            chosen.host, chosen, leads=False, why="what listens there is no meeting", give_up=_fail
+            chosen.host,
+            chosen,
+            leads=False,
+            why="node 0 went away, or what listens there is no meeting",
+            give_up=_fail,
         )
         self._store.add(f"{chosen.node}/there", 1)
-        self._say("facts", self._facts)
+        self._introduce()
         roll = self._answer("roll", chosen.timeout + _GRACE)
         tokens = {int(node): token for node, token in roll["tokens"].items()}
         variables = self._interface(own)
@@ -232,14 +236,28 @@ class _Meeting:
 
     # Both.
 
+    def _introduce(self) -> None:
+        """Leave this node's token in the folders, then say who it is."""
+        self._facts["folders"] = {
+            name: facts.write(path, self._token) for name, path in self._folders.items()
+        }
+        self._say("facts", self._facts)
+
     def _say(self, key: str, content: object) -> None:
         self._store.set(f"{self._chosen.node}/{key}", json.dumps(content))
 
-    def _collected(self, key: str, of: range, until: float) -> dict[int, Any]:
-        """What the nodes say, as soon as they do; at the end without those that do not."""
+    def _collected(
+        self, key: str, of: range, until: float, each: Callable[[int], None] = lambda _: None
+    ) -> dict[int, Any]:
+        """What the nodes say, as soon as they do; at the end without those that do not.
+
+        Args:
+            each: is called for every node again and again.
+        """
         found: dict[int, Any] = {}
         while len(found) < len(of):
             for node in of:
+                each(node)
                 if node not in found and self._store.check([f"{node}/{key}"]):
                     found[node] = json.loads(self._store.get(f"{node}/{key}"))
             if time.monotonic() > until:

@@ -5,6 +5,9 @@ variables that a site's engine, or a person on each machine, sets.
 """
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +20,6 @@ from launcher import metrics, plan, runs
 from launcher.engines.docker import DockerEngine
 from launcher.errors import NodesError
 from launcher.plan import Folders, RunPlan, Start
-from tests.integration.conftest import Launch
 
 SMALL = ("--passage-max-len", "128", "--query-max-len", "64", "--max-steps", "6", "--save-steps", "3")
 
@@ -29,6 +31,7 @@ class Cluster:
     """Two nodes that can be started for a plan."""
 
     network: str
+    whole: Path
     plan: RunPlan
     parent: Path
     containers: list[Any] = field(default_factory=list)
@@ -45,7 +48,7 @@ class Cluster:
             more: variables.
         """
         self.count += 1
-        start = Start(run=f"nodes-{self.parent.parent.name}-{self.count}".replace("_", "-"))
+        start = Start(run=f"{self.network}-{self.count}")
         engine = DockerEngine()
         for node in nodes:
             place = self.place(node if own_output else 0)
@@ -53,7 +56,6 @@ class Cluster:
             request = engine.render(self.plan, place, start)
             variables = {
                 **dict(request.environment),
-                "LAUNCH_NODES": "2",
                 "LAUNCH_NODE_RANK": str(node),
                 "LAUNCH_RENDEZVOUS": f"{start.run}-0:29500",
                 "LAUNCH_RENDEZVOUS_TIMEOUT": str(timeout),
@@ -78,6 +80,13 @@ class Cluster:
         record.mkdir(parents=True, exist_ok=True)
         return Folders(run=record, output=own / "output", home=record / "home")
 
+    def forget(self) -> None:
+        """Let the next start be the last one again."""
+        for container in self.containers[-2:]:
+            container.remove(force=True)
+        del self.containers[-2:]
+        self.count -= 1
+
     def codes(self, seconds: float = 90) -> list[int]:
         """The exit codes of the last two containers."""
         return [int(each.wait(timeout=seconds)["StatusCode"]) for each in self.containers[-2:]]
@@ -88,20 +97,29 @@ class Cluster:
         return str(found.logs().decode())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(
-    engine: Any, image: str, rows: Path, tiny_model: Path, launch: Launch, workspace: Path
+    engine: Any, image: str, rows: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
-    """Its plan is that of one container with two processes, which has been run: ``runs/`` has its record."""
-    done = launch(
-        *("run", "bge-m3-unified", "--target", "cpu", "--engine", "docker", "--data", rows),
-        *("--model", tiny_model, "--nproc", 2, *SMALL),
+    """Its plan is that of one container with two processes, which has been run: ``whole`` is its record."""
+    workspace = tmp_path_factory.mktemp("nodes")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "launcher", "run", "bge-m3-unified", "--target", "cpu"),
+            *("--engine", "docker", "--data", str(rows), "--model", str(tiny_model), "--nproc", "2", *SMALL),
+        ],
+        cwd=workspace,
+        env={name: value for name, value in os.environ.items() if name != "LAUNCH_RUNS_DIR"},
+        capture_output=True,
+        text=True,
     )
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.stderr
     (run,) = (workspace / "runs").iterdir()
     whole = plan.from_json((run / "plan.json").read_text(encoding="utf-8"), source="a test")
-    network = engine.networks.create(f"nodes-{workspace.name}", internal=True)
-    found = Cluster(network=network.name, plan=replace(whole, nproc=1), parent=workspace / "nodes")
+    network = engine.networks.create(f"launch-{workspace.name}-{os.getpid()}", internal=True)
+    found = Cluster(
+        network=network.name, whole=run, plan=replace(whole, nodes=2, nproc=1), parent=workspace / "nodes"
+    )
     try:
         yield found
     finally:
@@ -126,15 +144,12 @@ def failures(run: Path) -> list[dict[str, Any]]:
     return [event for event in metrics.read(run / "metrics.jsonl") if event["event"] == "failure"]
 
 
-def test_two_nodes(cluster: Cluster, workspace: Path) -> None:
-    """All of it in one test: the model, and the run to compare with, are made once."""
-    (whole,) = (workspace / "runs").iterdir()
-
-    # As one machine with two processes; the hosts' names are loopback addresses, as on many machines.
+def test_two_nodes_train_what_two_processes_do(cluster: Cluster) -> None:
+    # The hosts' names are loopback addresses, as on many machines.
     place = cluster.start(0, 1, resolves_to="127.0.1.1")
     assert cluster.codes() == [0, 0], cluster.log(0) + cluster.log(1)
     assert len(losses(place.run)) == 6
-    assert losses(place.run) == losses(whole)
+    assert losses(place.run) == losses(cluster.whole)
     assert metrics.world_problem(metrics.read(place.run / "metrics.jsonl"), 2) == ""
     of_second = [json.loads(line) for line in (place.run / "metrics.1.jsonl").read_text().splitlines()]
     assert {event["rank"] for event in of_second} == {1}
@@ -144,31 +159,29 @@ def test_two_nodes(cluster: Cluster, workspace: Path) -> None:
     assert (place.output / "model.safetensors").is_file()
     assert not list(place.output.glob(".meeting-*"))
 
-    # One is killed in the middle: the other ends by itself, soon.
+
+def test_a_killed_node_ends_the_other_and_both_go_on_from_a_checkpoint(cluster: Cluster) -> None:
     place = cluster.start(0, 1, MAX_STEPS="100000")
-    wait_until(lambda: bool(losses(place.run)) and (place.output / "checkpoint-3/complete.json").is_file())
+    wait_until((place.output / "checkpoint-6" / "complete.json").is_file)
     cluster.containers[-1].kill()
     since = time.monotonic()
     assert cluster.codes(60)[0] not in (0, NodesError.exit_code)
     print(f"the other node ended after {time.monotonic() - since:.1f} s")
 
-    # The site's scheduler starts it again: both go on from the newest whole checkpoint.
+    # As the site's scheduler starts it again; the newest checkpoint is not whole.
     newest = max(place.output.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     (newest / "complete.json").unlink(missing_ok=True)
-    done = max(losses(place.run))
-    cluster.count -= 1
-    for container in cluster.containers[-2:]:
-        container.remove(force=True)
-    del cluster.containers[-2:]
-    steps = str(done + 2)
-    cluster.start(0, 1, MAX_STEPS=steps, LAUNCH_RESTARTS="1")
+    last = max(losses(place.run))
+    cluster.forget()
+    cluster.start(0, 1, MAX_STEPS=str(last + 2), LAUNCH_RESTARTS="1")
     assert cluster.codes() == [0, 0], cluster.log(0) + cluster.log(1)
     assert (place.output / f"incomplete-1-{newest.name}").is_dir()
     events = metrics.read(place.run / "metrics.jsonl")
     begun = [event for event in events if event["event"] == "begin" and event.get("attempt") == 2]
-    assert len({event["step"] for event in begun}) == 1
-    assert begun[0]["step"] > 0
     assert {event["rank"] for event in begun} == {0, 1}
+    assert len({event["step"] for event in begun}) == 1
+    assert begun[0]["step"] >= 3
+    assert max(losses(place.run)) == last + 2
     assert metrics.world_problem(events, 2) == ""
 
 

@@ -24,10 +24,10 @@ readonly LOG="$ROOT/dockerd.log"
 # The packages and the versions that were tried together; a glob lets security updates in.
 readonly SUITE=trixie
 readonly PACKAGES=("docker.io=26.1.*" "docker-cli=26.1.*" "containerd=1.7.*" "docker-buildx=0.13.*"
-  "tini=0.19.*")
+  "docker-compose=2.26.*" "tini=0.19.*")
 # Written last by `install`: its presence means that everything before it succeeded. Raise the
 # number whenever what `install` unpacks changes.
-readonly STAMP="$ROOT/installed-2"
+readonly STAMP="$ROOT/installed-3"
 readonly START_DEADLINE_S=60
 readonly STOP_DEADLINE_S=30
 
@@ -98,7 +98,7 @@ unpack_packages() {
   rm -rf "$ROOT/debs" && mkdir -p "$ROOT/debs" "$ROOT/config/cli-plugins"
   (cd "$ROOT/debs" && private_apt download "${PACKAGES[@]}" >&2)
   for deb in "$ROOT"/debs/*.deb; do dpkg -x "$deb" "$ROOT"; done
-  ln -sf "$ROOT/usr/libexec/docker/cli-plugins/docker-buildx" "$ROOT/config/cli-plugins/"
+  ln -sf "$ROOT"/usr/libexec/docker/cli-plugins/docker-{buildx,compose} "$ROOT/config/cli-plugins/"
   # `docker run --init` looks for a program of this name.
   ln -sf tini-static "$ROOT/usr/bin/docker-init"
   rm -rf "$ROOT/debs" "$ROOT/apt"

@@ -62,7 +62,12 @@ def anchor(title: str) -> str:
 def verbs(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     """All commands but the recipes, which are data."""
     yield name, command
-    if isinstance(command, click.Group) and name not in ("launch run", "launch sweep", "launch fit"):
+    if isinstance(command, click.Group) and name not in (
+        "launch run",
+        "launch export",
+        "launch sweep",
+        "launch fit",
+    ):
         context = click.Context(command, info_name=name)
         for each in command.list_commands(context):
             found = command.get_command(context, each)
@@ -175,7 +180,11 @@ def test_commands_are_real(page: str, line: str) -> None:
     name, command = longest(words)
     options = [
         *command.params,
-        *(own_options(name, words[2]) if name in ("launch run", "launch sweep", "launch fit") else []),
+        *(
+            own_options(name, words[2])
+            if name in ("launch run", "launch export", "launch sweep", "launch fit")
+            else []
+        ),
     ]
     known = {spelling for option in options for spelling in option.opts} | {"--help"}
     given = words[: words.index("--")] if "--" in words else words
