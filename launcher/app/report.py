@@ -99,7 +99,9 @@ def standing(folder: Path, result: Mapping[str, Any] | None) -> tuple[State, str
     if seen.record is not None and seen.record.result is not None:
         return report.standing(seen.record.result)
     alone = "its launcher is gone; launch runs attach follows it"
-    return "open", seen.why or (str(seen.state) if seen.followed else alone)
+    site = seen.record is not None and seen.record.plan.elsewhere  # it needs none
+    why = f"{seen.state}: {seen.why}" if seen.state is states.State.PENDING else seen.why
+    return "open", why or (str(seen.state) if seen.followed or site else alone)
 
 
 def noted(folder: Path, stands: tuple[State, str]) -> tuple[State, str]:
