@@ -124,7 +124,7 @@ await() { # names
 stop_host() { # name
   local first
   first="$(first_of "$1")" || return 0
-  [[ -z $first ]] || kill -KILL $first 2>/dev/null || true
+  [[ -z $first ]] || kill -KILL "${first%% *}" 2>/dev/null || true
   while first_of "$1" >/dev/null; do sleep 0.1; done
 }
 
@@ -146,6 +146,7 @@ case "${1:-}" in
     ;;
   env)
     status_all >&2 || exit 1
+    # shellcheck disable=SC2016  # the caller's shell expands it
     printf 'export PATH=%q:"$PATH"\n' "$ROOT/bin"
     ;;
   status) status_all ;;
