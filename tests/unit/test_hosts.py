@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import plan as plans
 from launcher import process, runs
-from launcher.cli import sites
+from launcher.cli import root, sites
 from launcher.engines import supervised
 from launcher.engines.base import Exit
 from launcher.engines.hosts import HostsEngine, HostsHandle, HostsRequest, script
@@ -184,6 +185,13 @@ def test_options_that_contradict_the_file(tmp_path: Path, more: dict[str, object
     (tmp_path / "hf").write_text("a slots=4\nb slots=4\n")
     with pytest.raises(UsageError, match=said):
         sites.machines(given_options(tmp_path / "hf", **more))
+
+
+def test_files_to_keep_are_not_for_it(bench: Any, tmp_path: Path) -> None:
+    given = ["export", "bge-m3-unified", "--to", "script", str(tmp_path / "kept"), "--hostfile", "hf"]
+    done = CliRunner().invoke(root, [*given, "--data", str(bench.data())])
+    assert isinstance(done.exception, UsageError)
+    assert "--hostfile goes with launch run" in done.exception.message
 
 
 # --- hosts that lack something --------------------------------------------------------------------
