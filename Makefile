@@ -16,7 +16,7 @@ REPORT ?=
 LEFT_OUT = $(addprefix --without ,$(WITHOUT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test check unit integration bench bench-train bench-layers chaos proof-xpu lock render docs format $(IMAGES) $(SMOKES)
+.PHONY: help setup tools demo test check unit integration bench bench-train bench-layers chaos slurm hosts proof-xpu lock render docs format $(IMAGES) $(SMOKES)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
@@ -67,6 +67,16 @@ unit: tools
 
 integration: tools ## the real parts: engine, image, environment, training
 	$(VENV)/bin/pytest tests/integration -v --durations=10
+
+slurm: tools ## the tests of a real Slurm of two nodes on this host, which it starts (Debian, root)
+	tests/support/slurm.sh install
+	tests/support/slurm.sh start
+	eval "$$(tests/support/slurm.sh env)" && $(VENV)/bin/pytest tests/integration/test_slurm.py tests/integration/test_slurm_script.py -v --durations=10
+
+hosts: tools ## the tests of two hosts reached by ssh, on this one, which it starts (Debian, root)
+	tests/support/ssh.sh install
+	tests/support/ssh.sh start
+	$(VENV)/bin/pytest tests/integration/test_hosts.py -v --durations=10
 
 bench: tools ## figures as ratios, measured side by side
 	@for program in tests/bench/*.py; do echo "== $$program"; $(VENV)/bin/python $$program || exit 1; done

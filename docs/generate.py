@@ -66,6 +66,8 @@ ADVICE = {
     "SettingsError": "Correct the variable or the key of the settings file that the message names",
     "RecordError": "Plan a new run: recipe, lock or data are not what they were. `launch runs replay RUN "
     "--allow KIND` [repeats one](runs.md#repeating-a-run) with what is here",
+    "NodesError": "The message says which nodes came, and what to set. "
+    "[What happens at the start](nodes.md#what-happens-at-the-start)",
     "RegistryError": "Check the name, the network and `HTTPS_PROXY`. "
     "[Registries](images-to-the-site.md#by-a-registry)",
     "RegistryAccessError": "`docker login REGISTRY`; some registries want a repository made, or opened, "

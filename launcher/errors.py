@@ -210,6 +210,13 @@ class ProgramError(LaunchError):
         self.output = output
 
 
+class NodesError(LaunchError):
+    """The nodes of a run did not find each other, are not alike, or do not see the same folders."""
+
+    exit_code = 84
+    title = "nodes"
+
+
 class RegistryError(LaunchError):
     """An image registry cannot be reached, or what answers there is none."""
 

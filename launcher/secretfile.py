@@ -22,6 +22,12 @@ from launcher.plan import ENVIRONMENT, Mount, RunPlan, Start
 #: Where a container finds the file, and the program that reads it.
 _FILE, _ENTRY = PurePosixPath("/launch/secrets"), PurePosixPath("/launch/entry.py")
 
+#: Where a container of a node finds the folder of its own copy; it may take the file away.
+NODE = PurePosixPath("/launch/secrets")
+
+#: The folder beside the records for runs on nodes of a site.
+_SHARED = ".secrets"
+
 #: Seconds after which no start needs its file any more; an engine may take ten minutes for one.
 _STALE = 900.0
 
@@ -64,12 +70,17 @@ class SecretFile:
 
     def around(self, line: str) -> str:
         """A printed command between what it needs: the file, from the caller's own variables, and its end."""
+        file = shlex.quote(str(self.path))
+        return f"{self.made()} && (trap {shlex.quote(f'rm -f {file}')} EXIT; {line})"
+
+    def made(self) -> str:
+        """What makes the file from the caller's own variables."""
         file, folder = shlex.quote(str(self.path)), shlex.quote(str(self.path.parent))
         variables = " ".join(f'"{name}=${{{name}?}}"' for name in self.names)
         steps = ["umask 077", f"mkdir -p {folder}", f"printf '%s\\0' {variables} >{file}"]
         if self.owner[0] != os.getuid():
             steps.append(f"chown {self.owner[0]}:{self.owner[1]} {file}")
-        return f"({' && '.join(steps)}) && (trap {shlex.quote(f'rm -f {file}')} EXIT; {line})"
+        return f"({' && '.join(steps)})"
 
 
 def in_container(plan: RunPlan, start: Start) -> SecretFile | None:
@@ -86,10 +97,29 @@ def on_host(plan: RunPlan, start: Start, environment: Path) -> SecretFile | None
     return _made(plan, start, seen="", entry=str(_entry()), python=str(environment / "bin" / "python"))
 
 
-def _made(plan: RunPlan, start: Start, *, seen: str, entry: str, python: str) -> SecretFile | None:
+def on_nodes(plan: RunPlan, start: Start, records: Path, *, seen: str, python: str = "") -> SecretFile | None:
+    """For a run on nodes of a site; None: the plan has no secrets.
+
+    The file lies beside the records, on the storage that all nodes have: the scheduler may start the run on
+    others again. Each node copies it to its memory, and the program takes that copy away.
+
+    Args:
+        records: where runs' records lie.
+        seen: the copy, as the program sees it; in a container it is below :data:`NODE`.
+        python: what runs the entry; empty: the image's.
+    """
+    inside = {"entry": str(_ENTRY), "python": f"{ENVIRONMENT}/bin/python"}
+    outside = {"entry": str(_entry()), "python": python}
+    path = records / _SHARED / f"{start.run}.{start.attempt}"
+    return _made(plan, start, seen=seen, path=path, **(outside if python else inside))
+
+
+def _made(
+    plan: RunPlan, start: Start, *, seen: str, entry: str, python: str, path: Path | None = None
+) -> SecretFile | None:
     if not plan.secrets:
         return None
-    path = _folder() / f"{start.run}.{start.attempt}"
+    path = path or _folder() / f"{start.run}.{start.attempt}"
     return SecretFile(
         names=plan.secrets,
         path=path,
@@ -186,9 +216,15 @@ def _write(file: SecretFile, values: Mapping[str, str]) -> None:
         ) from None
 
 
-def forget(run: str) -> None:
-    """Remove what a killed launcher has left of a run's starts."""
-    for file in _left():
+def forget(run: str, records: Path | None = None) -> None:
+    """Remove what a killed launcher has left of a run's starts.
+
+    Args:
+        run: its id.
+        records: where its record lies: what is beside it for the nodes of a site is needed until its end.
+    """
+    shared = [] if records is None else sorted((records / _SHARED).glob(f"{run}.*"))
+    for file in (*_left(), *shared):
         if file.name.rpartition(".")[0] == run:
             _remove(file)
 

@@ -14,7 +14,7 @@ from launcher.runs import Record
 
 def conclude(record: Record, planned: Planned, handle: Handle | None) -> None:
     """Write the end of a run that the engine says is over, or knows nothing of; the lock is held."""
-    secretfile.forget(record.id)
+    secretfile.forget(record.id, record.folder.parent)
     place, recorder = record.place, Recorder(planned, record.place, following=False)
     if not record.attempts:
         recorder.close(verdict.refused(EngineError("the launcher ended before it started it"), stage="start"))

@@ -16,7 +16,7 @@ from launcher.engines.base import Exit, Handle
 from launcher.errors import EngineGoneError, LaunchError
 from launcher.metrics import Reader
 from launcher.plan import Folders, Start
-from launcher.progress import RunView
+from launcher.progress import RunView, SilentView
 from launcher.runs import Attempt, Lock, Result, checkpoints
 
 #: Lines of the log that a verdict looks at, and that are shown of a run that failed.
@@ -104,7 +104,9 @@ def execute(begun: Begun, view: RunView, *, grace: float, restarts: int = 0) -> 
                 runs.make(place)
         result = recorder.close(outcome)
         handle.remove()
-        secretfile.forget(start.run)  # a supervisor that was killed at once never came to it
+        secretfile.forget(
+            start.run, place.run.parent
+        )  # a supervisor that was killed at once never came to it
     return ended(result, place, outcome, attempt)
 
 
@@ -112,6 +114,18 @@ def ended(result: Result, place: Folders, outcome: Outcome, attempt: Attempt) ->
     """What is shown of a run that is over."""
     tail = tuple(runs.tail(place.run / "log.txt", attempt.log_offset, _TAIL))
     return Ended(result=result, place=place, tail=tail, error=outcome.error)
+
+
+def submit(begun: Begun) -> None:
+    """Hand a run to the site's engine, and leave it: whoever sees its end concludes the record.
+
+    Raises:
+        LaunchError: the engine refused it.
+    """
+    recorder = Recorder(begun.planned, begun.place, following=True)
+    with begun.lock, Signals(SilentView(), grace=0) as signals:
+        _started(begun, begun.start, recorder, signals)
+        recorder.hashed()
 
 
 def _started(begun: Begun, start: Start, recorder: Recorder, signals: Signals) -> tuple[Attempt, Handle]:
@@ -205,8 +219,14 @@ def follow(
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
+    why = ""
     while reader.is_alive():
         reader.join(0.1)
+        before, why = why, handle.waiting()
+        if why and why != before:
+            view.notice(f"pending: {why}")
+        elif before and not why:
+            view.notice("it runs")
         for event in reported.new():
             view.event(event)
     if broken:
@@ -263,11 +283,12 @@ def _next(
 
     What crashed before its training began would crash there again.
     """
-    events = metrics.of_attempt(recorder.reported.events, start.attempt)
+    events = metrics.since(recorder.reported.events, start.attempt)
     began = any(event.get("event") == "begin" for event in events)
     if not (outcome.crashed and began and restarts > 0) or (place.run / STOPPED).exists():
         return None
-    following = next_start(start.run, start.attempt, place.output, view.notice)
+    number = max(start.attempt, *metrics.attempts(events))
+    following = next_start(start.run, number, place.output, view.notice)
     why = outcome.message or f"exit code {outcome.exit_code}"
     whence = following.checkpoint or "the beginning"
     view.notice(f"{why}: starting again from {whence} ({restarts} restart{'s' if restarts > 1 else ''} left)")

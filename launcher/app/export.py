@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import archive, lock, manifest, paths, recipe, replay
+from launcher import archive, lock, manifest, metrics, paths, recipe, replay
 from launcher.app import origin, sameness
 from launcher.errors import ChangedError, RecordError
 from launcher.plan import RunPlan
@@ -15,7 +15,7 @@ from launcher.runs import Record
 _LOG = 256 * 1024
 
 #: Files of a record, where they are there.
-_NAMES = ("plan.json", "result.json", "command", "models.json", "metrics.jsonl", "replay.json")
+_NAMES = ("plan.json", "result.json", "command", "models.json", "replay.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def _refuse_links(folder: Path) -> None:
     Raises:
         RecordError: there are links among what is exported, or what is looked at for it.
     """
-    named = [folder / name for name in (*_NAMES, "log.txt", "attempts")]
+    named = [*(folder / name for name in (*_NAMES, "log.txt", "attempts")), *metrics.files(folder)]
     links = [path for path in (*named, *(folder / "attempts").glob("*")) if path.is_symlink()]
     if links:
         raise RecordError(
@@ -122,7 +122,7 @@ def _read(file: Path, last: int | None = None) -> bytes:
 
 
 def _record(record: Record, *, log: bool) -> dict[str, bytes]:
-    named = [record.folder / name for name in _NAMES]
+    named = [*(record.folder / name for name in _NAMES), *metrics.files(record.folder)]
     named += [record.folder / "attempts" / f"{attempt.number}.json" for attempt in record.attempts]
     found = {
         f"{origin.RECORD}/{file.relative_to(record.folder)}": _read(file) for file in named if file.is_file()

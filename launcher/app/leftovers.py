@@ -18,7 +18,7 @@ from typing import Any
 from launcher import paths, process, secretfile, supervisor
 from launcher.engines.base import Engine, Phase
 from launcher.engines.docker import DockerEngine
-from launcher.engines.venv import ProcessHandle
+from launcher.engines.supervised import ProcessHandle
 from launcher.errors import EngineError
 
 #: The label of a session's container that says whose it is.

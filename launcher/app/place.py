@@ -9,16 +9,17 @@ from typing import Any
 from launcher import lock, manifest, paths
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
+from launcher.engines.hosts import HostsEngine
 from launcher.engines.kubernetes import KubernetesEngine
 from launcher.engines.slurm import SlurmEngine
 from launcher.engines.venv import VenvEngine
-from launcher.errors import EngineError, ImageMissingError
+from launcher.errors import EngineError, ImageMissingError, UsageError
 from launcher.image import client, inputs, inspect
 from launcher.image.inputs import Inputs
 from launcher.image.inspect import ImageInfo
 from launcher.lock import TargetLock
 from launcher.manifest import Target
-from launcher.plan import Kubernetes, RunPlan, Slurm
+from launcher.plan import Hosts, Kubernetes, RunPlan, Slurm
 from launcher.progress import Progress
 from launcher.settings import Settings
 
@@ -78,25 +79,54 @@ def choose(
 
 
 def on_site(
-    site: Slurm | Kubernetes, chosen: Settings, target: Target, *, dry_run: bool, progress: Progress
+    site: Slurm | Kubernetes | Hosts,
+    chosen: Settings,
+    target: Target,
+    *,
+    dry_run: bool,
+    progress: Progress,
 ) -> Place:
-    """The place of a new run that the site's own engine schedules.
+    """The place of a new run that takes place on other machines.
 
     Nothing is asked here of the nodes: what they lack is found by the engine's own check, or there.
 
     Raises:
         ImageMissingError: what is installed trains nothing.
+        UsageError: the runtime needs an image by name.
     """
     without = manifest.shipped().left_out(target, chosen.without.value)
     locked = lock.load(paths.images(), target).without(without)
-    if isinstance(site, Slurm) and site.runtime == "none":
+    if not isinstance(site, Kubernetes) and site.runtime in ("none", "venv"):
         locked = locked.for_environment()
         _refuse_unfinished(target, locked)
         folder = _environment(target, locked, progress, dry_run=dry_run)
-        return Place(engine=SlurmEngine(folder), image=None, lock=locked)
+        engine = SlurmEngine(folder) if isinstance(site, Slurm) else HostsEngine(folder)
+        return Place(engine=engine, image=None, lock=locked)
     _refuse_unfinished(target, locked)
-    engine = SlurmEngine() if isinstance(site, Slurm) else KubernetesEngine(site.context, site.namespace)
-    return Place(engine=engine, image=site.image, lock=locked)
+    if isinstance(site, Kubernetes):
+        return Place(engine=KubernetesEngine(site.context, site.namespace), image=site.image, lock=locked)
+    if isinstance(site, Hosts):
+        made = inputs.load(paths.images(), target, base=chosen.base.value, without=without)
+        return Place(engine=HostsEngine(), image=made.reference, lock=locked)
+    return Place(engine=SlurmEngine(), image=_image_of_nodes(site, chosen, target, without), lock=locked)
+
+
+def _image_of_nodes(site: Slurm, chosen: Settings, target: Target, without: tuple[str, ...]) -> str:
+    """What a runtime of Slurm's starts: what the user names, or the image that this checkout would build.
+
+    Raises:
+        UsageError: the runtime starts a file or folder, and none is named.
+    """
+    if site.image or site.runtime in ("docker", "podman"):
+        return (
+            site.image
+            or inputs.load(paths.images(), target, base=chosen.base.value, without=without).reference
+        )
+    raise UsageError(
+        f"--slurm-runtime {site.runtime} needs --slurm-image",
+        why="it starts a file or folder that all nodes have, not an image of this machine's engine",
+        hint="launch image save, then what docs/slurm.md says of this runtime",
+    )
 
 
 def _container(name: str, inside: Inputs, *, dry_run: bool, notes: list[str]) -> Place | None:
@@ -173,6 +203,8 @@ def _engine(plan: RunPlan, folder: Callable[[], Path]) -> Engine[Any]:
         return KubernetesEngine(plan.kubernetes.context, plan.kubernetes.namespace)
     if plan.slurm is not None:
         return SlurmEngine(None if plan.container else folder())
+    if plan.hosts is not None:
+        return HostsEngine(None if plan.container else folder())
     if plan.engine in ("docker", "podman"):
         return DockerEngine("podman" if plan.engine == "podman" else "docker")
     return VenvEngine(folder())

@@ -21,7 +21,7 @@ from launcher.engines.docker import DockerEngine
 from launcher.errors import ChangedError, UsageError
 from launcher.host import Host
 from launcher.manifest import Target
-from launcher.plan import Access, Kubernetes, RunPlan, Slurm
+from launcher.plan import Access, Hosts, Kubernetes, RunPlan, Slurm
 from launcher.progress import Progress, Silent
 from launcher.recipe import Recipe
 from launcher.recipe.refusals import raw_values, refuse
@@ -40,7 +40,7 @@ class Request:
         preflight: False: rows are not judged, and nobody asks whether memory and machine are enough.
         language: of the texts that a recipe has in both.
         nodes: machines, each with ``nproc`` processes.
-        site: the engine that schedules it; None: it runs on this machine.
+        site: what starts it on other machines; None: it runs on this one.
     """
 
     recipe: str
@@ -62,7 +62,7 @@ class Request:
     preflight: bool = True
     language: str = "en"
     nodes: int = 1
-    site: Slurm | Kubernetes | None = None
+    site: Slurm | Kubernetes | Hosts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

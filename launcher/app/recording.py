@@ -70,6 +70,11 @@ class Recorder:
         with suppress(OSError):  # a full disk, say: the result will have them anyway
             paths.write_atomic(self._place.run / _MODELS, json.dumps(self._models, indent=2) + "\n")
 
+    def hashed(self) -> None:
+        """Wait until the models' digests are noted, for whoever comes later."""
+        if self._hashing is not None:
+            self._hashing.join()
+
     def end(self, attempt: Attempt, outcome: Outcome) -> Attempt:
         """Put the end of one start on the record."""
         failed = f"exit code {outcome.exit_code}" if outcome.exit_code else ""

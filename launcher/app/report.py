@@ -99,13 +99,15 @@ def standing(folder: Path, result: Mapping[str, Any] | None) -> tuple[State, str
     if seen.record is not None and seen.record.result is not None:
         return report.standing(seen.record.result)
     alone = "its launcher is gone; launch runs attach follows it"
-    return "open", seen.why or (str(seen.state) if seen.followed else alone)
+    site = seen.record is not None and seen.record.plan.elsewhere  # it needs none
+    why = f"{seen.state}: {seen.why}" if seen.state is states.State.PENDING else seen.why
+    return "open", why or (str(seen.state) if seen.followed or site else alone)
 
 
 def noted(folder: Path, stands: tuple[State, str]) -> tuple[State, str]:
     """The same, and that the metrics are not shown, if a recipe has put a link in their place."""
     state, said = stands
-    return state, "; ".join(filter(None, (said, _link(folder / "metrics.jsonl"))))
+    return state, "; ".join(filter(None, (said, *map(_link, metrics.files(folder)))))
 
 
 def begun(name: str) -> str:

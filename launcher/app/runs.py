@@ -346,7 +346,7 @@ def _refuse_another_image(record: Record, planned: Planned) -> None:
 
 def _next_start(record: Record, say: Callable[[str], None]) -> Start:
     # What reported under a number has it, also when the engine that started it again could not say so.
-    reported = metrics.attempts(metrics.read(record.folder / "metrics.jsonl"))
+    reported = metrics.attempts(metrics.read(record.metrics))
     number = max([*(attempt.newest for attempt in record.attempts), *reported], default=0)
     start = execute.next_start(record.id, number, record.output, say)
     if not start.checkpoint:
@@ -360,7 +360,8 @@ def _next_start(record: Record, say: Callable[[str], None]) -> Start:
 
 def prepare_again(record: Record, start: Start) -> None:
     """Make the record ready for another start."""
-    runs.set_aside_result(record.folder, start.attempt - 1)
+    last = max((attempt.number for attempt in record.attempts), default=start.attempt - 1)
+    runs.set_aside_result(record.folder, last)
     (record.folder / execute.STOPPED).unlink(missing_ok=True)
     runs.make(record.place)
     runs.own(record.place, record.plan.uid, record.plan.gid)

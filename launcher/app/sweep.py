@@ -159,6 +159,10 @@ def missing(folder: Path, sweep: Sweep) -> list[int]:
     return found
 
 
+#: States of a run that has its end before it.
+_GOING = (State.STARTING, State.PENDING, State.RUNNING)
+
+
 def refuse_company(folder: Path, sweep: Sweep) -> None:
     """Another training beside one that goes on would share its device.
 
@@ -166,7 +170,7 @@ def refuse_company(folder: Path, sweep: Sweep) -> None:
         UsageError: a variant still runs, e.g. because its launcher was killed or lost its engine.
     """
     last = (state(folder, entry) for entry in sweep.entries)
-    going = [found for found in last if found and found.state in (State.RUNNING, State.STARTING)]
+    going = [found for found in last if found and found.state in _GOING]
     if going:
         run = going[0].folder.name
         raise UsageError(

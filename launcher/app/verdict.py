@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launcher import metrics, texts
 from launcher.engines.base import Exit
-from launcher.errors import DeviceError, LaunchError, OutOfMemoryError, WorldSizeError
+from launcher.errors import DeviceError, LaunchError, NodesError, OutOfMemoryError, WorldSizeError
 from launcher.metrics import Event
 from launcher.plan import RunPlan
 
@@ -22,6 +22,9 @@ _OUT_OF_MEMORY = (
 #: What torchrun and bash print of a process that was killed from outside. The kernel does that for want of
 #: memory, but then the engine knows.
 _KILLED = re.compile(r"Signal 9 \(SIGKILL\) received by PID|: line \d+: +\d+ Killed ")
+
+#: The type of the failure that a meeting of nodes reports (recipes/runtime/meeting.py).
+_NOT_MET = "runtime.nodes.NotMet"
 
 #: The command that a run was stopped by, when it was not its own launcher's signal.
 STOP = "launch runs stop"
@@ -125,7 +128,10 @@ def _error(
         )
     if not plan.world_size:
         return None
-    begun_on = (str(event.get("device", "")) for event in events if event.get("event") == "begin")
+    if end.code and (apart := _apart(events)) is not None:
+        return apart
+    last = metrics.of_attempt(events, max(metrics.attempts(events), default=1))
+    begun_on = (str(event.get("device", "")) for event in last if event.get("event") == "begin")
     seen = {device.split(":")[0] for device in begun_on if device}
     if end.code and seen and plan.device not in seen:
         return DeviceError(
@@ -135,7 +141,7 @@ def _error(
         )
     problem = metrics.world_problem(events, plan.world_size)
     wrong_world = any(
-        event.get("event") == "begin" and event.get("world_size") != plan.world_size for event in events
+        event.get("event") == "begin" and event.get("world_size") != plan.world_size for event in last
     )
     if problem and (end.code == 0 or wrong_world):
         return WorldSizeError(
@@ -144,3 +150,15 @@ def _error(
             hint=f"see {log}",
         )
     return None
+
+
+def _apart(events: list[Event]) -> NodesError | None:
+    """What kept the nodes of a run apart, in the words of recipes/runtime/meeting.py; None: nothing did.
+
+    Its first line says what happened, the last one what to do.
+    """
+    failed = metrics.failure(events)
+    if failed is None or failed.type != _NOT_MET:
+        return None
+    first, *more = failed.message.splitlines() or ["the nodes did not meet"]
+    return NodesError(first, why="; ".join(more[:-1]), hint=more[-1] if more else "")

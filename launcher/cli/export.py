@@ -80,6 +80,12 @@ def _export(found: Recipe, options: dict[str, Any], arguments: tuple[str, ...]) 
     kind, folder = options["to"]
     if found.data and not options["data"]:
         raise UsageError(f"{found.name} needs --data PATH", why=found.data.help.en)
+    if options["hostfile"] is not None:
+        raise UsageError(
+            "--hostfile goes with launch run",
+            why="a scheduler has its own list of machines, and a script is started by hand on each",
+            hint=f"--nodes N; launch run {found.name} --hostfile … --dry-run prints what it starts",
+        )
     nodes = options["nodes"]
     options = {**options, "engine": handover.engine_for(kind, options["engine"])}
     if kind == "script":  # started by hand on each machine: no scheduler is needed

@@ -246,6 +246,7 @@ def request_of(found: Recipe, options: Mapping[str, Any], arguments: tuple[str, 
     from launcher.app import plan as planning
 
     given = variables.read(options["env"], options["env_file"])
+    site, nodes, slots = sites.machines(options)
     return planning.Request(
         recipe=str(found.path),
         target=options["target"],
@@ -253,7 +254,7 @@ def request_of(found: Recipe, options: Mapping[str, Any], arguments: tuple[str, 
         data=options["data"],
         model=options["model"],
         output=options["output"],
-        nproc=parse_nproc(options["nproc"]),
+        nproc=slots or parse_nproc(options["nproc"]),
         gpus=options["gpus"],
         memory=options["memory"],
         shm_size=options["shm_size"],
@@ -265,8 +266,8 @@ def request_of(found: Recipe, options: Mapping[str, Any], arguments: tuple[str, 
         said=given.notes,
         preflight=not options["no_preflight"],
         language=ui.language(),
-        nodes=options["nodes"],
-        site=sites.wanted(options),
+        nodes=nodes,
+        site=site,
     )
 
 

@@ -54,6 +54,12 @@ def detach(begun: Any, *, restarts: int) -> None:
     from launcher import process
     from launcher.app import execute
 
+    if begun.planned.plan.scheduled:  # the site's engine goes on by itself
+        if restarts:
+            ui.note("--max-restarts is without effect: nobody stays here to start it again after a crash")
+        execute.submit(begun)
+        click.echo(begun.place.run)
+        return
     start, lock = begun.start, begun.lock
     secrets = _hand_over(begun.planned.secrets)
     try:

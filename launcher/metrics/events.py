@@ -64,6 +64,11 @@ def of_attempt(events: Iterable[Event], number: int) -> list[Event]:
     return [event for event in events if isinstance(event, dict) and attempt(event) == number]
 
 
+def since(events: Iterable[Event], number: int) -> list[Event]:
+    """What an attempt reported, and those after it: the site's scheduler starts a run again by itself."""
+    return [event for event in events if isinstance(event, dict) and attempt(event) >= number]
+
+
 def current(events: Iterable[Event]) -> list[Event]:
     """The events without those that a later attempt did again.
 

@@ -1,40 +1,71 @@
-"""``metrics.jsonl``, read while it grows or afterwards."""
+"""``metrics.jsonl`` and the files of other nodes beside it, read while they grow or afterwards."""
 
+import heapq
 import json
 import os
+import re
 from pathlib import Path
-from typing import Any
 
 from launcher import paths
+from launcher.metrics.events import Event, finite
 
-Event = dict[str, Any]
+#: The name of another node's file; the first node's has no number.
+_OF_A_NODE = re.compile(r"metrics\.(\d+)\.jsonl", re.ASCII)
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of events of a run's record: ``metrics.jsonl``, then ``metrics.K.jsonl`` of nodes K > 0.
+
+    The first one need not exist yet.
+    """
+    found = []
+    try:
+        for name in os.listdir(folder):  # noqa: PTH208 - twice as fast as pathlib, and called often
+            if (match := _OF_A_NODE.fullmatch(name)) is not None:
+                found.append((int(match[1]), name))
+    except OSError:
+        pass
+    return [folder / "metrics.jsonl", *(folder / name for _, name in sorted(found))]
 
 
 class Reader:
-    """Reads a file of events while it grows; complete lines only, and through no link.
+    """Reads a run's events while they come; complete lines only, and through no link.
 
     Args:
-        file: ``metrics.jsonl`` of a run; it need not exist yet.
+        file: ``metrics.jsonl`` of a run; it need not exist yet. Those of other nodes are read with it.
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._offset = 0
+        self._folder = file.parent
+        self._offsets: dict[Path, int] = {}
         self.events: list[Event] = []
 
     def new(self) -> list[Event]:
-        """The events since the last call; an unreadable line is left out."""
+        """The events since the last call; an unreadable line is left out.
+
+        Those of several nodes are in the order of their times, as far as the nodes' clocks agree; those of
+        one node are always in the order in which it wrote them.
+        """
+        by_node = [each for file in files(self._folder) if (each := self._fresh(file))]
+        fresh = by_node[0] if len(by_node) == 1 else list(heapq.merge(*by_node, key=_time))
+        self.events += fresh
+        return fresh
+
+    def _fresh(self, file: Path) -> list[Event]:
+        offset = self._offsets.get(file, 0)
         try:
-            with paths.open_plain(self._file) as stream:
-                stream.seek(self._offset)
+            with paths.open_plain(file) as stream:
+                stream.seek(offset)
                 block = stream.read()
         except OSError:
             return []
         complete = block[: block.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        fresh = [event for line in complete.splitlines() if (event := _event(line)) is not None]
-        self.events += fresh
-        return fresh
+        self._offsets[file] = offset + len(complete)
+        return [event for line in complete.splitlines() if (event := _event(line)) is not None]
+
+
+def _time(event: Event) -> float:
+    return finite(event, "time") or 0.0
 
 
 def read(file: Path) -> list[Event]:
@@ -48,7 +79,17 @@ _ENDS = 64 * 1024
 
 
 def latest(file: Path) -> Event:
-    """The newest value of every key that was reported, without reading all of a long file."""
+    """The newest value of every key that was reported, without reading all of a long file.
+
+    Of several nodes the first one's count, as its rank 0 reports what all share.
+    """
+    found: Event = {}
+    for each in reversed(files(file.parent)):
+        found |= _latest(each)
+    return found
+
+
+def _latest(file: Path) -> Event:
     try:
         with paths.open_plain(file) as stream:
             block = stream.read(_ENDS)

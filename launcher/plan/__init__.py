@@ -4,6 +4,7 @@
 what a recipe will see, for an engine that mounts (containers) and for one that does not (venv).
 """
 
+from launcher.plan.hostfile import hostfile
 from launcher.plan.model import (
     CHOICES,
     DRI,
@@ -33,7 +34,7 @@ from launcher.plan.places import (
     mounts,
     on_host,
 )
-from launcher.plan.sites import Kubernetes, Slurm, SlurmRuntime
+from launcher.plan.sites import Hosts, HostsRuntime, Kubernetes, Slurm, SlurmRuntime
 
 __all__ = [
     "CHOICES",
@@ -47,6 +48,8 @@ __all__ = [
     "EngineName",
     "File",
     "Folders",
+    "Hosts",
+    "HostsRuntime",
     "Kubernetes",
     "Model",
     "Mount",
@@ -58,6 +61,7 @@ __all__ = [
     "command",
     "environment",
     "from_json",
+    "hostfile",
     "in_container",
     "make",
     "mounts",

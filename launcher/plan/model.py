@@ -8,13 +8,13 @@ from typing import Literal
 from launcher.data import DataFile
 from launcher.errors import RecordError
 from launcher.manifest import Target
-from launcher.plan.sites import Kubernetes, Slurm
+from launcher.plan.sites import Hosts, Kubernetes, Slurm
 from launcher.recipe import Recipe
 
 SCHEMA = 1
 
 #: Where a run takes place: in a container or an environment of this machine, or on the site's nodes.
-EngineName = Literal["docker", "podman", "venv", "slurm", "kubernetes"]
+EngineName = Literal["docker", "podman", "venv", "slurm", "kubernetes", "hosts"]
 
 #: CUDA's choice of GPUs.
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -108,7 +108,7 @@ class RunPlan:
         runtime_sha256: of what runs beside the recipe, DeepSpeed's configurations included.
         world_size: processes in all; verified against what the trainer saw. 0: nothing to verify.
         nproc: processes on each node.
-        nodes: machines that the run takes; more than one only on a site's engine.
+        nodes: machines that the run takes; more than one only where something starts it on others.
         inputs: the data paths as given, absolute.
         data: every file of them, as it was when it was checked.
         output: where the result goes; None: ``output`` in the run's own folder.
@@ -122,7 +122,7 @@ class RunPlan:
         lock_digest: sha256 over the target's locks, as far as they are installed.
         without: optional packages that the image or environment was made without.
         preflight: False: data, memory and machine were not looked at before the start (``--no-preflight``).
-        slurm, kubernetes: how the run is handed to the engine of that name; None on the others.
+        slurm, kubernetes, hosts: how the run is handed to the engine of that name; None on the others.
     """
 
     schema: int = SCHEMA
@@ -156,15 +156,23 @@ class RunPlan:
     nodes: int = 1
     slurm: Slurm | None = None
     kubernetes: Kubernetes | None = None
+    hosts: Hosts | None = None
 
     @property
     def container(self) -> bool:
         """It runs in a container."""
-        return self.engine != "venv" and (self.slurm is None or self.slurm.runtime != "none")
+        if self.slurm is not None:
+            return self.slurm.runtime != "none"
+        return self.engine != "venv" and (self.hosts is None or self.hosts.runtime != "venv")
 
     @property
     def elsewhere(self) -> bool:
-        """It runs on a site's nodes: of this machine only the shared folders count."""
+        """It runs on other machines: of this one only the shared folders count."""
+        return self.scheduled or self.hosts is not None
+
+    @property
+    def scheduled(self) -> bool:
+        """The site's engine has it, and goes on by itself: nothing of it runs on this machine."""
         return self.engine in ("slurm", "kubernetes")
 
     @property
@@ -200,7 +208,7 @@ def make(
     preflight: bool = True,
     files: tuple[tuple[str, File], ...] = (),
     nodes: int = 1,
-    site: Slurm | Kubernetes | None = None,
+    site: Slurm | Kubernetes | Hosts | None = None,
 ) -> RunPlan:
     """Put a plan together; see :class:`RunPlan` for the parts."""
     merged = {**dict(target.env), **dict(env)}
@@ -221,6 +229,7 @@ def make(
         nodes=nodes,
         slurm=site if isinstance(site, Slurm) else None,
         kubernetes=site if isinstance(site, Kubernetes) else None,
+        hosts=site if isinstance(site, Hosts) else None,
         inputs=inputs,
         data=data,
         model=model,

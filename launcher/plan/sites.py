@@ -1,4 +1,4 @@
-"""How a run is handed to the site's own engine: it schedules the run, and starts it on its nodes."""
+"""How a run of several machines is handed over: to the site's scheduler, or to hosts reached by ssh."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +20,23 @@ class Slurm:
     runtime: SlurmRuntime = "none"
     image: str = ""
     options: tuple[tuple[str, str], ...] = ()
+
+
+#: What starts the recipe on a host reached by ssh; ``venv``: the environment, on a shared file system.
+HostsRuntime = Literal["docker", "podman", "venv"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosts:
+    """A run on machines that DeepSpeed's launcher reaches by ssh.
+
+    Attributes:
+        runtime: what starts the recipe on each host.
+        names: of the hosts, as ssh takes them; the first is node 0.
+    """
+
+    runtime: HostsRuntime
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,18 @@ import sys
 import threading
 from typing import Any
 
-from runtime import events, options
+from runtime import events, options, peers
 
 
 def main() -> None:
     """Attach the callbacks, apply the patches, then become the trainer."""
     try:
+        peers.attach()
         _train()
     except BaseException as error:
         events.report_failure(error)
+        if not isinstance(error, SystemExit) or error.code not in (None, 0):
+            peers.tell()
         raise
     leave()
 

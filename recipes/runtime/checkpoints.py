@@ -24,6 +24,9 @@ SCHEMA = 1
 #: Files that are hashed at once: the two that count are the weights and the optimiser's states.
 _THREADS = 4
 
+#: Seconds for which the parts of other nodes are looked for: NFS keeps a folder for 60 (acdirmax: nfs(5)).
+_LOOK = 90.0
+
 
 def attach() -> None:
     """Let every Trainer of this process mark its checkpoints, with or without a record."""
@@ -64,6 +67,9 @@ class CheckpointCallback(TrainerCallback):
         folder = _folder(args, state)
         if not state.is_world_process_zero or not folder.is_dir():
             return
+        if not _all_there(folder, args.world_size):
+            print(f"{folder} is not complete: what other nodes wrote there is not seen on this one")
+            return
         size = complete(folder, step=state.global_step, world_size=args.world_size)
         events.report(
             "checkpoint",
@@ -87,6 +93,18 @@ def _folder(args: TrainingArguments, state: TrainerState) -> Path:
 def _barrier(args: TrainingArguments) -> None:
     if args.distributed_state is not None:
         args.distributed_state.wait_for_everyone()
+
+
+def _all_there(folder: Path, world_size: int) -> bool:
+    """Whether every rank's part is seen here; a network file system may show another node's with delay."""
+    if world_size == 1 or not (folder / "rng_state_0.pth").is_file():  # weights alone
+        return True
+    until = time.monotonic() + _LOOK
+    while len(list(folder.glob("rng_state_*.pth"))) < world_size:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def complete(folder: Path, *, step: int, world_size: int) -> int:

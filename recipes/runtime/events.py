@@ -1,5 +1,8 @@
 """The run's record, ``$LAUNCH_RUN_DIR/metrics.jsonl``: one JSON object per line, appended by every rank.
 
+Of several nodes, node K > 0 has ``metrics.K.jsonl``: what two machines append to one file of a network file
+system overwrites each other (open(2) says so of NFS).
+
 Schema 1, as docs/runs.md lists it. Standard library only: what ends a run before its trainer is imported is
 reported as well.
 """
@@ -38,10 +41,12 @@ def report(event: str, *, rank: int | None = None, **fields: Any) -> None:
     if not os.environ.get("LAUNCH_RUN_DIR") or (rank is None and own != 0):
         return
     line = {"schema": SCHEMA, "event": event, "rank": own if rank is None else rank, "time": time.time()}
-    attempt = int(os.environ.get("LAUNCH_ATTEMPT") or 1)
+    # The launcher counts its own starts, and the site's scheduler those that it repeats.
+    attempt = int(os.environ.get("LAUNCH_ATTEMPT") or 1) + int(os.environ.get("LAUNCH_RESTARTS") or 0)
     if attempt > 1:
         line["attempt"] = attempt
-    file = Path(os.environ["LAUNCH_RUN_DIR"]) / "metrics.jsonl"
+    node = int(os.environ.get("LAUNCH_NODE_RANK") or 0)
+    file = Path(os.environ["LAUNCH_RUN_DIR"]) / (f"metrics.{node}.jsonl" if node else "metrics.jsonl")
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(descriptor, (json.dumps({**line, **_masked(fields, secrets())}) + "\n").encode())

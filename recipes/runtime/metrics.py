@@ -1,4 +1,5 @@
-"""Every rank says what it saw: one JSON object per line in ``$LAUNCH_RUN_DIR/metrics.jsonl``.
+"""Every rank says what it saw: one JSON object per line in ``$LAUNCH_RUN_DIR/metrics.jsonl``; node K > 0 has
+``metrics.K.jsonl``.
 
 Schema 1. Every line has ``schema``, ``event``, ``rank``, ``time`` (seconds since the epoch), from the second
 attempt on ``attempt``, and
@@ -61,6 +62,11 @@ class MetricsCallback(TrainerCallback):
         planned = os.environ.get("LAUNCH_WORLD_SIZE")
         if planned and int(planned) != args.world_size:
             raise SystemExit(f"world size is {args.world_size}, {planned} was planned: nothing is trained")
+        if args.save_on_each_node and int(os.environ.get("LAUNCH_NODES") or 1) > 1:
+            raise SystemExit(
+                "save_on_each_node: every node would write the same files into the same folder at once;"
+                " node 0 writes them: nothing is trained"
+            )
         # Trainers fall back to the CPU without a word where torch does not see the device.
         wanted = os.environ.get("LAUNCH_DEVICE")
         if wanted and args.device.type != wanted and not args.use_cpu:

@@ -138,6 +138,61 @@ def test_threads_are_shared_out(environment: dict[str, str]) -> None:
     assert "OMP=3" in arguments({**environment, "OMP_NUM_THREADS": "3"})
 
 
+def on_nodes(environment: dict[str, str], node: int, *, meeting: str = "exit 0", **more: str) -> list[str]:
+    """A torchrun's arguments on one of several nodes, behind a meeting of which only the end is played."""
+    python = Path(environment["PATH"].split(":")[0]) / "python"
+    python.write_text(
+        f'#!/bin/bash\n[[ "$*" != *runtime.meeting* ]] || {{ {meeting}; }}\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    given = {"LAUNCH_NODES": "12", "LAUNCH_NODE_RANK": f"{node}", "LAUNCH_RENDEZVOUS": "10.0.0.10:29500"}
+    return arguments({**environment, **given, **more})
+
+
+def test_ranks_follow_the_nodes(environment: dict[str, str], tmp_path: Path) -> None:
+    """torchrun numbers its agents by the alphabet of their addresses; the first one's is a real one."""
+    found = {node: on_nodes(environment, node, NPROC="4") for node in (0, 1, 2, 10, 11)}
+    names = {node: value(each, "--local_addr") for node, each in found.items()}
+    assert sorted(names, key=lambda node: names[node]) == sorted(names)
+    assert names[0] == "10.0.0.10"
+    assert value(on_nodes(environment, 0, LAUNCH_NODE_ADDRESS="n0"), "--local_addr") == "n0"
+    assert value(on_nodes(environment, 0, LAUNCH_RENDEZVOUS="[fd00::9]:1"), "--local_addr") == "fd00::9"
+    assert (value(found[2], "--nnodes"), value(found[2], "--nproc_per_node")) == ("12", "4")
+    assert value(found[2], "--rdzv_endpoint") == "10.0.0.10:29500"
+    assert value(found[2], "--cache_path").endswith("/node-2/data")
+    assert value(found[2], "--tee") == "3"
+
+
+def test_who_holds_the_store_is_said_and_every_wait_ends(environment: dict[str, str]) -> None:
+    first = on_nodes(environment, 0, LAUNCH_RUN_ID="r", LAUNCH_RESTARTS="3")
+    assert value(first, "--rdzv_conf") == "is_host=1,join_timeout=60,read_timeout=60"
+    assert value(first, "--rdzv_id") == "r-3"
+    second = on_nodes(environment, 1, LAUNCH_RENDEZVOUS_TIMEOUT="9")
+    assert value(second, "--rdzv_conf") == "is_host=0,join_timeout=9,read_timeout=9"
+    assert value(second, "--rdzv_id") == "launch-0"
+
+
+def test_a_meeting_that_fails_starts_nothing(environment: dict[str, str]) -> None:
+    with pytest.raises(AssertionError, match="nobody came"):
+        on_nodes(environment, 1, meeting="echo nobody came >&2; exit 84")
+    given = {"LAUNCH_NODES": "12", "LAUNCH_NODE_RANK": "1", "LAUNCH_RENDEZVOUS": "10.0.0.10:29500"}
+    child = process.Child(["bash", str(UNIFIED)], env={**environment, **given})
+    lines = list(child.lines())
+    assert (child.wait(), lines) == (84, ["nobody came"])
+
+
+def test_what_the_meeting_says_reaches_the_trainer(environment: dict[str, str]) -> None:
+    torchrun = Path(environment["PATH"].split(":")[0]) / "torchrun"
+    torchrun.write_text(
+        '#!/bin/bash\nprintf "%s\\n" "$LAUNCH_RESUME" "$TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"\n'
+    )
+    said = """echo "export LAUNCH_RESUME='/a b/checkpoint-7'"; exit 0"""
+    assert on_nodes(environment, 1, meeting=said) == ["/a b/checkpoint-7", "[rank${rank}]: "]
+    alone = on_nodes(environment, 0, meeting=said, LAUNCH_NODES="1", LAUNCH_RESTARTS="1")
+    assert alone == ["/a b/checkpoint-7", ""]
+    assert on_nodes(environment, 0, meeting=said, LAUNCH_NODES="1") == ["", ""]
+
+
 def test_a_recipe_outside_the_catalogue_finds_the_runtime(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """``python -m runtime``: the trainer is run as if alone, and the record says what was done to it."""
 
 import atexit
+import contextlib
 import json
 import os
 import runpy
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from runtime import peers
 from torch import distributed
 from transformers import trainer
 
@@ -57,6 +59,44 @@ def test_the_trainer_is_run_as_if_alone(
     (event,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert (event["event"], event["patches"], event["off"]) == ("runtime", [], [])
     assert event["options"]["patches"] == "all"
+
+
+@pytest.mark.parametrize(("end", "told"), [("", 0), ("raise SystemExit(0)", 0), ("1 / 0", 1), ("exit(3)", 1)])
+def test_a_rank_that_fails_tells_the_others(
+    module: Path, monkeypatch: pytest.MonkeyPatch, end: str, told: int
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(peers, "tell", lambda: calls.append(1))
+    monkeypatch.delitem(sys.modules, "trainer_of_tests", raising=False)  # another test's folder
+    module.write_text(end)
+    with contextlib.suppress(SystemExit, ZeroDivisionError):
+        run(monkeypatch, "-m", "trainer_of_tests.main")
+    assert len(calls) == told
+
+
+def test_a_rank_ends_when_another_has_failed() -> None:
+    """Also one that waits, where no connection of its own can close."""
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    program = "import time; from runtime import peers; peers._EVERY = peers._GRACE = 0.1; peers.attach(); "
+    of_torchrun = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_RUN_ID": "x"}
+    environment = {**os.environ, **of_torchrun, "LAUNCH_NODES": "2"}
+
+    def rank(number: int, then: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", f"{program}print('on', flush=True); {then}"],
+            env={**environment, "RANK": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    waiting = rank(0, "time.sleep(60)")
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "on\n"
+    failing = rank(5, "peers.tell(); time.sleep(1)")
+    assert failing.wait(60) == 0  # it ends with its own words
+    assert "rank 5 has failed, and this one ends with it" in waiting.communicate(timeout=30)[1]
+    assert waiting.returncode == 1
 
 
 def test_only_rank_0_writes_the_record(module: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -54,6 +54,42 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return seen
 
 
+def test_each_node_has_a_file_of_its_own_and_restarts_are_attempts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAUNCH_NODE_RANK", "0")
+    events.report("begin", rank=0)
+    monkeypatch.setenv("LAUNCH_NODE_RANK", "3")
+    monkeypatch.setenv("LAUNCH_ATTEMPT", "2")
+    monkeypatch.setenv("LAUNCH_RESTARTS", "1")
+    events.report("begin", rank=6)
+    (first,) = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    (other,) = (json.loads(line) for line in (tmp_path / "metrics.3.jsonl").read_text().splitlines())
+    assert (first["rank"], "attempt" in first) == (0, False)
+    assert (other["rank"], other["attempt"]) == (6, 3)
+
+
+def test_every_node_must_not_write_the_same_files(
+    monkeypatch: pytest.MonkeyPatch, model: Path, data: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAUNCH_NODES", "2")
+    with pytest.raises(SystemExit, match="save_on_each_node"):
+        train(DENSE, model, data, tmp_path / "out", save_on_each_node=True)
+
+
+def test_a_checkpoint_without_the_parts_of_other_nodes_is_not_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checkpoints, "_LOOK", 0.5)
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    assert checkpoints._all_there(folder, 2)  # weights alone, as --save_only_model leaves it
+    (folder / "rng_state_0.pth").touch()
+    assert not checkpoints._all_there(folder, 2)
+    (folder / "rng_state_1.pth").touch()
+    assert checkpoints._all_there(folder, 2)
+
+
 def sums(folder: Path) -> dict[str, int]:
     found = reported(folder, "usage")
     return {key: sum(event[key] for event in found) for key in ("tokens", "padded")}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.runs import checkpoints
+from tests.unit.test_runtime import load
 
 FILES = {"model.safetensors": b"weights" * 100, "optimizer.pt": b"states", "trainer_state.json": b"{}"}
 
@@ -100,6 +101,25 @@ def test_what_is_set_aside_is_kept_and_out_of_the_way(tmp_path: Path) -> None:
     assert checkpoints.last_complete(tmp_path) == (None, ())
 
 
+@pytest.mark.parametrize("damage", [None, *(damage for damage, _ in DAMAGE.values())])
+def test_the_runtime_takes_the_same_one_after_a_restart_by_the_site(tmp_path: Path, damage: Any) -> None:
+    checkpoint(tmp_path, 5)
+    newest = checkpoint(tmp_path, 10)
+    (tmp_path / "checkpoint-best").mkdir()
+    if damage is not None:
+        damage(newest)
+    found, broken = checkpoints.last_complete(tmp_path)
+    name, said = load("restarts").take(tmp_path)
+    assert found is not None
+    assert name == found.folder.name
+    problems = [next(iter(one.problems)).replace("launcher", "runtime") for one in broken]
+    assert said == [
+        f"checkpoint-10 is not complete ({problem}): moved to incomplete-1-checkpoint-10"
+        for problem in problems
+    ]
+    assert checkpoints.last_complete(tmp_path) == (found, ())
+
+
 @given(
     text=st.one_of(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 )
@@ -107,3 +127,4 @@ def test_any_marker_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, t
     folder = tmp_path_factory.mktemp("checkpoint")
     (folder / "complete.json").write_text(text, encoding="utf-8", errors="replace")
     assert list(checkpoints.problems(folder))
+    assert list(load("restarts").problems(folder))

@@ -21,6 +21,7 @@ from launcher.errors import (
     DeviceError,
     EngineError,
     ImageMissingError,
+    NodesError,
     OutOfMemoryError,
     OutputError,
     WorldSizeError,
@@ -64,6 +65,9 @@ class FakeHandle:
     output: list[str]
     during: Callable[[], None] | None = None
     calls: list[object] = field(default_factory=list)
+
+    def waiting(self) -> str:
+        return ""
 
     def phase(self) -> Phase:
         return Phase.ENDED
@@ -294,6 +298,27 @@ def test_wrong_world_explains_a_failure_too(bench: Any) -> None:
     ended = run(bench, FakeEngine(events=trained(1, steps=0), end=Exit(code=1)), world_size=2)
     assert isinstance(ended.error, WorldSizeError)
     assert ended.result.recipe_exit == 1
+
+
+def test_nodes_that_did_not_meet(bench: Any) -> None:
+    message = "the nodes did not find each other\nthere: node 0\nnot there: node 1\nlook at its log"
+    failed = {"event": "failure", "rank": 0, "type": "runtime.nodes.NotMet", "message": message, "time": 1}
+    ended = run(bench, FakeEngine(events=[failed], end=Exit(code=84)), world_size=2)
+    assert isinstance(ended.error, NodesError)
+    assert ended.error.message == "the nodes did not find each other"
+    assert (ended.error.why, ended.error.hint) == ("there: node 0; not there: node 1", "look at its log")
+    assert (ended.result.exit_code, ended.result.recipe_exit) == (84, 84)
+    assert record(ended)["failure"]["message"] == message
+
+
+def test_what_the_sites_scheduler_started_again_is_one_start(bench: Any) -> None:
+    killed = [event for event in trained(2, steps=2) if event["event"] != "end"]
+    wrong = [{**event, "world_size": 1} if event["event"] == "begin" else event for event in killed]
+    again = [{**event, "attempt": 2} for event in trained(2, steps=5)]
+    end = Exit(code=0, restarts=1)
+    ended = run(bench, FakeEngine(events=[*wrong, *again], end=end), world_size=2)
+    assert ended.error is None
+    assert (ended.result.exit_code, ended.result.steps) == (0, 5)
 
 
 def test_another_device_explains_a_failure(bench: Any) -> None:

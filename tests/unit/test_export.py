@@ -22,7 +22,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return records.make(tmp_path / "runs")
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "log.txt", "command", "models.json", "attempts/2.json"])
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "metrics.1.jsonl", "log.txt", "command", "models.json", "attempts/2.json"]
+)
 def test_links_of_a_recipe_are_not_followed(run: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "id_ed25519").write_text("{}")
     (run / name).unlink(missing_ok=True)
@@ -43,6 +45,14 @@ def test_the_end_of_the_log_is_exported(run: Path, monkeypatch: pytest.MonkeyPat
     files = archive.unpack(export.export(run, log=True).content, "x")
     assert files["record/log.txt"] == b"end\n"
     assert files["record/plan.json"] == (run / "plan.json").read_bytes()
+
+
+def test_what_other_nodes_reported_goes_with_it(run: Path) -> None:
+    (run / "metrics.12.jsonl").write_text("{}\n")
+    (run / "metrics.old.jsonl").write_text("{}\n")
+    files = archive.unpack(export.export(run, log=False).content, "x")
+    assert files["record/metrics.12.jsonl"] == b"{}\n"
+    assert "record/metrics.old.jsonl" not in files
 
 
 def test_a_run_whose_launcher_was_killed_is_looked_at_first(

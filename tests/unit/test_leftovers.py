@@ -1,5 +1,6 @@
 """launcher.app.leftovers: which sessions are dead, and what of them goes; never a living or foreign one."""
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from launcher import process, supervisor
 from launcher.app import leftovers
 from launcher.app.leftovers import Owner
-from launcher.engines import venv
 from launcher.engines.docker import DockerEngine
 from launcher.engines.venv import VenvEngine
 
@@ -116,14 +116,14 @@ def test_a_server_ends_with_all_that_it_started(tmp_path: Path, monkeypatch: pyt
     trace = found / "run" / "attempts" / "1.process"
     trace.parent.mkdir()
     own = supervisor.identity(os.getpid()) or {}
-    trace.write_text(venv.json.dumps(own))
+    trace.write_text(json.dumps(own))
     ended: list[tuple[int, int]] = []
 
     def kill(pid: int, number: int) -> None:
         ended.append((pid, number))
         if number == signal.SIGUSR1:
             last = {**own, "code": 137, "out_of_memory": False, "ended": ""}
-            trace.write_text(venv.json.dumps(last))
+            trace.write_text(json.dumps(last))
 
     monkeypatch.setattr(os, "kill", kill)
     monkeypatch.setattr(process, "with_variables", lambda wanted: [4242])

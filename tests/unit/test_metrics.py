@@ -275,3 +275,34 @@ def test_a_growing_file_is_read_by_whole_lines(tmp_path: Path) -> None:
     file.write_text("\n".join([lines[0], "no JSON", "[1]", lines[1], ""]))
     assert reader.new() == [RESUMED[1]]
     assert reader.events == RESUMED[:2] == metrics.read(file)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), max_size=30))
+def test_several_nodes_are_read_as_one(
+    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[int, int]]
+) -> None:
+    """Each node's events stay in its order, and whoever reads while they come sees each of them once."""
+    folder = tmp_path_factory.mktemp("run")
+    growing, seen = metrics.Reader(folder / "metrics.jsonl"), []
+    for number, (node, at) in enumerate(written):
+        name = f"metrics.{node}.jsonl" if node else "metrics.jsonl"
+        with (folder / name).open("a") as stream:
+            stream.write(json.dumps({"event": "usage", "rank": node, "time": at, "number": number}) + "\n")
+        if number % 7 == 0:
+            seen += growing.new()
+    seen += growing.new()
+    whole = metrics.read(folder / "metrics.jsonl")
+    for events in (whole, seen):
+        assert sorted(event["number"] for event in events) == list(range(len(written)))
+        for node in range(4):
+            of_node = [event["number"] for event in events if event["rank"] == node]
+            assert of_node == sorted(of_node)
+    if all(at == sorted(at) for node in range(4) if (at := [at for of, at in written if of == node])):
+        assert [event["time"] for event in whole] == sorted(at for _, at in written)
+
+
+def test_the_newest_values_are_those_of_the_first_node(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 7, "loss": 1.5}\n')
+    (tmp_path / "metrics.1.jsonl").write_text('{"step": 9, "ram": 3}\n')
+    assert metrics.latest(tmp_path / "metrics.jsonl") == {"step": 7, "loss": 1.5, "ram": 3}
+    assert [file.name for file in metrics.files(tmp_path)] == ["metrics.jsonl", "metrics.1.jsonl"]

@@ -14,7 +14,8 @@ import pytest
 from launcher import paths, process, runs, supervisor
 from launcher.engines import venv as engine_module
 from launcher.engines.base import Exit, Phase
-from launcher.engines.venv import ProcessHandle, ProcessRequest, VenvEngine
+from launcher.engines.supervised import ProcessHandle
+from launcher.engines.venv import ProcessRequest, VenvEngine
 from launcher.errors import DeviceError, EngineError
 from launcher.plan import RunPlan, Start
 from tests.unit.test_plan import folder_of_model, models_recipe

@@ -11,6 +11,7 @@ from launcher.cli import ui
 
 _COLOURS = {
     "starting": "cyan",
+    "pending": "blue",
     "running": "cyan",
     "done": "green",
     "stopped": "yellow",
@@ -108,7 +109,7 @@ def _print(lines: list[_Line], *, everywhere: bool) -> None:
     table.add_column("", overflow="fold")
     for line in lines:
         why = line.why
-        if line.state == "running" and not line.followed:
+        if line.state == "running" and not line.followed and line.engine not in ("slurm", "kubernetes"):
             why = "its launcher is gone; launch runs attach follows it"
         table.add_row(
             str(line.folder) if everywhere else line.run,

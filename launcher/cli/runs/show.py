@@ -73,7 +73,7 @@ def _print(found: Any, record: Any) -> None:
         ui.out.print("\n[bold]starts[/]")
         for attempt in record.attempts:
             whence = f" from {attempt.checkpoint}" if attempt.checkpoint else ""
-            end = f"{attempt.ended}: {attempt.cause or 'done'}" if attempt.ended else "running"
+            end = f"{attempt.ended}: {attempt.cause or 'done'}" if attempt.ended else str(found.state)
             ui.out.print(f"  {attempt.number}  {attempt.began}{whence} – {escape(end)}", soft_wrap=True)
     ui.out.print("\n[bold]parameters[/]")
     for name, value in plan.parameters:

@@ -1,0 +1,107 @@
+"""What sbatch is told: what the plan says, then what ``--sbatch`` adds."""
+
+from launcher.engines.shell import option
+from launcher.errors import UsageError
+from launcher.plan import Folders, RunPlan, Start
+
+#: Options of sbatch that the plan says, or that the script relies on, and what is used instead.
+OWNED = {
+    "array": "launch sweep",
+    "chdir": "--output",
+    "clusters": "log in to that cluster, or set SLURM_CONF",
+    "container": "--slurm-runtime oci --slurm-image BUNDLE",
+    "container-image": "--slurm-runtime pyxis --slurm-image IMAGE",
+    "error": "launch runs logs shows both streams",
+    "export": "--env",
+    "export-file": "--env-file",
+    "get-user-env": "--env",
+    "input": "--data",
+    "job-name": "the run's own id",
+    "nodes": "--nodes",
+    "ntasks": "--nodes and --nproc",
+    "ntasks-per-node": "--nproc",
+    "open-mode": "launch runs logs shows every start",
+    "output": "launch runs logs; the result's folder is --output",
+    "parsable": "launch runs show",
+    "signal": "the site's KillWait",
+    "test-only": "--dry-run; every start asks it first",
+    "wait": "launch runs attach",
+    "wrap": "a recipe",
+}
+
+#: What the plan would say, unless ``--sbatch`` says it otherwise.
+_INSTEAD = {
+    "gpus-per-node": ("gpus", "gpus-per-node", "gpus-per-task", "gres"),
+    "cpus-per-task": ("cpus-per-task", "cpus-per-gpu", "exclusive"),
+    "mem": ("mem", "mem-per-cpu", "mem-per-gpu"),
+    "requeue": ("requeue", "no-requeue"),
+}
+
+
+def job_name(start: Start) -> str:
+    """The job of one start: nobody else's has this name."""
+    return f"launch-{start.run}-{start.attempt}"
+
+
+def refuse(plan: RunPlan) -> None:
+    """Raise when an option of ``--sbatch`` is the plan's to say, or is none.
+
+    Raises:
+        UsageError: see above.
+    """
+    for key, value in plan.slurm.options if plan.slurm else ():
+        if key in OWNED:
+            raise UsageError(
+                f"--sbatch {key}: the plan says it",
+                why="the job would be another than the record's",
+                hint=f"instead: {OWNED[key]}",
+            )
+        if len(key) < 2 or not key.replace("-", "").isalnum() or not key.isascii() or key.startswith("-"):
+            raise UsageError(
+                f"--sbatch {key}={value}: {key!r} is no long name of an option of sbatch",
+                hint="e.g. --sbatch partition=gpu; without a value it ends in =, as --sbatch exclusive=",
+            )
+        if any(sign in value for sign in "\n\r\0"):
+            raise UsageError(f"--sbatch {key}: its value holds a line break")
+
+
+def options(plan: RunPlan, folders: Folders, start: Start) -> tuple[tuple[str, str], ...]:
+    """Every option of the job; an empty value is none.
+
+    Memory is per node, as in containers; a task is a node's, so that it gets the CPUs of all its processes.
+    """
+    given = dict(plan.slurm.options if plan.slurm else ())
+    # A percent sign begins one of sbatch's own words.
+    log = str(folders.run / "log.txt").replace("%", "%%")
+    own = {
+        "job-name": job_name(start),
+        "nodes": str(plan.nodes),
+        "ntasks-per-node": "1",
+        "cpus-per-task": str(plan.nproc),
+        **({"gpus-per-node": str(plan.nproc)} if plan.access.nvidia else {}),
+        **({"mem": plan.access.memory.upper()} if plan.access.memory else {}),
+        "requeue": "",
+        "open-mode": "append",
+        "output": log,
+        "chdir": str(folders.run),
+        # Of the shell that submits it nothing is the job's, whoever submits it.
+        "export": "NONE",
+    }
+    for key, others in _INSTEAD.items():
+        if any(other in given for other in others):
+            own.pop(key, None)
+    return (*own.items(), *given.items())
+
+
+def directives(found: tuple[tuple[str, str], ...]) -> str:
+    """The ``#SBATCH`` lines.
+
+    Raises:
+        UsageError: a path that sbatch cannot be told.
+    """
+    try:
+        return "".join(f"#SBATCH --{key}{'=' + option(value) if value else ''}\n" for key, value in found)
+    except ValueError as error:
+        raise UsageError(
+            f"a path with a line break cannot be given to sbatch: {error}", hint="another LAUNCH_RUNS_DIR"
+        ) from None
