@@ -9,7 +9,7 @@ from typing import Any
 from launcher import lock, manifest, paths
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
-from launcher.engines.kubernetes import KubernetesEngine
+from launcher.engines.kubernetes import KubernetesEngine, settled
 from launcher.engines.slurm import SlurmEngine
 from launcher.engines.venv import VenvEngine
 from launcher.errors import EngineError, ImageMissingError
@@ -31,11 +31,13 @@ class Place:
         engine: runs the recipe.
         image: reference of the image; None without a container.
         lock: what is installed there; packages that were left out are named by it.
+        site: how a site's own engine is asked, with what is only known there; None on this machine.
     """
 
     engine: Engine[Any]
     image: str | None
     lock: TargetLock
+    site: Slurm | Kubernetes | None = None
 
 
 def choose(
@@ -78,7 +80,14 @@ def choose(
 
 
 def on_site(
-    site: Slurm | Kubernetes, chosen: Settings, target: Target, *, dry_run: bool, progress: Progress
+    site: Slurm | Kubernetes,
+    chosen: Settings,
+    target: Target,
+    *,
+    nodes: int,
+    dry_run: bool,
+    notes: list[str],
+    progress: Progress,
 ) -> Place:
     """The place of a new run that the site's own engine schedules.
 
@@ -93,10 +102,12 @@ def on_site(
         locked = locked.for_environment()
         _refuse_unfinished(target, locked)
         folder = _environment(target, locked, progress, dry_run=dry_run)
-        return Place(engine=SlurmEngine(folder), image=None, lock=locked)
+        return Place(engine=SlurmEngine(folder), image=None, lock=locked, site=site)
     _refuse_unfinished(target, locked)
-    engine = SlurmEngine() if isinstance(site, Slurm) else KubernetesEngine(site.context, site.namespace)
-    return Place(engine=engine, image=site.image, lock=locked)
+    if isinstance(site, Slurm):
+        return Place(engine=SlurmEngine(), image=site.image, lock=locked, site=site)
+    site = settled(site, dry_run=dry_run, grace=chosen.stop_grace.value, notes=notes)
+    return Place(engine=KubernetesEngine(site, nodes), image=site.image, lock=locked, site=site)
 
 
 def _container(name: str, inside: Inputs, *, dry_run: bool, notes: list[str]) -> Place | None:
@@ -170,7 +181,7 @@ def known(plan: RunPlan) -> Engine[Any]:
 def _engine(plan: RunPlan, folder: Callable[[], Path]) -> Engine[Any]:
     """The engine of a plan, with the environment's folder where it needs one."""
     if plan.kubernetes is not None:
-        return KubernetesEngine(plan.kubernetes.context, plan.kubernetes.namespace)
+        return KubernetesEngine(plan.kubernetes, plan.nodes)
     if plan.slurm is not None:
         return SlurmEngine(None if plan.container else folder())
     if plan.engine in ("docker", "podman"):
