@@ -145,7 +145,9 @@ class Cluster:
     def compact(self) -> None:
         """Forget all versions up to now: whoever watches from one of them is told that it is gone."""
         with self.changed:
+            self._version += 1
             self.oldest = self._version
+            self.changed.notify_all()
 
     def kubeconfig(self, exec_file: str = "") -> str:
         """What a user has; the token comes from a program where a file is given."""

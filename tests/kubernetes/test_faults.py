@@ -52,12 +52,6 @@ def test_a_create_whose_answer_is_lost_makes_one_job(site: Site) -> None:
 
 
 def test_a_job_of_somebody_elses_is_left_alone(site: Site) -> None:
-    def squat(verb: str, plural: str, found: dict[str, object]) -> None:
-        raise AssertionError
-
-    def rehearsed() -> bool:
-        return any("dryRun" in path for _, path, _ in site.cluster.wire)
-
     create = site.cluster.create
 
     def occupied(plural: str, manifest: dict[str, object], query: dict[str, str]) -> dict[str, object]:
@@ -145,8 +139,8 @@ def test_without_the_client_it_is_named(site: Site) -> None:
     (site.folder / "kubernetes.py").write_text("raise ImportError")
     path = f"{site.folder}:{site.variables['PYTHONPATH']}"
     done = site.run("true", PYTHONPATH=path)
-    assert done.code == 73
-    assert "pip install 'finetune-launch[kubernetes]'" in done.err
+    assert done.code == 73, done.err
+    assert "pip install 'finetune-launch[kubernetes]'" in done.err, done.err
 
 
 # While it goes on
@@ -198,7 +192,6 @@ def test_a_version_that_is_gone_begins_anew(site: Site) -> None:
     started = site.start("run", site.probe("true"), *site.options)
     site.wait_for_log("line 10\n")
     site.cluster.compact()
-    site.cluster.put("pods", site.cluster.all("pods")[0])
     _, err = started.communicate(timeout=60)
     assert started.returncode == 0, err
     assert len(site.log().splitlines()) == 60

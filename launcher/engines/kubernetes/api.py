@@ -96,9 +96,9 @@ class Api:
 
     def namespace(self) -> str:
         """The context's own namespace."""
+        self.connect()
         from kubernetes import config
 
-        self.connect()
         if self._inside():
             with suppress(OSError):
                 return (_ACCOUNT / "namespace").read_text(encoding="utf-8").strip() or "default"

@@ -48,6 +48,7 @@ class Writer:
         noted.size = max(noted.size, begins)
         _cut_torn(log, noted.size)
         self._behind = ledger.unnoted(log, noted.size)
+        self._cursors = {node: _copied(cursor) for node, cursor in noted.cursors.items()}
 
     def __enter__(self) -> "Writer":
         return self
@@ -58,8 +59,7 @@ class Writer:
     def take(self, line: Line) -> str | None:
         """Write a line; gives it as the log has it, or None when the log had it already."""
         node, at, text = line
-        cursor = self._noted.cursors.setdefault(str(node), Cursor())
-        _move(cursor, at, text)
+        _move(self._cursors.setdefault(str(node), Cursor()), at, text)
         if self._behind[node]:  # a launcher that was killed has written it, and not come to its note
             self._behind[node] -= 1
             return None
@@ -70,9 +70,10 @@ class Writer:
         return whole[:-1].decode(errors="replace")
 
     def settle(self) -> None:
-        """Note that the log has what the cursors say: when no line of before is left out any more."""
+        """Note the log's length and how far that is: when no line of before is left out any more."""
         if not +self._behind:
-            self._noted.size = self._file.tell()
+            self._noted.size = os.fstat(self._file.fileno()).st_size
+            self._noted.cursors = {node: _copied(cursor) for node, cursor in self._cursors.items()}
 
 
 def _cut_torn(log: Path, after: int) -> None:
@@ -83,6 +84,10 @@ def _cut_torn(log: Path, after: int) -> None:
         whole = rest[: rest.rfind(b"\n") + 1]
         if len(whole) < len(rest):
             stream.truncate(after + len(whole))
+
+
+def _copied(cursor: Cursor) -> Cursor:
+    return Cursor(newest=cursor.newest, seen=dict(cursor.seen))
 
 
 def _move(cursor: Cursor, at: str, text: bytes) -> None:
@@ -136,7 +141,7 @@ class Reader:
         self._container = str(reading.container(pod)["name"])
         self._node = reading.number(pod)
         # Its own copy: the writer's is another thread's, and behind it.
-        self._cursor = Cursor(newest=cursor.newest, seen=dict(cursor.seen))
+        self._cursor = _copied(cursor)
         self.ended = threading.Event()
 
     def lines(self) -> Iterator[Line]:
