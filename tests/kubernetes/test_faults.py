@@ -187,6 +187,18 @@ def test_lines_of_one_moment_are_told_apart_by_how_often_they_were(site: Site) -
     assert site.log().split() == ["same", "same", "other"] * 3
 
 
+def test_a_cluster_that_is_away_for_a_moment(site: Site) -> None:
+    site.kubelet.script = said(40)
+    started = site.start("run", site.probe("true"), *site.options)
+    site.wait_for_log("line 5\n")
+    site.cluster.drop_watch, site.cluster.drop_log = 1, 10
+    site.cluster.faults.append(Fault("GET", "/team/", 0, times=15))
+    _, err = started.communicate(timeout=90)
+    assert started.returncode == 0, err
+    assert site.log().splitlines() == [f"line {number}" for number in range(40)]
+    assert site.cluster.faults[0].times < 10
+
+
 def test_a_version_that_is_gone_begins_anew(site: Site) -> None:
     site.kubelet.script = said(60)
     started = site.start("run", site.probe("true"), *site.options)
@@ -298,6 +310,32 @@ def test_an_eviction_is_named(site: Site) -> None:
     assert done.code == 73, done.err
     assert "Evicted" in done.err
     assert "ephemeral-storage" in done.err
+    assert site.nothing_left()
+
+
+def test_what_was_taken_away_is_started_again(site: Site) -> None:
+    def script(pod: Pod) -> None:
+        pod.runs()
+        events = site.record() / "metrics.jsonl"
+        attempt = len(site.cluster.wire and list(site.record().glob("attempts/*.json")))
+        begin = {"event": "begin", "attempt": attempt, "world_size": 1, "device": "cpu", "rank": 0, "time": 1}
+        with events.open("a") as stream:
+            stream.write(json.dumps(begin) + "\n")
+        pod.say(f"attempt {attempt}")
+        if attempt == 1:
+            pod.taken("NodeShutdown", "Pod was terminated in response to imminent node shutdown.")
+        else:
+            pod.ends(0)
+
+    site.kubelet.script = script
+    done = site.run("true", "--max-restarts", "1")
+    assert done.code == 0, done.err
+    assert "NodeShutdown" in done.err
+    assert site.log().split("\n") == ["attempt 1", "attempt 2", ""]
+    names = [
+        json.loads(body)["metadata"]["name"] for _, path, body in site.cluster.wire if path.endswith("/jobs")
+    ]
+    assert len(set(names)) == 2
     assert site.nothing_left()
 
 

@@ -33,11 +33,12 @@ class Api:
 
     Args:
         context: of the kubeconfig; empty: its current one, or the cluster that the launcher runs in.
-        tries: how often a request is made that the cluster could not answer.
+        tries: how often a request is made anew that the cluster could not answer.
+        patient: a run is followed: a control plane that is being upgraded is away for some minutes.
     """
 
-    def __init__(self, context: str = "", *, tries: int = 6) -> None:
-        self._context, self._tries = context, tries
+    def __init__(self, context: str = "", *, tries: int = 6, patient: bool = False) -> None:
+        self._context, self._tries, self._patient = context, tries, patient
         self._client: ApiClient | None = None
         self.meanwhile = "nothing is known of the run"
 
@@ -74,9 +75,10 @@ class Api:
                     hint="KUBECONFIG names the file, --k8s-context a context; kubectl config get-contexts",
                 ) from None  # fmt: skip
             found.retries = Retry(
-                total=self._tries,
-                connect=min(3, self._tries),
+                total=2 * self._tries if self._patient else self._tries,
+                connect=None if self._patient else min(3, self._tries),
                 backoff_factor=0.3,
+                backoff_max=30,
                 status_forcelist=_AGAIN,
                 allowed_methods=None,
                 raise_on_status=False,
@@ -84,6 +86,12 @@ class Api:
             )
             self._client = ApiClient(found)
         return self._client
+
+    def patient(self) -> "Api":
+        """The same cluster, which may be away for some minutes."""
+        made = Api(self._context, tries=self._tries, patient=True)
+        made.meanwhile = self.meanwhile
+        return made
 
     def _inside(self) -> bool:
         """The launcher runs in a pod, and nothing names another cluster."""

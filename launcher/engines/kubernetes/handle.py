@@ -90,6 +90,7 @@ class KubernetesHandle:
 
     def _followed(self, writer: logs.Writer, noted: Noted) -> Iterator[str]:
         """What the pods say, until the run has ended."""
+        self._api = self._api.patient()
         following = _Following(self._api, self._namespace, self._name, noted)
         last, looked, said, ended = time.monotonic(), 0.0, "", False
         try:
