@@ -46,3 +46,20 @@ def test_trained_stopped_from_elsewhere_and_resumed(
     assert found["steps"] == max(curve(run))
     assert sorted(curve(run)) == list(range(1, found["steps"] + 1))
     assert (run / "output" / "model.safetensors").stat().st_size > 0
+
+
+@pytest.mark.environment
+@pytest.mark.shared_data
+@pytest.mark.parametrize("kind", ["job", "trainjob"])
+def test_two_nodes_train_as_one(
+    site: Site, environment: Path, rows: Path, tiny_model: Path, kind: str
+) -> None:
+    site.kubelet.script, site.cluster.trainer = real(environment), kind == "trainjob"
+    asked = ("--data", rows, "--model", tiny_model, *SMALL, "--nodes", 2, "--nproc", 1)
+    done = site.launch("run", "bge-m3-unified", *site.options, *asked, timeout=300)
+    assert done.code == 0, done.err + site.log()
+    found = result(site.record())
+    assert found["world_size"] == 2
+    assert found["steps"] == max(curve(site.record()))
+    assert "[rank1]: " in site.log()
+    assert site.nothing_left()

@@ -12,18 +12,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import kubernetes_validate
-from kubeflow_trainer_api import models
-
-Manifest = dict[str, Any]
-
-#: The version whose schemas are asked.
-VERSION = "1.37"
+from tests.kubernetes.rules import VERSION, Fault, Manifest, RefusedError, role, validate
 
 _OBJECT = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)/namespaces/(?P<space>[^/]+)/(?P<plural>[a-z]+)"
@@ -34,45 +27,6 @@ _OBJECT = re.compile(
 def now(ago: float = 0) -> str:
     """The time as the cluster writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - ago))
-
-
-@dataclass
-class Fault:
-    """What goes wrong with requests that match.
-
-    Attributes:
-        method, path: which ones; the path is searched for.
-        status: of the answer; 0: none comes.
-        times: how often.
-        done: the request is carried out before.
-        headers, message: of the answer.
-    """
-
-    method: str
-    path: str
-    status: int
-    times: int = 1
-    done: bool = False
-    headers: dict[str, str] = field(default_factory=dict)
-    message: str = "a fault of the test"
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-class RefusedError(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, reason: str, message: str, details: Manifest | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "status": "Failure",
-            "code": status,
-            "reason": reason,
-            "message": message,
-            "details": details or {},
-        }
 
 
 class Cluster:
@@ -86,12 +40,14 @@ class Cluster:
         self.closed: set[str] = set()
         self.faults: list[Fault] = []
         self.denied: set[str] = set()
+        self.allowed = role()
         self.warnings: list[Manifest] = []
         self.wire: list[tuple[str, str, str]] = []
         self.oldest = 0  # versions below are gone
         self.drop_watch, self.drop_log = 0, 0  # after so many lines, once each
         self.changed = threading.Condition(threading.RLock())
         self.hooks: list[Any] = []  # called with (verb, plural, object)
+        self.port = _free_ports()  # where its nodes meet, which are all this machine
         self._version = 100
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -178,7 +134,7 @@ class Cluster:
 
     def create(self, plural: str, manifest: Manifest, query: dict[str, str]) -> Manifest:
         """Check an object, and keep it unless it is a rehearsal."""
-        _validate(manifest)
+        validate(manifest)
         with self.changed:
             if (plural, manifest["metadata"]["name"]) in self.objects:
                 raise RefusedError(
@@ -329,6 +285,8 @@ class Cluster:
             raise RefusedError(401, "Unauthorized", "the token has expired")
         body = json.loads(raw) if raw else {}
         found = _OBJECT.fullmatch(address.path)
+        if found:
+            self._judge(request.command, found, query)
         if found and found["plural"] == "pods" and query.get("watch") == "true":
             request.stream(self.watch(query))
         elif found and found["below"]:
@@ -339,6 +297,15 @@ class Cluster:
                 self._fail(request, fault)
                 return
             request.answer(201 if request.command == "POST" else 200, answer)
+
+    def _judge(self, method: str, found: re.Match[str], query: dict[str, str]) -> None:
+        """Refuse what the role does not say."""
+        verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get"}[method]
+        if method == "GET" and found["name"] is None:
+            verb = "watch" if query.get("watch") == "true" else "list"
+        resource = "/".join(filter(None, (found["plural"], found["below"])))
+        if found["space"] != "team" or (found["group"] or "", resource, verb) not in self.allowed:
+            raise RefusedError(403, "Forbidden", f"may not {verb} {resource} in {found['space']}")
 
     def _fault(self, method: str, path: str) -> Fault | None:
         with self.changed:
@@ -392,6 +359,19 @@ class Cluster:
         raise _missing(path, "")
 
 
+def _free_ports() -> int:
+    """The first of two ports that nobody has."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
 def _missing(plural: str, name: str) -> RefusedError:
     return RefusedError(404, "NotFound", f'{plural} "{name}" not found', {"kind": plural, "name": name})
 
@@ -412,16 +392,3 @@ def _merge(found: Manifest, patch: Manifest) -> None:
             _merge(found.setdefault(key, {}), value)
         else:
             found[key] = value
-
-
-def _validate(manifest: Manifest) -> None:
-    """What the schemas do not know is a 400, as with fieldValidation=Strict."""
-    try:
-        if manifest["kind"] == "TrainJob":
-            read = models.TrainerV1alpha1TrainJob.from_dict(manifest)
-            if read is None or read.to_dict() != manifest:
-                raise ValueError("unknown field")
-        else:
-            kubernetes_validate.validate(manifest, VERSION, strict=True)
-    except (kubernetes_validate.ValidationError, ValueError) as error:
-        raise RefusedError(400, "BadRequest", f"strict decoding error: {error}") from None

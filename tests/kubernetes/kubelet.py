@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.kubernetes.cluster import Cluster, Manifest, now
+from tests.kubernetes.cluster import Cluster, now
+from tests.kubernetes.rules import Manifest
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -102,14 +103,14 @@ class Kubelet:
     def __init__(self, cluster: Cluster, script: Script, folder: Path) -> None:
         self.cluster, self.script, self.folder = cluster, script, folder
         self.pods: dict[str, Pod] = {}
-        self.delay = 0.0
+        self.delay, self.again = 0.0, False
         cluster.hooks.append(self._hook)
 
     def _hook(self, verb: str, plural: str, found: Manifest) -> None:
         if plural in ("jobs", "trainjobs"):
             if verb in ("create", "patch") and not found["spec"].get("suspend"):
                 threading.Thread(target=self._start, args=(found,), daemon=True).start()
-            elif verb == "delete":
+            elif verb == "delete" or found["spec"].get("suspend"):
                 for pod in list(self.pods.values()):
                     if pod.job["metadata"]["uid"] == found["metadata"]["uid"]:
                         self._tell(pod)
@@ -123,11 +124,13 @@ class Kubelet:
             pod.told.set()
 
     def _start(self, job: Manifest) -> None:
-        if any(pod.job["metadata"]["uid"] == job["metadata"]["uid"] for pod in self.pods.values()):
+        there = [name for _, name in self.cluster.objects]
+        uid = job["metadata"]["uid"]
+        if any(pod.job["metadata"]["uid"] == uid for name, pod in self.pods.items() if name in there):
             return
         time.sleep(self.delay)
         nodes = job["spec"]["completions"] if job["kind"] == "Job" else job["spec"]["trainer"]["numNodes"]
-        made = [Pod(self.cluster, _pod(job, node), job) for node in range(nodes)]
+        made = [Pod(self.cluster, _pod(job, node, self.cluster.port), job) for node in range(nodes)]
         for pod in made:
             self.pods[pod.name] = pod
             self.cluster.put("pods", pod.manifest, "ADDED")
@@ -141,6 +144,11 @@ class Kubelet:
     def _run(self, pod: Pod, peers: list[Pod]) -> None:
         try:
             self.script(pod)
+            if self.again:  # as a runtime does whose restart policy says so
+                first = pod.status["containerStatuses"][0]["state"]
+                self.script(pod)
+                pod.status["containerStatuses"][0]["lastState"] = first
+                pod.show()
         except Killed:
             if pod.status["phase"] == "Running":
                 pod.ends(143)
@@ -159,13 +167,15 @@ class Kubelet:
             for pod in made:
                 self.cluster.drop("pods", pod.name)
             return
+        if there["spec"].get("suspend"):  # a queue took its place away
+            return
         good = all(pod.status["phase"] == "Succeeded" for pod in made)
         condition = {"type": "Complete" if good else "Failed", "status": "True", "reason": "Test"}
         there["status"] = {"conditions": [condition]}
         self.cluster.put(kind, there)
 
 
-def _pod(job: Manifest, node: int) -> Manifest:
+def _pod(job: Manifest, node: int, port: int) -> Manifest:
     """The pod that the controllers make: of an Indexed Job, or of a TrainJob and torch's runtime."""
     head, spec = job["metadata"], job["spec"]
     if job["kind"] == "Job":
@@ -183,7 +193,7 @@ def _pod(job: Manifest, node: int) -> Manifest:
             {"name": "PET_NPROC_PER_NODE", "value": str(trainer["numProcPerNode"])},
             {"name": "PET_NODE_RANK", "value": str(node)},
             {"name": "PET_MASTER_ADDR", "value": "127.0.0.1"},
-            {"name": "PET_MASTER_PORT", "value": "29400"},
+            {"name": "PET_MASTER_PORT", "value": str(port)},
         ]
         name = f"{head['name']}-node-0-{node}-{uuid.uuid4().hex[:5]}"
     metadata = {
@@ -234,13 +244,13 @@ def _run_here(pod: Pod, folder: Path, environment: Path | None) -> None:
             path = item["valueFrom"]["fieldRef"]["fieldPath"]
             value = "127.0.0.1" if path == "status.podIP" else str(pod.node)
         if item["name"] == "LAUNCH_RENDEZVOUS":  # its service is not in any DNS here
-            value = f"127.0.0.1:{value.rpartition(':')[2]}"
+            value = f"127.0.0.1:{pod.cluster.port}"
         variables[item["name"]] = here(value)
-    command = [here(word) if "\n" not in word else _script(word, places) for word in pod.container["command"]]
-    command[0] = command[0].replace("/opt/venv/bin", str(python))
+    variables["JOB_COMPLETION_INDEX"] = str(pod.node)  # the job controller's own
+    command = [here(word).replace("/opt/venv/bin", str(python)) for word in pod.container["command"]]
     pod.runs()
     child = subprocess.Popen(
-        command, cwd=places["/output"], env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
     def watch() -> None:
@@ -253,11 +263,6 @@ def _run_here(pod: Pod, folder: Path, environment: Path | None) -> None:
         pod.cluster.say(pod.name, line.rstrip(b"\n"))
     code = child.wait()
     pod.ends(code if code >= 0 else 128 - code)
-
-
-def _script(text: str, places: dict[str, str]) -> str:
-    """The shell lines of a TrainJob's command, whose folders are those of the pod."""
-    return text.replace("/tmp/", f"{places['/tmp']}/").replace("cd /output", f"cd {places['/output']}")
 
 
 def _places(pod: Pod, folder: Path) -> dict[str, str]:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kubernetes.cluster import Fault
 from tests.kubernetes.conftest import Site, write_token
 from tests.kubernetes.kubelet import Pod
+from tests.kubernetes.rules import Fault
 
 #: The collection that a Job is made in.
 JOBS = r"/jobs(\?|$)"

@@ -3,9 +3,13 @@
 import base64
 import json
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.kubernetes.conftest import Site
 from tests.kubernetes.kubelet import Pod
@@ -50,8 +54,8 @@ def test_several_nodes_find_each_other(site: Site) -> None:
     done = site.run('echo "$LAUNCH_NODE_RANK of $LAUNCH_NODES at $LAUNCH_RENDEZVOUS"', "--nodes", "2")
     assert done.code == 0, done.err
     assert sorted(site.log().splitlines()) == [
-        "[node0] 0 of 2 at 127.0.0.1:29400",
-        "[node1] 1 of 2 at 127.0.0.1:29400",
+        f"[node0] 0 of 2 at 127.0.0.1:{site.cluster.port}",
+        f"[node1] 1 of 2 at 127.0.0.1:{site.cluster.port}",
     ]
     kinds = [json.loads(body)["kind"] for method, path, body in site.cluster.wire if _makes(method, path)]
     assert kinds == ["Job", "Service"]
@@ -72,7 +76,7 @@ def test_a_trainjob_where_the_cluster_has_it(site: Site) -> None:
     assert done.code == 3, done.err
     output = site.record() / "output"
     assert sorted(site.log().splitlines()) == [
-        f"[node{node}] {node} at 127.0.0.1:29400,  in {output}" for node in (0, 1)
+        f"[node{node}] {node} at 127.0.0.1:{site.cluster.port},  in {output}" for node in (0, 1)
     ]
     plan = json.loads((site.record() / "plan.json").read_text())
     assert plan["kubernetes"]["kind"] == "trainjob"
@@ -229,6 +233,53 @@ def test_a_queue_lets_it_go(site: Site) -> None:
     _, err = started.communicate(timeout=60)
     assert started.returncode == 0, err
     assert site.log() == "admitted\n"
+
+
+def test_a_queue_takes_its_place_away_and_gives_another(site: Site) -> None:
+    body = 'echo "start $LAUNCH_RESTARTS"; [[ $LAUNCH_RESTARTS == 1 ]] && exit 3; sleep 60'
+    started = site.start("run", site.probe(body), *site.options, "--k8s-queue", "team", "--nodes", "2")
+    site.wait_for(lambda: site.cluster.all("jobs"))
+    name = site.cluster.all("jobs")[0]["metadata"]["name"]
+    site.cluster.patch("jobs", name, {"spec": {"suspend": False}})
+    site.wait_for(lambda: site.log().count("start 0") == 2)
+    site.cluster.patch("jobs", name, {"spec": {"suspend": True}})
+    site.wait_for(lambda: not site.cluster.all("pods"))
+    listed = site.launch("runs", "list", "--json").out
+    assert "Kueue's queue team has no room yet" in listed
+    site.cluster.patch("jobs", name, {"spec": {"suspend": False}})
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 3, err
+    said = sorted(site.log().splitlines())
+    assert said == ["[node0] start 0", "[node0] start 1", "[node1] start 0", "[node1] start 1"]
+    (attempt,) = result(site)["attempts"]  # type: ignore[misc]
+    assert attempt["restarts"] == 1
+    assert site.nothing_left()
+
+
+@pytest.mark.parametrize("kind", ["job", "trainjob"])
+def test_a_container_that_is_made_anew_ends_as_it_did(site: Site, kind: str) -> None:
+    site.cluster.trainer = kind == "trainjob"
+    site.kubelet.again = True
+    done = site.run('echo "once: $LAUNCH_RESTARTS"; exit 5')
+    assert done.code == 5, done.err
+    assert site.log() == "once: 0\n"
+
+
+@pytest.mark.parametrize("kind", ["job", "trainjob"])
+def test_the_lines_of_shell_are_sound(site: Site, kind: str) -> None:
+    site.cluster.trainer = kind == "trainjob"
+    done = site.run("true", "--dry-run", "--json")
+    assert done.code == 0, done.err
+    text = json.loads(done.out)["command"].partition("<<'YAML'\n")[2].removesuffix("YAML")
+    (job,) = [one for one in yaml.safe_load_all(text) if one["kind"] != "Service"]
+    spec = job["spec"]
+    container = spec["trainer"] if kind == "trainjob" else spec["template"]["spec"]["containers"][0]
+    assert container["command"][:2] == ["bash", "-c"]
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    found = subprocess.run(
+        [shellcheck, "--shell", "bash", "-"], input=container["command"][2], capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stdout
 
 
 def test_a_dry_run_asks_for_nothing_that_it_makes(site: Site) -> None:

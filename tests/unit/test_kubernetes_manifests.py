@@ -180,7 +180,8 @@ def test_secrets_are_nowhere_but_in_the_secret(bench: Any) -> None:
         assert encoded not in text
     assert request.secret(made.secrets)["data"] == {"HF_TOKEN": encoded}
     command = request.job["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert command[:7] == [
+    assert command[:2] == ["bash", "-c"]
+    assert command[4:11] == [
         *("/opt/venv/bin/python", "-I", "-S", "/launch/entry.py", "mask", "/launch/secrets", "bash"),
     ]
 

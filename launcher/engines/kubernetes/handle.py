@@ -11,6 +11,7 @@ from typing import Any
 from launcher import errors
 from launcher.engines.base import Exit, Phase
 from launcher.engines.kubernetes import logs, objects, reading
+from launcher.engines.kubernetes import pod as pod_starts
 from launcher.engines.kubernetes.api import Api
 from launcher.engines.kubernetes.ledger import Cursor, Ledger, Noted
 from launcher.engines.kubernetes.manifests import Manifest
@@ -40,6 +41,7 @@ class KubernetesHandle:
     ) -> None:
         self._api, self._kind, self._namespace, self._name = api, kind, namespace, name
         self._nodes, self._log = nodes, folders.run / "log.txt"
+        self._folders, self._start = folders, start
         self._ledger = Ledger(folders, start)
         api.meanwhile = "it may still run"
 
@@ -57,6 +59,7 @@ class KubernetesHandle:
         job, pods = self._seen()
         if job is None and not pods and not noted.ends and not noted.stopped:
             raise _gone_for_good()
+        _forget(noted, job, pods)
         return reading.phase(job, pods, noted.ends.values(), time.time())
 
     def waiting(self) -> str:
@@ -123,6 +126,7 @@ class KubernetesHandle:
         job, pods = self._seen()
         for pod in pods:
             self._note(pod, noted)
+        _forget(noted, job, pods)
         noted.stopped = self._ledger.stopped()
         phase = reading.phase(job, pods, noted.ends.values(), time.time())
         if phase is Phase.PENDING and job is not None:
@@ -136,7 +140,7 @@ class KubernetesHandle:
         end = reading.end(pod)
         if end is not None:
             before = noted.ends.get(str(end.node))
-            if before is None or before.code is None:
+            if before is None or before.code is None or before.code in (137, 143):
                 noted.ends[str(end.node)] = end
 
     def wait(self) -> Exit:
@@ -149,9 +153,11 @@ class KubernetesHandle:
             raise _again(noted.failed)
         for pod in pods:
             self._note(pod, noted)
+        _forget(noted, job, pods)
+        restarts = pod_starts.restarts(self._folders, self._start)
         if not noted.ends:
             if noted.stopped:  # before it began
-                return Exit(code=143)
+                return Exit(code=143, restarts=restarts)
             if why := _stuck(pods):
                 raise why
             raise _without_pods(job)
@@ -160,7 +166,7 @@ class KubernetesHandle:
             end = reading.verdict(list(noted.ends.values()))
         except EngineError:
             if noted.stopped:  # while it was starting
-                return Exit(code=143)
+                return Exit(code=143, restarts=restarts)
             raise
         code = 1 if end.code is None else end.code
         return Exit(
@@ -168,6 +174,7 @@ class KubernetesHandle:
             out_of_memory=end.reason == "OOMKilled",
             # The cluster has whole seconds of its own clock: of what was stopped they would say too little.
             ended="" if noted.stopped or not end.at else end.at.replace("Z", "+00:00"),
+            restarts=restarts,
         )
 
     def remove(self) -> None:
@@ -326,6 +333,14 @@ def _as_gone(error: BaseException) -> BaseException:
     if isinstance(error, ClusterError):
         return EngineGoneError(f"{error.message}; it may still run", why=error.why, hint=error.hint)
     return error
+
+
+def _forget(noted: Noted, job: Manifest | None, pods: list[Manifest]) -> None:
+    """Leave out the ends that are none of the run's."""
+    if not noted.stopped:
+        for node, end in list(noted.ends.items()):
+            if reading.overcome(end, job, pods):
+                del noted.ends[node]
 
 
 def _stuck(pods: list[Manifest]) -> LaunchError | None:

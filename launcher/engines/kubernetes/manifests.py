@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher import process
 from launcher.engines.kubernetes import names, yaml
-from launcher.engines.kubernetes.pod import PORT, Parts, of_job, of_trainjob, parts, wrapped
+from launcher.engines.kubernetes.pod import PORT, Parts, for_torch, of_job, of_trainjob, parts
 from launcher.errors import RecordError, UsageError
 from launcher.plan import Folders, Kubernetes, RunPlan, Start
 
@@ -157,7 +157,7 @@ def _trainjob(
             **({"suspend": True} if site.queue else {}),
             "trainer": {
                 "image": site.image,
-                "command": wrapped(found.command),
+                "command": for_torch(found),
                 "env": found.environment,
                 "numNodes": plan.nodes,
                 "numProcPerNode": plan.nproc,

@@ -42,7 +42,7 @@ def pods(api: Api, namespace: str, name: str) -> tuple[list[Manifest], str]:
 
 def delete(api: Api, kind: str, namespace: str, name: str, *, grace: int | None = None) -> None:
     """Delete an object, and in the background what belongs to it; one that is gone is fine."""
-    body: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+    body: Manifest = {"propagationPolicy": "Background"}
     if grace is not None:
         body["gracePeriodSeconds"] = grace
     try:

@@ -25,21 +25,35 @@ _ENTRY = PurePosixPath("/launch/entry.py")
 #: What a device is called, by torch's name of its kind. Sources: NVIDIA's and Intel's device plugins.
 _DEVICES = {"cuda": "nvidia.com/gpu", "xpu": "gpu.intel.com/xe"}
 
-#: Torch's runtime sets these variables for torchrun, which would take them beside the recipe's own options.
-#: The container is made anew after a failure where the site's runtime says so, with this folder kept: the
-#: training would begin again, as another one; so it ends at once, as it did before.
-_TRAINJOB = """\
-if [[ -e /tmp/.launch-ended ]]; then exit "$(</tmp/.launch-ended)"; fi
-cd /output || exit
+#: What a node notes of its own starts, below the run's scratch folder.
+_STATE = "kubernetes-{attempt}-{node}"
+
+#: What every container starts, with the command behind it. A pod is made anew where a queue took its place
+#: away: then it goes on from a checkpoint. A TrainJob's runtime may also make one anew that failed by itself:
+#: it would only fail again, so it ends at once, as it did before. Bash is process 1, which the kernel passes
+#: no signal that it does not ask for, so it passes SIGTERM on.
+_WRAPPER = """\
+state="$LAUNCH_SCRATCH/kubernetes-${LAUNCH_ATTEMPT:-1}-${JOB_COMPLETION_INDEX:-0}"
+if [[ -e $state.ended ]]; then exit "$(<"$state.ended")"; fi
+echo >>"$state.starts" && mapfile -t starts <"$state.starts"
+export LAUNCH_RESTARTS=$((${#starts[@]} - 1))
+cd "$OUTPUT" || exit
+"""
+
+#: Torch's runtime sets variables for torchrun, which would take them beside the recipe's own options.
+_TORCH = """\
 if [[ ${LAUNCH_NODES:-1} != 1 ]]; then
   export LAUNCH_NODE_RANK="${PET_NODE_RANK:?the runtime is not one for torch}"
   export LAUNCH_RENDEZVOUS="${PET_MASTER_ADDR:?}:${PET_MASTER_PORT:?}"
 fi
 unset "${!PET_@}"
+"""
+
+_START = """\
 "$@" & child=$!
-trap 'kill -TERM "$child" 2>/dev/null' TERM INT
+trap 'told=1; kill -TERM "$child" 2>/dev/null' TERM INT
 while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
-echo "$code" >/tmp/.launch-ended
+[[ ${told:-} ]] || echo "$code" >"$state.ended"
 exit "$code"
 """
 
@@ -95,8 +109,6 @@ def of_job(found: Parts, plan: RunPlan, site: Kubernetes, name: str) -> dict[str
     """The pod of an Indexed Job."""
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
-        # The recipe is not process 1 then, which the kernel passes no signal that it does not ask for.
-        "shareProcessNamespace": True,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         **found.scheduling,
@@ -106,8 +118,7 @@ def of_job(found: Parts, plan: RunPlan, site: Kubernetes, name: str) -> dict[str
             {
                 "name": "recipe",
                 "image": site.image,
-                "command": list(found.command),
-                "workingDir": "/output",
+                "command": wrapped(found.command, _WRAPPER + _START),
                 "env": found.environment,
                 **({"resources": found.resources} if found.resources else {}),
                 "securityContext": found.security,
@@ -132,9 +143,24 @@ def of_trainjob(found: Parts) -> dict[str, Any]:
     }
 
 
-def wrapped(command: tuple[str, ...]) -> list[str]:
-    """A command as the container of a TrainJob starts it."""
-    return ["bash", "-c", _TRAINJOB, "bash", *command]
+def for_torch(found: Parts) -> list[str]:
+    """The command of a TrainJob's container."""
+    return wrapped(found.command, _WRAPPER + _TORCH + _START)
+
+
+def wrapped(command: tuple[str, ...], script: str) -> list[str]:
+    """A command, started by some lines of shell."""
+    return ["bash", "-c", script, "bash", *command]
+
+
+def restarts(folders: Folders, start: Start) -> int:
+    """How often the site has started the first node again."""
+    state = _STATE.format(attempt=start.attempt, node=0)
+    try:
+        with paths.open_plain(folders.run / "scratch" / f"{state}.starts") as stream:
+            return max(0, len(stream.read(1 << 16).splitlines()) - 1)
+    except OSError:
+        return 0
 
 
 def _secrets(plan: RunPlan, site: Kubernetes) -> SecretFile | None:

@@ -58,6 +58,7 @@ class End:
         reason: the cluster's word.
         message: the cluster's sentence.
         at: UTC, ISO 8601, to the second; empty: nobody knows.
+        pod: its uid.
     """
 
     node: int
@@ -65,6 +66,7 @@ class End:
     reason: str = ""
     message: str = ""
     at: str = ""
+    pod: str = ""
 
 
 def number(pod: Manifest) -> int:
@@ -104,11 +106,18 @@ def end(pod: Manifest) -> End | None:
                 reason=reason,
                 message=str(status.get("message") or over.get("message") or ""),
                 at=str(over.get("finishedAt") or ""),
+                pod=str(pod["metadata"].get("uid", "")),
             )
     if status.get("phase") in ("Failed", "Succeeded"):  # it was never started, or its node is gone
         code = 0 if status["phase"] == "Succeeded" else None
         reason = _taken(pod) or str(status.get("reason") or "")
-        return End(node=number(pod), code=code, reason=reason, message=str(status.get("message") or ""))
+        return End(
+            node=number(pod),
+            code=code,
+            reason=reason,
+            message=str(status.get("message") or ""),
+            pod=str(pod["metadata"].get("uid", "")),
+        )
     return None
 
 
@@ -157,6 +166,16 @@ def phase(job: Manifest | None, pods: Sequence[Manifest], ends: Iterable[End], n
     if over or (running and len(running) == size(job)):
         return Phase.RUNNING
     return Phase.PENDING
+
+
+def overcome(end: End, job: Manifest | None, pods: Sequence[Manifest]) -> bool:
+    """An end that is none of the run's: a queue took the place of its pods away, and gives them another."""
+    if job is None or finished(job):
+        return False
+    if job["spec"].get("suspend"):
+        return True
+    successors = [pod for pod in pods if number(pod) == end.node and pod["metadata"].get("uid") != end.pod]
+    return bool(successors) and end.code in (None, 137, 143)
 
 
 def _lost(pod: Manifest, now: float) -> bool:
