@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -250,14 +251,25 @@ def _run_here(pod: Pod, folder: Path, environment: Path | None) -> None:
     command = [here(word).replace("/opt/venv/bin", str(python)) for word in pod.container["command"]]
     pod.runs()
     child = subprocess.Popen(
-        command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=folder,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
 
     def watch() -> None:
         pod.told.wait()
         child.send_signal(signal.SIGTERM)
 
-    threading.Thread(target=watch, daemon=True).start()
+    def clean() -> None:  # with process 1 all the others of a container go
+        child.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+    for work in (watch, clean):
+        threading.Thread(target=work, daemon=True).start()
     assert child.stdout is not None
     for line in child.stdout:
         pod.cluster.say(pod.name, line.rstrip(b"\n"))
