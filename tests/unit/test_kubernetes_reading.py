@@ -198,3 +198,24 @@ def test_what_never_starts() -> None:
     wrong = pod(state={"waiting": {"reason": "CreateContainerConfigError", "message": "m"}}, ago=400)
     assert isinstance(reading.stuck(wrong, NOW), EngineError)
     assert reading.stuck(pod(state={"waiting": {"reason": "ContainerCreating"}}, ago=9000), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "there", "pods", "gone"),
+    [
+        (143, job(suspend=True), [], True),
+        (143, job(), [], False),
+        (143, job(), ["new"], True),
+        (143, job(), ["old"], False),
+        (1, job(), ["new"], False),  # it failed by itself, and was made anew
+        (143, job(condition="Failed"), ["new"], False),
+        (143, None, [], False),
+    ],
+)
+def test_ends_that_a_queue_has_made(
+    code: int, there: dict[str, Any] | None, pods: list[str], gone: bool
+) -> None:
+    found = [pod(state=RUNS) for _ in pods]
+    for one, uid in zip(found, pods, strict=True):
+        one["metadata"]["uid"] = uid
+    assert reading.overcome(End(node=0, code=code, pod="old"), there, found) is gone
