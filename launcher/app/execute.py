@@ -205,8 +205,14 @@ def follow(
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
+    why = ""
     while reader.is_alive():
         reader.join(0.1)
+        before, why = why, handle.waiting()
+        if why and why != before:
+            view.notice(f"pending: {why}")
+        elif before and not why:
+            view.notice("it runs")
         for event in reported.new():
             view.event(event)
     if broken:

@@ -236,7 +236,7 @@ def test_a_queue_lets_it_go(site: Site) -> None:
 
 
 def test_a_queue_takes_its_place_away_and_gives_another(site: Site) -> None:
-    body = 'echo "start $LAUNCH_RESTARTS"; [[ $LAUNCH_RESTARTS == 1 ]] && exit 3; sleep 60'
+    body = 'echo "start $LAUNCH_RESTARTS"; [[ $LAUNCH_RESTARTS == 1 ]] && sleep 3 && exit 3; sleep 60'
     started = site.start("run", site.probe(body), *site.options, "--k8s-queue", "team", "--nodes", "2")
     site.wait_for(lambda: site.cluster.all("jobs"))
     name = site.cluster.all("jobs")[0]["metadata"]["name"]

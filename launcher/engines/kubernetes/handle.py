@@ -43,6 +43,7 @@ class KubernetesHandle:
         self._nodes, self._log = nodes, folders.run / "log.txt"
         self._folders, self._start = folders, start
         self._ledger = Ledger(folders, start)
+        self._why: str | None = None
         api.meanwhile = "it may still run"
 
     def known(self) -> bool:
@@ -63,14 +64,17 @@ class KubernetesHandle:
         return reading.phase(job, pods, noted.ends.values(), time.time())
 
     def waiting(self) -> str:
-        """See base.Handle.waiting."""
+        """See base.Handle.waiting; while the run is followed, what was found out last."""
+        if self._why is not None:
+            return self._why
         job, pods = self._seen()
         if job is None:
             return ""
         return reading.waiting(job, pods, self._warnings(pods))
 
     def lines(self, log: Path, begins: int, shown: int, *, follow: bool = True) -> Iterator[str]:
-        """See base.Handle.lines. Why it waits is among the lines, and not in the log."""
+        """See base.Handle.lines."""
+        self._why = "" if follow else None  # it is asked often from now on
         with self._ledger.held(wait=True):
             noted = self._ledger.read()
             with logs.Writer(log, begins, self._nodes, noted) as writer:
@@ -95,7 +99,7 @@ class KubernetesHandle:
         """What the pods say, until the run has ended."""
         self._api = self._api.patient()
         following = _Following(self._api, self._namespace, self._name, noted)
-        last, looked, said, ended = time.monotonic(), 0.0, "", False
+        last, looked, ended = time.monotonic(), 0.0, False
         try:
             while True:
                 item = following.next(_LOOK / 20 if ended else _LOOK)
@@ -112,10 +116,7 @@ class KubernetesHandle:
                     last = time.monotonic()
                 if not ended and not isinstance(item, tuple) and time.monotonic() - looked > _LOOK / 10:
                     looked = time.monotonic()
-                    why, ended = self._looked(noted)
-                    if why and why != said:
-                        yield f"pending: {why}"
-                    said = why
+                    self._why, ended = self._looked(noted)
                 if ended and not following.finish():
                     return
         finally:
