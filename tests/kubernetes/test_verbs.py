@@ -291,3 +291,13 @@ def test_a_dry_run_asks_for_nothing_that_it_makes(site: Site) -> None:
 
 def _makes(method: str, path: str) -> bool:
     return method == "POST" and "dryRun" not in path and "review" not in path
+
+
+def test_a_plan_is_repeated(site: Site) -> None:
+    assert site.run("echo again").code == 0
+    first = site.record()
+    done = site.launch("run", "--plan", first / "plan.json")
+    assert done.code == 0, done.err
+    (second,) = [path for path in (site.folder / "runs").iterdir() if path != first and path.name[0] != "."]
+    assert (second / "log.txt").read_text() == "again\n"
+    assert site.nothing_left()
