@@ -16,7 +16,7 @@ REPORT ?=
 LEFT_OUT = $(addprefix --without ,$(WITHOUT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test check unit integration bench bench-train bench-layers chaos slurm hosts proof-xpu lock render docs format $(IMAGES) $(SMOKES)
+.PHONY: help setup tools demo test check unit kubernetes integration bench bench-train bench-layers chaos slurm hosts proof-xpu lock render docs format $(IMAGES) $(SMOKES)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort
@@ -47,7 +47,7 @@ chaos: tools ## faults in real runs, and what came of them: FAULTS (1000), SEED,
 demo: setup ## fine-tune a tiny BGE-M3 on real text, with Docker or without
 	@$(LAUNCH) demo
 
-test: check unit integration ## everything that a machine without GPU can prove
+test: check unit kubernetes integration ## everything that a machine without GPU can prove
 
 check: tools ## linters, types, layers, and whether generated files are fresh
 	$(VENV)/bin/ruff check .
@@ -64,6 +64,9 @@ check: tools ## linters, types, layers, and whether generated files are fresh
 
 unit: tools
 	$(VENV)/bin/pytest tests/unit -n auto
+
+kubernetes: tools ## runs on a fake cluster, which really starts what it is given
+	$(VENV)/bin/pytest tests/kubernetes -n auto
 
 integration: tools ## the real parts: engine, image, environment, training
 	$(VENV)/bin/pytest tests/integration -v --durations=10

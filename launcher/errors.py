@@ -50,6 +50,10 @@ class GridError(UsageError, ProblemsError):
     """Grids of a sweep that cannot be tried; everything that is wrong with them at once."""
 
 
+class UncoveredError(UsageError, ProblemsError):
+    """Folders of a run that the nodes of its cluster do not have; all of them at once."""
+
+
 class ManifestError(ProblemsError):
     """images/manifest.toml is not valid."""
 
@@ -115,6 +119,23 @@ class EngineError(LaunchError):
 
 class EngineGoneError(EngineError):
     """The engine stopped answering: what runs on it may go on, and nothing is said of its end."""
+
+
+class ClusterError(EngineError):
+    """A cluster's API said no.
+
+    Args:
+        status: of HTTP.
+        reason: the cluster's own word for it, e.g. ``AlreadyExists``.
+    """
+
+    def __init__(self, message: str, *, status: int, reason: str = "", why: str = "", hint: str = "") -> None:
+        super().__init__(message, why=why, hint=hint)
+        self.status, self.reason = status, reason
+
+
+class TakenAwayError(EngineError):
+    """The site took a node of the run away, or lost it: another start may go on from a checkpoint."""
 
 
 class ImageMissingError(LaunchError):

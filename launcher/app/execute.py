@@ -13,7 +13,7 @@ from launcher.app.recording import Recorder, note_profile
 from launcher.app.signals import Signals
 from launcher.app.verdict import Outcome
 from launcher.engines.base import Exit, Handle
-from launcher.errors import EngineGoneError, LaunchError
+from launcher.errors import EngineGoneError, LaunchError, TakenAwayError
 from launcher.metrics import Reader
 from launcher.plan import Folders, Start
 from launcher.progress import RunView, SilentView
@@ -259,7 +259,8 @@ def judge(
     except EngineGoneError:
         raise
     except LaunchError as lost:
-        return verdict.refused(lost, stage="train")
+        # What the site has taken away may go on elsewhere.
+        return replace(verdict.refused(lost, stage="train"), crashed=isinstance(lost, TakenAwayError))
     recorder.reported.new()
     marker = place.run / STOPPED
     if not stopped and marker.exists():

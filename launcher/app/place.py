@@ -10,7 +10,7 @@ from launcher import lock, manifest, paths
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
 from launcher.engines.hosts import HostsEngine
-from launcher.engines.kubernetes import KubernetesEngine
+from launcher.engines.kubernetes import KubernetesEngine, settled
 from launcher.engines.slurm import SlurmEngine
 from launcher.engines.venv import VenvEngine
 from launcher.errors import EngineError, ImageMissingError, UsageError
@@ -32,11 +32,13 @@ class Place:
         engine: runs the recipe.
         image: reference of the image; None without a container.
         lock: what is installed there; packages that were left out are named by it.
+        site: how a site's own engine is asked, with what is only known there; None on this machine.
     """
 
     engine: Engine[Any]
     image: str | None
     lock: TargetLock
+    site: Slurm | Kubernetes | Hosts | None = None
 
 
 def choose(
@@ -83,7 +85,9 @@ def on_site(
     chosen: Settings,
     target: Target,
     *,
+    nodes: int,
     dry_run: bool,
+    notes: list[str],
     progress: Progress,
 ) -> Place:
     """The place of a new run that takes place on other machines.
@@ -101,14 +105,16 @@ def on_site(
         _refuse_unfinished(target, locked)
         folder = _environment(target, locked, progress, dry_run=dry_run)
         engine = SlurmEngine(folder) if isinstance(site, Slurm) else HostsEngine(folder)
-        return Place(engine=engine, image=None, lock=locked)
+        return Place(engine=engine, image=None, lock=locked, site=site)
     _refuse_unfinished(target, locked)
     if isinstance(site, Kubernetes):
-        return Place(engine=KubernetesEngine(site.context, site.namespace), image=site.image, lock=locked)
+        site = settled(site, dry_run=dry_run, grace=chosen.stop_grace.value, notes=notes)
+        return Place(engine=KubernetesEngine(site, nodes), image=site.image, lock=locked, site=site)
     if isinstance(site, Hosts):
         made = inputs.load(paths.images(), target, base=chosen.base.value, without=without)
-        return Place(engine=HostsEngine(), image=made.reference, lock=locked)
-    return Place(engine=SlurmEngine(), image=_image_of_nodes(site, chosen, target, without), lock=locked)
+        return Place(engine=HostsEngine(), image=made.reference, lock=locked, site=site)
+    image = _image_of_nodes(site, chosen, target, without)
+    return Place(engine=SlurmEngine(), image=image, lock=locked, site=site)
 
 
 def _image_of_nodes(site: Slurm, chosen: Settings, target: Target, without: tuple[str, ...]) -> str:
@@ -200,7 +206,7 @@ def known(plan: RunPlan) -> Engine[Any]:
 def _engine(plan: RunPlan, folder: Callable[[], Path]) -> Engine[Any]:
     """The engine of a plan, with the environment's folder where it needs one."""
     if plan.kubernetes is not None:
-        return KubernetesEngine(plan.kubernetes.context, plan.kubernetes.namespace)
+        return KubernetesEngine(plan.kubernetes, plan.nodes)
     if plan.slurm is not None:
         return SlurmEngine(None if plan.container else folder())
     if plan.hosts is not None:

@@ -18,6 +18,7 @@ from launcher.data import DataFile, documents
 from launcher.data.profile import Profile, profile
 from launcher.engines.base import Engine
 from launcher.engines.docker import DockerEngine
+from launcher.engines.kubernetes import KubernetesEngine
 from launcher.errors import ChangedError, UsageError
 from launcher.host import Host
 from launcher.manifest import Target
@@ -122,7 +123,15 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         notes=notes,
     )
     if request.site is not None:
-        where = place.on_site(request.site, chosen, target, dry_run=dry_run, progress=progress)
+        where = place.on_site(
+            request.site,
+            chosen,
+            target,
+            nodes=request.nodes,
+            dry_run=dry_run,
+            notes=notes,
+            progress=progress,
+        )
     else:
         where = place.choose(request.engine, chosen, target, dry_run=dry_run, notes=notes, progress=progress)
         gpus = accelerators.settle(
@@ -161,7 +170,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
         access=access(request, chosen, target, machine, gpus, notes),
         preflight=request.preflight,
         nodes=request.nodes,
-        site=request.site,
+        site=where.site,
     )
     return Planned(
         plan=plan,
@@ -245,7 +254,8 @@ def caller(engine: Engine[Any]) -> tuple[int, int]:
     Without capabilities root cannot even read what belongs to others.
     """
     behind = [os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID")]
-    if isinstance(engine, DockerEngine) and os.getuid() == 0 and all(text.isdigit() for text in behind):
+    contained = isinstance(engine, DockerEngine | KubernetesEngine)
+    if contained and os.getuid() == 0 and all(text.isdigit() for text in behind):
         return int(behind[0]), int(behind[1])
     return os.getuid(), os.getgid()
 

@@ -3,7 +3,8 @@
     python -I -S entry.py mask|plain FILE PROGRAM ARGUMENTS…
 
 The file holds NAME=VALUE, each ended by a zero byte, as /proc/PID/environ has them: a value may hold any
-other byte. It is removed when it was read; where it is mounted, that is for whoever mounted it.
+other byte. It is removed when it was read; where it is mounted, that is for whoever mounted it. A folder may
+be in its place, with a file for each value, as a cluster mounts its secrets.
 
 ``plain`` becomes the program. ``mask`` stays as its parent and writes asterisks in the place of values that
 it prints: a record is passed on, and an engine keeps the output in a file of its own. Standard library only.
@@ -79,12 +80,22 @@ class Mask:
 
 
 def read(file: str) -> dict[bytes, bytes]:
-    """The variables of the file, which is removed."""
+    """The variables of the file, which is removed, or of a folder's files."""
+    if os.path.isdir(file):  # noqa: PTH112 - pathlib would be half of the start
+        return dict(_folder(file))
     with open(file, "rb") as stream:  # noqa: PTH123 - pathlib would be half of the start
         items = stream.read().split(b"\0")
     with suppress(OSError):
         os.unlink(file)  # noqa: PTH108
     return dict(item.split(b"=", 1) for item in items if b"=" in item)
+
+
+def _folder(folder: str) -> Iterable[tuple[bytes, bytes]]:
+    """A variable for each file; what begins with a dot is how the cluster exchanges them."""
+    for item in os.scandir(os.fsencode(folder)):
+        if not item.name.startswith(b"."):
+            with open(item.path, "rb") as stream:  # noqa: PTH123
+                yield item.name, stream.read()
 
 
 def main(arguments: list[str]) -> int:

@@ -88,3 +88,14 @@ def test_without_its_file_nothing_is_started(
 ) -> None:
     assert entry.main(["mask", str(tmp_path / "gone"), "bash", "recipe.sh"]) == 126
     assert "the secrets cannot be read" in capsys.readouterr().err
+
+
+def test_a_folder_of_values_is_read_and_stays(tmp_path: Path) -> None:
+    """As a cluster mounts its secrets: links into a folder that it exchanges as a whole."""
+    (tmp_path / "..2026").mkdir()
+    (tmp_path / "..data").symlink_to("..2026")
+    for name, value in ((b"HF_TOKEN", b"a\nb"), (b"BYTES", b"\xff\x00=")):
+        (tmp_path / "..2026" / os.fsdecode(name)).write_bytes(value)
+        (tmp_path / os.fsdecode(name)).symlink_to(Path("..data") / os.fsdecode(name))
+    assert entry.read(str(tmp_path)) == {b"HF_TOKEN": b"a\nb", b"BYTES": b"\xff\x00="}
+    assert (tmp_path / "HF_TOKEN").exists()

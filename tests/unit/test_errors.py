@@ -8,6 +8,7 @@ from launcher import errors
 from launcher.errors import (
     BaseNotFoundError,
     ChangedError,
+    ClusterError,
     EngineGoneError,
     GridError,
     LaunchError,
@@ -16,6 +17,8 @@ from launcher.errors import (
     ProgramError,
     RecipeFailedError,
     RefusedError,
+    TakenAwayError,
+    UncoveredError,
     UnfitDeviceError,
 )
 
@@ -42,6 +45,7 @@ def test_every_error_of_the_module_is_in_the_table() -> None:
     without_a_code_of_their_own = {
         BaseNotFoundError,
         ChangedError,
+        ClusterError,
         EngineGoneError,
         GridError,
         LaunchError,
@@ -49,6 +53,8 @@ def test_every_error_of_the_module_is_in_the_table() -> None:
         ProblemsError,
         RefusedError,
         RecipeFailedError,
+        TakenAwayError,
+        UncoveredError,
         UnfitDeviceError,
     }
     assert defined - without_a_code_of_their_own == set(errors.all_errors())
