@@ -190,7 +190,8 @@ def test_a_docker_of_the_nodes_own_is_told(bench: Any) -> None:
 
 def test_a_bundle_holds_the_runs_own_folders(bench: Any) -> None:
     plan = slurm_plan(bench, runtime="oci", secrets={"HF_TOKEN": "x"}).plan
-    bundle = json.loads(rendered(bench, plan).files()["config.json"])
+    text = rendered(bench, plan).text
+    bundle = json.loads(text.partition("<<'TEXT'\n")[2].partition("\nTEXT\n")[0])
     assert bundle["root"] == {"path": "/shared/images/finetune/rootfs", "readonly": True}
     writable = {each["destination"] for each in bundle["mounts"] if "rw" in each.get("options", ())}
     assert writable == {"/output", "/launch/run", "/launch/home", "/launch/secrets"}

@@ -5,6 +5,7 @@ starts one shell on each node, and writes down how the run ended: Slurm forgets 
 end (MinJobAge), and may have no accounting.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,9 @@ def body(
         f"secrets={quoted(str(how.secrets.path) if how.secrets else '')}",
         # Its launcher may have been told that Slurm does not answer, when it had the job already.
         f"[[ ! -e {quoted(str(folders.run / 'result.json'))} ]] || exit 0",
+        'mkdir -p "${end%/*}"',
         _BEGIN,
+        *_beside(left, how),
         text_of("check", node.check(plan, folders, start, how), mark="CHECK"),
         f'found="$({_STEP} bash -c "$check" | grep "^{node.PROBLEM}\t" | sort -u)"',
         _JUDGE.replace("LACKING", str(LACKING)),
@@ -100,6 +103,14 @@ def body(
     if (cleaning := node.clean(start, how)) is not None:
         parts += [text_of("clean", cleaning, mark="CLEAN"), f'((terminated)) || {_STEP} bash -c "$clean"']
     return "\n".join([*parts, 'conclude "$code"\nexit "$code"']) + "\n"
+
+
+def _beside(left: Traces, how: Launched) -> Iterator[str]:
+    """What a runtime reads from files: the first node writes them, for they go with the script."""
+    folder = quoted(str(left.bundle))
+    for name, text in how.files:
+        yield text_of("text", text, mark="TEXT")
+        yield f'mkdir -p {folder} && printf %s "$text" >{folder}/{name}'
 
 
 def _count(number: int, what: str) -> str:
