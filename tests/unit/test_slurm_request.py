@@ -138,9 +138,12 @@ def test_a_line_break_cannot_be_told(bench: Any) -> None:
 
 
 def test_percent_signs_and_quotes_in_the_logs_path(bench: Any) -> None:
-    bench.patch.setenv("LAUNCH_RUNS_DIR", '/a "b\\c %j')
+    bench.patch.setenv("LAUNCH_RUNS_DIR", "/a\\b")
+    with pytest.raises(UsageError, match="the job's output cannot be in"):
+        rendered(bench, slurm_plan(bench).plan)
+    bench.patch.setenv("LAUNCH_RUNS_DIR", '/a "b" c %j')
     found = [each for each in head(rendered(bench, slurm_plan(bench).plan)) if "output" in each]
-    assert found == ['--output="/a \\"b\\\\c %%j/RUN_ID/log.txt"']
+    assert found == ['--output="/a \\"b\\" c %%j/RUN_ID/log.txt"']
 
 
 def test_pyxis_has_no_words_for_some_paths(bench: Any) -> None:

@@ -55,6 +55,11 @@ class Traces:
         return self._file("problems")
 
     @property
+    def failed(self) -> Path:
+        """The exit code of the node that failed first."""
+        return self._file("failed")
+
+    @property
     def asked(self) -> Path:
         """Somebody has asked for its end."""
         return self._file("cancelled")
@@ -88,6 +93,7 @@ def body(
         f"# {plan.recipe} on {_count(plan.nodes, 'node')}, each with {_count(plan.nproc, 'process')}.",
         "set -u\nexport " + " ".join(f"{name}={quoted(value)}" for name, value in shell),
         f"end={quoted(str(left.end))} problems={quoted(str(left.problems))}",
+        f"failed={quoted(str(left.failed))}",
         f"secrets={quoted(str(how.secrets.path) if how.secrets else '')}",
         # Its launcher may have been told that Slurm does not answer, when it had the job already.
         f"[[ ! -e {quoted(str(folders.run / 'result.json'))} ]] || exit 0",
@@ -99,6 +105,8 @@ def body(
         _JUDGE.replace("LACKING", str(LACKING)),
         text_of("node", node.run(plan, folders, start, how), mark="NODE"),
         f"{started} &\nawait $!",
+        # srun gives the highest code: that of those who were killed because one had failed.
+        '[[ ! -s $failed ]] || code="$(<"$failed")"',
     ]
     if (cleaning := node.clean(start, how)) is not None:
         parts += [text_of("clean", cleaning, mark="CLEAN"), f'((terminated)) || {_STEP} bash -c "$clean"']
@@ -128,7 +136,7 @@ conclude() {
   # Whoever was terminated may be started again, and needs them then.
   ((terminated)) || [[ -z $secrets ]] || rm -f "$secrets"
 }
-rm -f "$end" "$problems"  # of an earlier start of this job
+rm -f "$end" "$problems" "$failed"  # of an earlier start of this job
 
 # Nodes may be in no DNS: Slurm has their addresses.
 declare -A address=()
