@@ -1,13 +1,17 @@
 """What ``launch export`` writes is started here as its README says, without the launcher."""
 
+import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher import demo
 from tests.integration.conftest import Done, Launch
 
 #: Says what it got, where it may write, and the secret, which must be masked.
@@ -100,3 +104,48 @@ def test_compose_starts_the_run(
     assert done.code == 5, done.err
     assert "the secret is ***" in done.out
     assert (workspace / "else where" / "said").read_text() == "probe 0\n"
+
+
+def losses(record: Path) -> list[float]:
+    """Of each step, by rank 0."""
+    events = [json.loads(line) for line in (record / "metrics.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "step" and "loss" in event]
+    return [event["loss"] for event in steps if event["rank"] == 0]
+
+
+@pytest.mark.environment
+def test_a_script_on_two_nodes_trains_as_one_on_one(
+    launch: Launch, workspace: Path, tiny_model: Path
+) -> None:
+    data = demo.write(workspace / "data").train
+    given = ("bge-m3-unified", "--target", "cpu", "--engine", "venv", "--data", data, "--model", tiny_model)
+    small = (
+        "--max-steps",
+        "3",
+        "--train-group-size",
+        "2",
+        "--passage-max-len",
+        "32",
+        "--query-max-len",
+        "32",
+    )
+    for name, shape in (("one", ("--nproc", "2")), ("two", ("--nodes", "2", "--nproc", "1"))):
+        done = launch("export", *given, *small, *shape, "--to", "script", workspace / name)
+        assert done.code == 0, done.err
+    one = run(["./run.sh"], workspace / "one", RUN_ID="one")
+    assert one.code == 0, one.err
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    with ThreadPoolExecutor() as machines:
+        ranks = [
+            machines.submit(
+                run, ["./run.sh"], workspace / "two", RUN_ID="two", NODE_RANK=str(rank), RENDEZVOUS=meeting
+            )
+            for rank in range(2)
+        ]
+    assert [each.result().code for each in ranks] == [0, 0], ranks[0].result().err
+    runs = workspace / "runs"
+    assert losses(runs / "two") == losses(runs / "one")
+    assert len(losses(runs / "one")) == 3
