@@ -37,7 +37,7 @@ class Launched:
         inside: the node's shell is itself in the container, which srun makes.
         program: that has to be on each node; empty: none.
         engine: a container's, which lives outside of the job: it is stopped and removed by name.
-        files: beside the script: name and text.
+        files: that it reads: name and text.
         secrets: None: there are none.
     """
 

@@ -221,9 +221,9 @@ def test_a_pending_run_is_listed_detached_and_stopped(
 def test_a_run_that_nobody_follows_is_concluded_when_slurm_has_forgotten_it(
     launch: Launch, workspace: Path, probe: Callable[[str], Path]
 ) -> None:
-    begun = launch(
-        "run", probe("echo out; echo err >&2; exit 7"), *ON, "--detach", "--sbatch", "comment=a 'b' \"c\""
-    )
+    odd = {"LAUNCH_RUNS_DIR": str(workspace / 'it\'s a "place" %j, #')}
+    options = ("--detach", "--sbatch", "comment=a 'b' \"c\"")
+    begun = launch("run", probe("echo out; echo err >&2; exit 7"), *ON, *options, **odd)
     assert begun.code == 0, begun.err
     run = Path(begun.out.strip())
     number = run / "attempts" / "1.job"
@@ -234,7 +234,7 @@ def test_a_run_that_nobody_follows_is_concluded_when_slurm_has_forgotten_it(
     number.write_text("4000000\n")  # slurmctld knows no such job any more
     end = run / "attempts" / "1.end"
     end.write_text(re.sub('"job": "[0-9]+"', '"job": "4000000"', end.read_text()))
-    (line,) = json.loads(launch("runs", "list", "--json").out)["runs"]
+    (line,) = json.loads(launch("runs", "list", "--json", **odd).out)["runs"]
     assert (line["state"], line["why"]) == ("failed", "exit code 7")
     assert {"out", "err"} <= set((run / "log.txt").read_text().splitlines())
 
@@ -275,6 +275,18 @@ def test_a_recipes_code_and_a_missing_environment(
     subprocess.run(["sbatch", "--wait", workspace / "job.sbatch"], capture_output=True)
     problems = (run / "attempts" / "2.problems").read_text().splitlines()
     assert problems == [f"launch-problem\tenvironment\tn{n}\t/nowhere/bin/python" for n in (1, 2)]
+
+
+@pytest.mark.engine
+def test_a_node_that_fails_ends_the_others(
+    launch: Launch, workspace: Path, probe: Callable[[str], Path], engine: Any, image: str
+) -> None:
+    """The code is that of the node that failed; the other node's container hears of nothing, and goes."""
+    waits = "trap '' TERM\nwhile :; do sleep 0.2; done"
+    recipe = probe(f"((LAUNCH_NODE_RANK)) && sleep 2 && exit 9\n{waits}")
+    assert launch("run", recipe, *ON, "--nodes", 2, "--slurm-runtime", "docker").code == 9
+    (run,) = (workspace / "runs").iterdir()
+    assert engine.containers.list(all=True, filters={"label": f"launch.run={run.name}"}) == []
 
 
 @pytest.mark.engine

@@ -138,9 +138,12 @@ def test_a_line_break_cannot_be_told(bench: Any) -> None:
 
 
 def test_percent_signs_and_quotes_in_the_logs_path(bench: Any) -> None:
-    bench.patch.setenv("LAUNCH_RUNS_DIR", '/a "b\\c %j')
+    bench.patch.setenv("LAUNCH_RUNS_DIR", "/a\\b")
+    with pytest.raises(UsageError, match="the job's output cannot be in"):
+        rendered(bench, slurm_plan(bench).plan)
+    bench.patch.setenv("LAUNCH_RUNS_DIR", '/a "b" c %j')
     found = [each for each in head(rendered(bench, slurm_plan(bench).plan)) if "output" in each]
-    assert found == ['--output="/a \\"b\\\\c %%j/RUN_ID/log.txt"']
+    assert found == ['--output="/a \\"b\\" c %%j/RUN_ID/log.txt"']
 
 
 def test_pyxis_has_no_words_for_some_paths(bench: Any) -> None:
@@ -190,7 +193,8 @@ def test_a_docker_of_the_nodes_own_is_told(bench: Any) -> None:
 
 def test_a_bundle_holds_the_runs_own_folders(bench: Any) -> None:
     plan = slurm_plan(bench, runtime="oci", secrets={"HF_TOKEN": "x"}).plan
-    bundle = json.loads(rendered(bench, plan).files()["config.json"])
+    text = rendered(bench, plan).text
+    bundle = json.loads(text.partition("<<'TEXT'\n")[2].partition("\nTEXT\n")[0])
     assert bundle["root"] == {"path": "/shared/images/finetune/rootfs", "readonly": True}
     writable = {each["destination"] for each in bundle["mounts"] if "rw" in each.get("options", ())}
     assert writable == {"/output", "/launch/run", "/launch/home", "/launch/secrets"}

@@ -75,8 +75,6 @@ class SlurmEngine:
         """
         left = submission.traces
         paths.write_atomic(left.script, submission.text)
-        for name, text in submission.others:
-            paths.write_atomic(left.bundle / name, text)
         with secretfile.handed(submission.secrets, secrets, read=True):
             try:
                 number = client.submit(left.script)

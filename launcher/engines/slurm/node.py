@@ -87,6 +87,9 @@ def run(plan: RunPlan, folders: Folders, start: Start, how: Launched) -> str:
     said.append('await "$child"')
     if how.engine:
         said.append(f'{how.program} rm --force "$container" &>/dev/null')
+    attempts = "/launch/run/attempts" if how.inside else str(folders.run / "attempts")
+    failed = quoted(f"{attempts}/{start.attempt}.failed")
+    said.append(f'((code == 0 || terminated)) || (set -C; echo "$code" >{failed}) 2>/dev/null')
     return "\n".join([*said, 'exit "$code"']) + "\n"
 
 

@@ -69,8 +69,17 @@ def options(plan: RunPlan, folders: Folders, start: Start) -> tuple[tuple[str, s
     """Every option of the job; an empty value is none.
 
     Memory is per node, as in containers; a task is a node's, so that it gets the CPUs of all its processes.
+
+    Raises:
+        UsageError: the record is in a folder that Slurm cannot be told.
     """
     given = dict(plan.slurm.options if plan.slurm else ())
+    if "\\" in str(folders.run):  # Slurm takes it for a sign of its own in the name of an output
+        raise UsageError(
+            f"the job's output cannot be in {folders.run}",
+            why="its path holds a backslash, which Slurm reads otherwise",
+            hint="another LAUNCH_RUNS_DIR",
+        )
     # A percent sign begins one of sbatch's own words.
     log = str(folders.run / "log.txt").replace("%", "%%")
     own = {

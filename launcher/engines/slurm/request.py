@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engines.shell import quoted, text_of
+from launcher.engines.shell import text_of
 from launcher.engines.slurm import options, runtimes, script
 from launcher.engines.slurm.script import Traces
 from launcher.plan import Folders, RunPlan, Start
@@ -20,7 +20,6 @@ class SlurmRequest:
         start: which one.
         name: of the job; nobody else's has it.
         text: the script.
-        others: files beside it, name and text.
         secrets: how the nodes get them; None: there are none.
         traces: where the job leaves its traces.
     """
@@ -29,25 +28,17 @@ class SlurmRequest:
     start: Start
     name: str
     text: str
-    others: tuple[tuple[str, str], ...]
     secrets: SecretFile | None
     traces: Traces
 
     def printed(self) -> str:
         """The same as a command to paste; the values of secrets are left to the caller's shell."""
-        lines = []
-        for name, text in self.others:
-            folder = quoted(str(self.traces.bundle))
-            lines += [f"mkdir -p {folder}", text_of("text", text, mark="TEXT")]
-            lines.append(f'printf %s "$text" >{folder}/{name}')
         line = text_of("script", self.text, mark="SCRIPT") + '\nsbatch <<<"$script"'
-        if self.secrets is not None:
-            line = f"{self.secrets.made()} &&\n{line}"
-        return "\n".join([*lines, line])
+        return line if self.secrets is None else f"{self.secrets.made()} &&\n{line}"
 
     def files(self) -> Mapping[str, str]:
         """The same as files to keep: name and text of each."""
-        return {"job.sbatch": self.text, **dict(self.others)}
+        return {"job.sbatch": self.text}
 
 
 def render(
@@ -77,7 +68,6 @@ def render(
         start=start,
         name=options.job_name(start),
         text=f"#!/bin/bash\n{head}{script.body(plan, folders, start, how, shell)}",
-        others=how.files,
         secrets=how.secrets,
         traces=script.traces(folders, start),
     )

@@ -5,6 +5,7 @@ starts one shell on each node, and writes down how the run ended: Slurm forgets 
 end (MinJobAge), and may have no accounting.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,11 @@ class Traces:
         return self._file("problems")
 
     @property
+    def failed(self) -> Path:
+        """The exit code of the node that failed first."""
+        return self._file("failed")
+
+    @property
     def asked(self) -> Path:
         """Somebody has asked for its end."""
         return self._file("cancelled")
@@ -87,19 +93,32 @@ def body(
         f"# {plan.recipe} on {_count(plan.nodes, 'node')}, each with {_count(plan.nproc, 'process')}.",
         "set -u\nexport " + " ".join(f"{name}={quoted(value)}" for name, value in shell),
         f"end={quoted(str(left.end))} problems={quoted(str(left.problems))}",
+        f"failed={quoted(str(left.failed))}",
         f"secrets={quoted(str(how.secrets.path) if how.secrets else '')}",
         # Its launcher may have been told that Slurm does not answer, when it had the job already.
         f"[[ ! -e {quoted(str(folders.run / 'result.json'))} ]] || exit 0",
+        'mkdir -p "${end%/*}"',
         _BEGIN,
+        *_beside(left, how),
         text_of("check", node.check(plan, folders, start, how), mark="CHECK"),
         f'found="$({_STEP} bash -c "$check" | grep "^{node.PROBLEM}\t" | sort -u)"',
         _JUDGE.replace("LACKING", str(LACKING)),
         text_of("node", node.run(plan, folders, start, how), mark="NODE"),
         f"{started} &\nawait $!",
+        # srun gives the highest code: that of those who were killed because one had failed.
+        '[[ ! -s $failed ]] || code="$(<"$failed")"',
     ]
     if (cleaning := node.clean(start, how)) is not None:
         parts += [text_of("clean", cleaning, mark="CLEAN"), f'((terminated)) || {_STEP} bash -c "$clean"']
     return "\n".join([*parts, 'conclude "$code"\nexit "$code"']) + "\n"
+
+
+def _beside(left: Traces, how: Launched) -> Iterator[str]:
+    """What a runtime reads from files: the first node writes them, for they go with the script."""
+    folder = quoted(str(left.bundle))
+    for name, text in how.files:
+        yield text_of("text", text, mark="TEXT")
+        yield f'mkdir -p {folder} && printf %s "$text" >{folder}/{name}'
 
 
 def _count(number: int, what: str) -> str:
@@ -117,7 +136,7 @@ conclude() {
   # Whoever was terminated may be started again, and needs them then.
   ((terminated)) || [[ -z $secrets ]] || rm -f "$secrets"
 }
-rm -f "$end" "$problems"  # of an earlier start of this job
+rm -f "$end" "$problems" "$failed"  # of an earlier start of this job
 
 # Nodes may be in no DNS: Slurm has their addresses.
 declare -A address=()
