@@ -115,16 +115,9 @@ class _Meeting:
     # Node 0.
 
     def _leading(self) -> dict[str, str]:
-        chosen, until = self._chosen, time.monotonic() + self._chosen.timeout
-        self._store = self._hosted()
-        self._introduce()
-        others = range(1, chosen.nodes)
-        came = self._collected("facts", others, until, each=self._refuse_twice)
-        everyone = {0: self._facts, **came}
-        if len(everyone) < chosen.nodes:
-            raise self._ended(nodes.missing(chosen, everyone))
-        if lines := list(nodes.differences(everyone)):
-            raise self._ended(nodes.unlike(lines))
+        until = time.monotonic() + self._chosen.timeout
+        everyone = self._gathered(until)
+        others = range(1, self._chosen.nodes)
         look = min(_LOOK, max(5.0, until - time.monotonic()))
         tokens = {node: each["token"] for node, each in everyone.items()}
         self._say("roll", {"tokens": tokens, "look": look})
@@ -142,11 +135,26 @@ class _Meeting:
         # The store goes with this process: the others must have read it.
         self._collected("left", others, time.monotonic() + _GRACE)
         for folder in self._folders.values():
-            for left in folder.glob(
-                f"{facts.MARK}*"
-            ):  # a node that was killed in an earlier meeting leaves one
+            for left in folder.glob(f"{facts.MARK}*"):  # of a node that was killed in an earlier meeting
                 left.unlink(missing_ok=True)
         return variables | self._resumed(checkpoint, said)
+
+    def _gathered(self, until: float) -> dict[int, dict[str, Any]]:
+        """What all nodes say of themselves, when all have come and are alike."""
+        chosen = self._chosen
+        self._store = self._hosted()
+        self._introduce()
+        try:
+            links.reached(chosen, self._facts)  # torchrun will, and its ranks here: by the same name
+        except NotMet as failed:
+            raise self._ended(str(failed)) from None
+        came = self._collected("facts", range(1, chosen.nodes), until, each=self._refuse_twice)
+        everyone = {0: self._facts, **came}
+        if len(everyone) < chosen.nodes:
+            raise self._ended(nodes.missing(chosen, everyone))
+        if lines := list(nodes.differences(everyone)):
+            raise self._ended(nodes.unlike(lines))
+        return everyone
 
     def _hosted(self) -> Any:
         """The store, on every interface; node 0 itself needs no name to reach it."""

@@ -107,6 +107,13 @@ def test_what_is_not_alike_is_named(both: Nodes, tmp_path: Path) -> None:
     assert all("runtime.nodes.NotMet" in text for text in of_each)
 
 
+def test_a_name_that_node_0_itself_does_not_reach(both: Nodes) -> None:
+    both.start(0, LAUNCH_RENDEZVOUS=f"no-such-host.invalid:{both.port}", LAUNCH_RENDEZVOUS_TIMEOUT="2")
+    ((_, said),) = both.ends(EXIT_CODE)
+    assert "node 0 (host " in said
+    assert f"did not reach node 0 at no-such-host.invalid:{both.port + 1} within 2 s" in said
+
+
 def test_two_of_one_rank(both: Nodes) -> None:
     for node in (0, 1, 1):
         both.start(node, LAUNCH_NODES="3", LAUNCH_RENDEZVOUS_TIMEOUT="60")
