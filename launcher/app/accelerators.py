@@ -84,8 +84,9 @@ def on_site(asked: Asked, target: Target) -> tuple[str, int]:
     """
     if asked.gpus not in (None, "auto", "all"):
         raise UsageError(
-            f"--gpus {asked.gpus}: on a site's nodes its scheduler chooses the devices",
-            hint="--nproc N asks for N on each node",
+            f"--gpus {asked.gpus}: devices of other machines are not chosen here",
+            why="a scheduler gives them, and hosts over ssh give all that they have",
+            hint="--nproc N, or slots=N in a hostfile, takes N on each node",
         )
     return "all" if target.devices.kind == "nvidia" else "", asked.nproc or 1
 
