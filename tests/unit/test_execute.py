@@ -65,6 +65,9 @@ class FakeHandle:
     during: Callable[[], None] | None = None
     calls: list[object] = field(default_factory=list)
 
+    def waiting(self) -> str:
+        return ""
+
     def phase(self) -> Phase:
         return Phase.ENDED
 
