@@ -1,7 +1,7 @@
 """What Slurm says, in several versions' words.
 
-22.05: printed by a real one. The others were put together from SchedMD's documentation of scontrol and
-from its sources: no such Slurm was asked.
+22.05: printed by a real one. The others were put together from what is known of those versions' words: no
+such Slurm was asked.
 """
 
 from typing import Any
