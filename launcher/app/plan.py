@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import launcher
-from launcher import credentials, data, host, manifest, paths, recipe, replay
+from launcher import data, host, manifest, paths, recipe, replay
 from launcher import plan as plans
-from launcher.app import accelerators, adapters, batches, files, groups, models, place, sameness, wishes
+from launcher.app import (
+    accelerators,
+    adapters,
+    batches,
+    files,
+    groups,
+    models,
+    overrides,
+    place,
+    sameness,
+    wishes,
+)
 from launcher.app.crews import crew
 from launcher.app.rules import rules_of
 from launcher.app.wishes import Asked
@@ -100,7 +111,7 @@ def make(request: Request, chosen: Settings, *, dry_run: bool, progress: Progres
     if request.site is None:
         machine = accelerators.look(machine, target)
     values = found.values(target.name, request.parameters)
-    refuse_overrides(request, found)
+    overrides.refuse(request, found)
     refuse(found, target.name, dict(values), request.arguments, language=request.language)
     rows: list[Mapping[str, Any]] = []
     named_files = files.named(found, dict(values))
@@ -205,11 +216,11 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
 
     Raises:
         ChangedError: recipe, lock, model or data are not what they were.
-        UsageError: see :func:`check_secrets`.
+        UsageError: see :func:`launcher.app.overrides.check_secrets`.
         DeviceError: the machine is not what it was.
     """
     found = replay.compare(sameness.of_plan(plan))
-    check_secrets(plan, secrets)
+    overrides.check_secrets(plan, secrets)
     if found.differences:
         raise ChangedError(
             f"{source} cannot be repeated: {', '.join(found.kinds())}",
@@ -224,28 +235,6 @@ def again(plan: RunPlan, source: str, secrets: Mapping[str, str], *, progress: P
         accelerators.check_again(plan, target, machine, notes=notes)
     engine = place.of(plan, progress)
     return Planned(plan=plan, engine=engine, host=machine, secrets=secrets, notes=tuple(notes))
-
-
-def check_secrets(plan: RunPlan, given: Mapping[str, str]) -> None:
-    """A plan that exists gets the values of its secrets, whatever their names look like, and nothing else.
-
-    Raises:
-        UsageError: a secret is missing, or a variable is none.
-    """
-    others = [name for name in given if name not in plan.secrets]
-    if others:
-        raise UsageError(
-            f"--env and --env-file cannot set {', '.join(others)} here",
-            why=f"the plan fixes the variables, and asks only for: {', '.join(plan.secrets) or 'none'}",
-            hint="leave it out, or start a new run with it",
-        )
-    missing = [name for name in plan.secrets if name not in given]
-    if missing:
-        raise UsageError(
-            f"the plan needs {', '.join(missing)}",
-            why="secrets are not part of a plan",
-            hint="--env NAME or --env-file",
-        )
 
 
 def caller(engine: Engine[Any]) -> tuple[int, int]:
@@ -272,34 +261,6 @@ def reread(run: Path, secrets: Mapping[str, str]) -> Planned:
 def known(plan: RunPlan) -> Planned:
     """The plan of a run that was started before, to look at it and to conclude it; nothing is made for it."""
     return Planned(plan=plan, engine=place.known(plan), host=host.facts(), secrets={}, notes=())
-
-
-def refuse_overrides(request: Request, found: Recipe) -> None:
-    """Variables may not change what the plan says, and options may not carry what it must not say.
-
-    Raises:
-        UsageError: a variable that is the launcher's or a parameter's; a credential among the options.
-    """
-    owned = {"TARGET", "NPROC", "DATA", "MODEL", "OUTPUT", "HOME", *plans.GPU_VARIABLES}
-    owned |= {p.name.upper() for p in found.parameters}
-    recorded = set(request.env)
-    if request.gpus is None:
-        recorded -= set(plans.CHOICES)  # they stand for --gpus, and are not passed on; a secret would be
-    given = {*recorded, *request.secrets}
-    taken = sorted(name for name in given if name in owned or name.startswith("LAUNCH_"))
-    if taken:
-        raise UsageError(
-            f"--env cannot set {', '.join(taken)}",
-            why="the plan would say one thing and the run do another",
-            hint="use the launcher's or the recipe's own option",
-        )
-    options = [*request.parameters.values(), *request.arguments]
-    said = credentials.said(options, request.env.values(), request.secrets)
-    if said or any(map(credentials.in_argument, request.arguments)):
-        raise UsageError(
-            f"{said or 'a credential among the arguments'} would be recorded",
-            hint="give it as a variable alone, e.g. HF_TOKEN with --env HF_TOKEN or --env-file",
-        )
 
 
 def pick_target(

@@ -10,7 +10,7 @@ from typing import Any
 
 import launcher
 from launcher import data, finite, host, manifest, metrics, paths, recipe, replay, runs, settings
-from launcher.app import accelerators, execute, files, moving, origin, place, preflight, sameness
+from launcher.app import accelerators, execute, files, moving, origin, overrides, place, preflight, sameness
 from launcher.app import plan as planning
 from launcher.app.execute import Begun
 from launcher.app.moving import Data
@@ -92,7 +92,7 @@ def prepare(of: Origin, asked: Asked, progress: Progress) -> Ready:
 
 
 def _prepared(of: Origin, asked: Asked, progress: Progress) -> Ready:
-    planning.check_secrets(of.plan, asked.secrets)
+    overrides.check_secrets(of.plan, asked.secrets)
     run = runs.new_id(of.plan.recipe)
     folder = paths.runs() / run
     moved = moving.find(of.plan, asked.data, folder, progress) if asked.data else moving.as_it_was(of.plan)

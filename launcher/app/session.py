@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 import launcher
 from launcher import host, paths, recipe, runs
 from launcher import plan as plans
-from launcher.app import accelerators, adapters, leftovers, models, place
+from launcher.app import accelerators, adapters, leftovers, models, overrides, place
 from launcher.app import plan as planning
 from launcher.app.plan import Planned, Request
 from launcher.app.wishes import Asked
@@ -120,7 +120,7 @@ def make(
     if why:
         notes.append(f"target {target.name}: {why}")
     machine = accelerators.look(machine, target)
-    planning.refuse_overrides(request, found)
+    overrides.refuse(request, found)
     values = of.values(target.name, request.parameters) if of else ()
     refuse(found, target.name, dict(values), (), language=request.language)
     absent = [str(path) for path in request.data if not path.exists()]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launcher import yamltext
 from launcher.engines.container import ContainerRequest
 from launcher.handover import marks
 from launcher.handover.marks import Variable
@@ -25,15 +26,11 @@ def files(request: ContainerRequest, plan: RunPlan, variables: Sequence[Variable
         request: with marks.
         variables: what the marks are.
     """
-    # Imported here: the other kinds need none of it.
-    import yaml
-
     known = _defaults(request, plan, variables)
     document = {"services": {"run": _service(request)}}
     if request.secrets is not None:
         document["secrets"] = {SECRETS: {"file": marks.mark("SECRETS")}}
-    shape = {"sort_keys": False, "allow_unicode": True, "width": 1 << 20}
-    text = yaml.dump(_interpolated(document, known), Dumper=_dumper(yaml), **shape)
+    text = yamltext.dumped([_interpolated(document, known)])
     head = (
         f"# {plan.recipe} on {plan.target}; README.md says what it needs and how to use it.\n"
         "# ${NAME:-value}: what may differ elsewhere; change it here, in .env, or in the shell.\n"
@@ -78,18 +75,6 @@ def _service(request: ContainerRequest) -> dict[str, Any]:
         "logging": {"driver": request.log_driver, "options": {"max-size": request.log_size}},
     }
     return {key: value for key, value in found.items() if value}
-
-
-def _dumper(yaml: Any) -> Any:
-    """PyYAML writes YAML 1.1, Compose reads 1.2: there 1e-05 is a number, which 1.1 takes for a text."""
-
-    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
-        def text(self, value: str) -> Any:
-            style = '"' if re.match(r"[-+.\d]", value) else None
-            return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-    Dumper.add_representer(str, Dumper.text)
-    return Dumper
 
 
 def _gpus(gpus: str) -> dict[str, Any]:

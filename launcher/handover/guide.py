@@ -115,7 +115,8 @@ def _kubernetes(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
         + _block(_made(place), f"{call} apply --dry-run=server {made}", f"{call} apply {made}"),
         logs=_block(f"{call} get pods", f"{call} logs --follow POD", f"tail -F {_metrics(place)}"),
         stop=_block(f"{call} delete {made}"),
-        resume="A pod that is taken away is made again, and goes on from the last complete checkpoint.",
+        resume="Where a queue (Kueue) takes the pods away and gives them back, the run goes on from its last "
+        "complete checkpoint.",
         secrets="By reference to a Secret of the namespace, whose name is in the manifest:\n\n"
         + _block(f"printf '%s\\n' {values} | {call} create secret generic NAME --from-env-file=/dev/stdin"),
     )

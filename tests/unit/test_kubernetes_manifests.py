@@ -8,15 +8,15 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml as pyyaml
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from kubeflow_trainer_api import models
 
 from launcher import plan as plans
-from launcher import runs
+from launcher import runs, yamltext
 from launcher.app.plan import Planned
-from launcher.engines.kubernetes import KubernetesEngine, KubernetesRequest, names, settled, volumes, yaml
+from launcher.engines.kubernetes import KubernetesEngine, KubernetesRequest, names, settled, volumes
 from launcher.engines.kubernetes.manifests import completed, marked, owned
 from launcher.errors import UncoveredError, UsageError
 from launcher.plan import Kubernetes, Mount, Start
@@ -140,9 +140,9 @@ def test_schemas_do_refuse(bench: Any) -> None:
 def test_printed_yaml_is_the_manifests(bench: Any, case: str) -> None:
     request = rendered(planned(bench, case))
     _, _, rest = request.printed().partition("<<'YAML'\n")
-    assert list(pyyaml.safe_load_all(rest.removesuffix("YAML"))) == list(request.manifests())
+    assert list(yaml.safe_load_all(rest.removesuffix("YAML"))) == list(request.manifests())
     files = request.files()
-    assert [pyyaml.safe_load(files[name])["kind"].lower() + ".yaml" for name in files] == list(files)
+    assert [yaml.safe_load(files[name])["kind"].lower() + ".yaml" for name in files] == list(files)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12)
@@ -167,7 +167,7 @@ def test_yaml_is_read_back_by_another_parser(document: dict[str, Any]) -> None:
             return {key: plain(item) for key, item in value.items()}
         return [plain(item) for item in value] if isinstance(value, list) else value
 
-    assert pyyaml.safe_load(yaml.dumped([plain(document)])) == plain(document)
+    assert yaml.safe_load(yamltext.dumped([plain(document)])) == plain(document)
 
 
 def test_secrets_are_nowhere_but_in_the_secret(bench: Any) -> None:

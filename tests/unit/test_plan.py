@@ -28,7 +28,7 @@ from launcher.errors import (
     UsageError,
 )
 from launcher.image.inspect import ImageInfo
-from launcher.plan import Access, File, Model, RunPlan
+from launcher.plan import Access, File, Model, RunPlan, Slurm
 from launcher.progress import Silent
 from tests.unit.conftest import fake_lock
 
@@ -150,6 +150,15 @@ def python_recipe(folder: Path, more: str = "") -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text("# /// recipe\n" + "".join(f"# {line}\n" for line in text.splitlines()) + "# ///\n")
     return path
+
+
+def test_several_nodes_share_a_training_and_nothing_else(bench: Any) -> None:
+    site = Slurm(options=(("partition", "gpu"),))
+    asked = {"target": "cuda", "engine": "slurm", "site": site, "nodes": 3, "nproc": 4}
+    plan = bench.plan(model=str(bench.model()), **asked).plan
+    assert (plan.nodes, plan.nproc, plan.world_size, plan.slurm) == (3, 4, 12, site)
+    with pytest.raises(UsageError, match="encode runs on one machine, not on 3"):
+        bench.plan(recipe="encode", **asked)
 
 
 def test_recipe_outside_the_catalogue(bench: Any) -> None:

@@ -6,8 +6,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from launcher import process
-from launcher.engines.kubernetes import names, yaml
+from launcher import process, yamltext
+from launcher.engines.kubernetes import names
 from launcher.engines.kubernetes.pod import PORT, Parts, for_torch, of_job, of_trainjob, parts
 from launcher.errors import RecordError, UsageError
 from launcher.plan import Folders, Kubernetes, RunPlan, Start
@@ -66,12 +66,14 @@ class KubernetesRequest:
         if self.secrets:
             values = " ".join(f'--from-file={name}=<(printf %s "${{{name}?}}")' for name in self.secrets)
             lines = f"{process.printed([*kubectl, 'create', 'secret', 'generic', self.name])} {values}\n"
-        text = yaml.dumped(self.manifests())
+        text = yamltext.dumped(self.manifests())
         return f"{lines}{process.printed([*kubectl, 'create', '-f', '-'])} <<'YAML'\n{text}YAML"
 
     def files(self) -> Mapping[str, str]:
         """The same as files to keep: name and text of each."""
-        found = {f"{manifest['kind'].lower()}.yaml": yaml.dumped([manifest]) for manifest in self.manifests()}
+        found = {
+            f"{manifest['kind'].lower()}.yaml": yamltext.dumped([manifest]) for manifest in self.manifests()
+        }
         return dict(sorted(found.items(), reverse=True))  # the service before the job, as they are needed
 
 
