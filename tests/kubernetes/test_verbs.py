@@ -133,8 +133,10 @@ def test_detached_listed_shown_attached(site: Site) -> None:
     body = f"echo first; until [[ -e {go} ]]; do sleep 0.1; done; echo second; exit 4"
     done = site.run(body, "--detach")
     assert done.code == 0, done.err
-    site.wait_for_log("first")
     name = site.record().name
+    # No launcher stays behind: who looks brings what the pods have said.
+    site.wait_for(lambda: "first" in site.launch("runs", "logs", name).out)
+    assert site.log() == "first\n"
     assert "running" in site.launch("runs", "list").out
     shown = site.launch("runs", "show", name)
     assert "running" in shown.out, shown
