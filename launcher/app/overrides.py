@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from launcher import credentials
+from launcher import credentials, paths
 from launcher import plan as plans
 from launcher.errors import UsageError
 from launcher.plan import RunPlan
@@ -20,7 +20,8 @@ def refuse(request: "Request", found: Recipe) -> None:
         UsageError: a variable that is the launcher's or a parameter's; a credential among the options;
             several nodes for a recipe that is one process.
     """
-    if request.nodes > 1 and found.launch != "torchrun":
+    shipped = found.path.parent == paths.recipes()  # somebody's own may share its work by LAUNCH_NODE_RANK
+    if request.nodes > 1 and found.launch != "torchrun" and shipped:
         raise UsageError(
             f"{found.name} runs on one machine, not on {request.nodes}",
             why="it is one process, and every node would do the same work",
