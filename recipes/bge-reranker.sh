@@ -51,7 +51,7 @@
 # why = { en = "the trainer never reads it; the length is query_max_len + passage_max_len", zh = "训练器从不读取；长度为 query_max_len + passage_max_len" }
 # [[refusals]]
 # when = { target = ["cpu"], unsloth = "on" }
-# why = { en = "this image has no Unsloth", zh = "该镜像没有 Unsloth" }
+# why = { en = "on a CPU Unsloth trains language models alone", zh = "在 CPU 上 Unsloth 只训练语言模型" }
 # [[refusals]]
 # when = { patches = "none", dataloader_drop_last = false }
 # why = { en = "without the patch reranker-batch the last, smaller batch is mis-grouped; use --dataloader-drop-last true", zh = "没有 reranker-batch 补丁时最后不满的批次会被错误分组；请用 --dataloader-drop-last true" }

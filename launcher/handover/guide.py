@@ -116,7 +116,12 @@ def _kubernetes(plan: RunPlan, names: Sequence[str], place: Folders) -> Guide:
         logs=_block(f"{call} get pods", f"{call} logs --follow POD", f"tail -F {_metrics(place)}"),
         stop=_block(f"{call} delete {made}"),
         resume="Where a queue (Kueue) takes the pods away and gives them back, the run goes on from its last "
-        "complete checkpoint.",
+        "complete checkpoint. By hand, which does the same:\n\n"
+        + _block(
+            f"{call} delete {made}",
+            f"rm -f {shlex.quote(str(place.run / 'scratch'))}/kubernetes-*.ended",
+            f"{call} apply {made}",
+        ),
         secrets="By reference to a Secret of the namespace, whose name is in the manifest:\n\n"
         + _block(f"printf '%s\\n' {values} | {call} create secret generic NAME --from-env-file=/dev/stdin"),
     )

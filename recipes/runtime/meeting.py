@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ _SILENCE = 60.0
 
 def main() -> None:
     """Meet, and print the assignments; a failure is on the record of every node."""
+    # The shell evaluates what is printed here, and gloo prints there by itself (torch 2.8 and 2.9: "[Gloo]
+    # Rank 0 is connected to …"): whatever is not the answer goes where errors go.
+    answer = os.dup(1)
+    os.dup2(2, 1)
     try:
         chosen = nodes.settings(os.environ)
         if chosen.nodes > 1:
@@ -47,7 +52,10 @@ def main() -> None:
             found = _resumed(*restarts.take(Path(os.environ["OUTPUT"])))
     except NotMet as failed:
         _fail(str(failed))
-    print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in found.items()), flush=True)
+    except (OSError, ValueError) as error:
+        _fail(f"this node cannot say what it has: {error}\nlook at the files that the message names")
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items())
+    os.write(answer, text.encode())
     os._exit(0)  # gloo's threads may abort a process that ends in the usual way: see runtime.__main__.leave
 
 
@@ -123,7 +131,8 @@ class _Meeting:
         self._say("roll", {"tokens": tokens, "look": look})
         variables = self._interface(self._own_address(everyone))
         found = {0: self._tried(tokens, look)}
-        found |= self._collected("tried", others, time.monotonic() + look + _GRACE)
+        until = time.monotonic() + look + _GRACE
+        found |= self._collected("tried", others, until, each=self._refuse_twice)
         if silent := [node for node in others if node not in found]:
             raise self._ended(f"node {silent[0]} went away in the middle of the meeting\nlook at its log")
         if lines := nodes.unconnected(found, everyone):
@@ -131,7 +140,9 @@ class _Meeting:
         if lines := nodes.unseen(found, everyone):
             raise self._ended(nodes.not_shared(lines))
         checkpoint, said = self._checkpoint()
-        self._say("end", {"problem": "", "checkpoint": checkpoint, "said": said})
+        # A site may have started some nodes more often than others: the first node's count is that of all.
+        restarted = self._chosen.restarts
+        self._say("end", {"problem": "", "checkpoint": checkpoint, "said": said, "restarts": restarted})
         # The store goes with this process: the others must have read it.
         self._collected("left", others, time.monotonic() + _GRACE)
         for folder in self._folders.values():
@@ -224,7 +235,9 @@ class _Meeting:
         self._say("left", True)
         if end["checkpoint"]:
             _appears(self._folders["OUTPUT"] / end["checkpoint"] / "complete.json")
-        return variables | self._resumed(end["checkpoint"], end["said"])
+        self._chosen = replace(chosen, restarts=end["restarts"])
+        counted = {"LAUNCH_RESTARTS": str(end["restarts"])}
+        return variables | counted | self._resumed(end["checkpoint"], end["said"])
 
     def _answer(self, key: str, seconds: float) -> Any:
         """What node 0 says, as soon as it does; a sign of it gives it more time."""

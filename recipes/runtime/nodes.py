@@ -19,7 +19,7 @@ Facts = Mapping[str, Any]
 
 #: What is compared, and how it is called.
 _COMPARED = {
-    "run": "run (LAUNCH_RUN_ID, LAUNCH_RESTARTS)",
+    "run": "run (LAUNCH_RUN_ID)",
     "nodes": "number of nodes (LAUNCH_NODES)",
     "nproc": "processes on each node (NPROC)",
     "target": "TARGET",
@@ -55,7 +55,7 @@ class Settings:
         host, port: of node 0, where torchrun's store will listen; the meeting has the next port.
         timeout: seconds in which all must be there.
         restarts: how often the site's scheduler has started this again.
-        run: what is the same on all nodes of one start, and on no other's.
+        run: its id, which is the same on all nodes.
     """
 
     nodes: int
@@ -93,7 +93,7 @@ def settings(variables: Mapping[str, str]) -> Settings:
         port=port,
         timeout=_number(variables, "LAUNCH_RENDEZVOUS_TIMEOUT", TIMEOUT, lowest=1),
         restarts=restarts,
-        run=f"{variables.get('LAUNCH_RUN_ID', 'launch')}-{restarts}",
+        run=variables.get("LAUNCH_RUN_ID", "launch"),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from launcher import manifest
 from tests.integration.conftest import Launch
 
 
@@ -24,9 +25,7 @@ def test_this_machine_is_accepted(launch: Launch, workspace: Path, environment: 
     assert (found["complete"], found["engine"], found["size"]) == (True, "venv", "tiny")
     assert found["facts"]["system"]["ram_bytes"] > 0
     assert {check["name"]: check["status"] for check in found["checks"]} == {
-        **dict.fromkeys(
-            ("imports", "versions", "owners", "train-m3", "train-reranker", "documents", "tools"), "ok"
-        ),
+        **dict.fromkeys(manifest.shipped().target("cpu").checks, "ok"),
         **dict.fromkeys(("pruned", "size"), "not-run"),
     }
     assert {curve["status"] for curve in found["curves"]} == {"ok"}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import pytest
 
 from launcher import demo
 from tests.integration.conftest import Done, Launch
+from tests.support.ports import free_ports
 
 #: Says what it got, where it may write, and the secret, which must be masked.
 BODY = """
@@ -135,9 +135,7 @@ def test_a_script_on_two_nodes_trains_as_one_on_one(
     one = run(["./run.sh"], workspace / "one", RUN_ID="one")
     assert one.code == 0, one.err
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    meeting = f"127.0.0.1:{free_ports()}"
     with ThreadPoolExecutor() as machines:
         ranks = [
             machines.submit(

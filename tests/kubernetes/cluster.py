@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.kubernetes.rules import VERSION, Fault, Manifest, RefusedError, role, validate
+from tests.support.ports import free_ports
 
 _OBJECT = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)/namespaces/(?P<space>[^/]+)/(?P<plural>[a-z]+)"
@@ -47,7 +48,7 @@ class Cluster:
         self.drop_watch, self.drop_log = 0, 0  # after so many lines, once each
         self.changed = threading.Condition(threading.RLock())
         self.hooks: list[Any] = []  # called with (verb, plural, object)
-        self.port = _free_ports()  # where its nodes meet, which are all this machine
+        self.port = free_ports()  # where its nodes meet, which are all this machine
         self._version = 100
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -357,19 +358,6 @@ class Cluster:
         if self.trainer and path.endswith("/clustertrainingruntimes/torch-distributed"):
             return {"kind": "ClusterTrainingRuntime"}
         raise _missing(path, "")
-
-
-def _free_ports() -> int:
-    """The first of two ports that nobody has."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 def _missing(plural: str, name: str) -> RefusedError:

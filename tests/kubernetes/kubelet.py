@@ -7,6 +7,7 @@ of their names in the container, and the embedded environment in the place of th
 import base64
 import copy
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,18 @@ def real(environment: Path | None) -> Script:
     return run
 
 
+def expanded(text: str, variables: Mapping[str, str]) -> str:
+    """As a kubelet reads values and commands: $$ is a dollar, $(NAME) a variable; unknown ones stay.
+
+    Source: Kubernetes, third_party/forked/golang/expansion.
+    """
+
+    def meant(found: re.Match[str]) -> str:
+        return "$" if found[0] == "$$" else variables.get(found[1], found[0])
+
+    return re.sub(r"\$\$|\$\(([^)]*)\)", meant, text)
+
+
 def _run_here(pod: Pod, folder: Path, environment: Path | None) -> None:
     places = _places(pod, folder)
 
@@ -240,7 +253,7 @@ def _run_here(pod: Pod, folder: Path, environment: Path | None) -> None:
     python = Path(sys.executable).parent if environment is None else environment / "bin"
     variables = {"PATH": f"{python}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8"}
     for item in pod.container["env"]:
-        value = item.get("value", "").replace("$$(", "$(")
+        value = expanded(item.get("value", ""), variables)
         if "valueFrom" in item:
             path = item["valueFrom"]["fieldRef"]["fieldPath"]
             value = "127.0.0.1" if path == "status.podIP" else str(pod.node)
@@ -248,7 +261,8 @@ def _run_here(pod: Pod, folder: Path, environment: Path | None) -> None:
             value = f"127.0.0.1:{pod.cluster.port}"
         variables[item["name"]] = here(value)
     variables["JOB_COMPLETION_INDEX"] = str(pod.node)  # the job controller's own
-    command = [here(word).replace("/opt/venv/bin", str(python)) for word in pod.container["command"]]
+    asked = [expanded(word, variables) for word in pod.container["command"]]
+    command = [here(word).replace("/opt/venv/bin", str(python)) for word in asked]
     pod.runs()
     child = subprocess.Popen(
         command,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from launcher.engines.kubernetes import names
 from tests.kubernetes.conftest import Site
 from tests.kubernetes.kubelet import Pod
 
@@ -240,7 +241,7 @@ def test_a_queue_lets_it_go(site: Site) -> None:
 def test_a_queue_takes_its_place_away_and_gives_another(site: Site) -> None:
     body = 'echo "start $LAUNCH_RESTARTS"; [[ $LAUNCH_RESTARTS == 1 ]] && sleep 3 && exit 3; sleep 60'
     started = site.start("run", site.probe(body), *site.options, "--k8s-queue", "team", "--nodes", "2")
-    site.wait_for(lambda: site.cluster.all("jobs"))
+    site.wait_for(lambda: names.COMPLETE in site.cluster.all("jobs")[0]["metadata"]["annotations"])
     name = site.cluster.all("jobs")[0]["metadata"]["name"]
     site.cluster.patch("jobs", name, {"spec": {"suspend": False}})
     site.wait_for(lambda: site.log().count("start 0") == 2)

@@ -86,13 +86,33 @@ def test_they_meet_and_take_one_checkpoint(both: Nodes, tmp_path: Path) -> None:
     (output / "checkpoint-10").mkdir()
     left = output / f"{facts.MARK}0123"
     left.write_text("of a node that was killed")
-    for node in (0, 1):
-        both.start(node, LAUNCH_RESTARTS="2", BASE=f"/another/path/on/{node}")
-    for printed, said in both.ends(0):
-        assert printed.splitlines() == [f"export LAUNCH_RESUME={output}/checkpoint-5"]
+    for node in (0, 1):  # node 1 was started once more often, or less: node 0 says how often it was
+        both.start(node, LAUNCH_RESTARTS="2" if node == 0 else "1", BASE=f"/another/path/on/{node}")
+    resumed = f"export LAUNCH_RESUME={output}/checkpoint-5"
+    (first, _), (second, _) = found = both.ends(0)
+    assert first.splitlines() == [resumed]
+    assert second.splitlines() == ["export LAUNCH_RESTARTS=2", resumed]
+    for _, said in found:
         assert "checkpoint-10 is not complete (it was still being written)" in said
     assert sorted(path.name for path in output.iterdir()) == ["checkpoint-5", "incomplete-1-checkpoint-10"]
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_what_a_library_prints_is_not_for_the_shell(both: Nodes, tmp_path: Path) -> None:
+    noisy = tmp_path / "noisy"
+    noisy.mkdir()
+    # As gloo does it in older versions of torch: from C++, past Python's own sys.stdout.
+    text = (
+        "import os, runtime.links\n"
+        "load = runtime.links.load\n"
+        "runtime.links.load = lambda: (os.write(1, b'[Gloo] Rank 0 is connected\\n'), load())\n"
+    )
+    (noisy / "sitecustomize.py").write_text(text)
+    for node in (0, 1):
+        both.start(node, PYTHONPATH=f"{noisy}:{os.environ.get('PYTHONPATH', '')}")
+    for printed, said in both.ends(0):
+        assert "[Gloo]" not in printed
+        assert "[Gloo] Rank 0 is connected" in said
 
 
 def test_what_is_not_alike_is_named(both: Nodes, tmp_path: Path) -> None:

@@ -193,10 +193,12 @@ def test_a_variable_is_not_taken_for_a_reference(bench: Any) -> None:
         target="cpu",
         engine="kubernetes",
         site=made.plan.kubernetes,
-        env={"NOTE": "$(HOME) costs $5"},
+        env={"NOTE": "$(HOME) costs $5, $$x^2$$"},
+        arguments=("--note", "a$$b $(HOME)"),
     )
-    env = rendered(made).job["spec"]["template"]["spec"]["containers"][0]["env"]
-    assert {"name": "NOTE", "value": "$$(HOME) costs $5"} in env
+    container = rendered(made).job["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "NOTE", "value": "$$(HOME) costs $5, $$$x^2$$$"} in container["env"]
+    assert container["command"][-1] == "a$$$b $$(HOME)"
 
 
 def test_all_folders_that_the_nodes_lack_are_named_at_once(bench: Any) -> None:
@@ -285,7 +287,8 @@ def test_a_trainjob_has_no_priority(bench: Any) -> None:
 
 
 def test_what_a_queue_holds_back_stays_so(bench: Any) -> None:
-    assert completed(rendered(planned(bench, "job-xpu-all")).job)["spec"] == {"suspend": True}
+    # Nothing of the queue's own: it may have let the job go meanwhile, and would have to do so again.
+    assert "spec" not in completed(rendered(planned(bench, "job-xpu-all")).job)
     assert completed(rendered(planned(bench, "job-cpu")).job)["spec"] == {"suspend": False}
 
 

@@ -44,7 +44,8 @@ def test_settings() -> None:
     alone = nodes.settings({})
     assert (alone.nodes, alone.node, alone.restarts, alone.timeout) == (1, 0, 0, 60)
     found = nodes.settings({**TWO, "NPROC": "4", "LAUNCH_RUN_ID": "r", "LAUNCH_RESTARTS": "2"})
-    assert (found.host, found.port, found.place, found.run) == ("n1", 29500, "n1:29501", "r-2")
+    assert (found.host, found.port, found.place, found.run) == ("n1", 29500, "n1:29501", "r")
+    assert found.restarts == 2
     assert nodes.settings({**TWO, "LAUNCH_RENDEZVOUS": "[fd00::1]:1"}).host == "fd00::1"
 
 

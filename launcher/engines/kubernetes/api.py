@@ -243,5 +243,5 @@ def _refusal(method: str, path: str, status: int, text: bytes) -> ClusterError:
         message = f"the cluster has no {what}"
     elif status == 400 and "unknown field" in why:
         message = f"the cluster's version of {what} lacks a field"
-        hint = "Trainer 2.2 or newer for a TrainJob, or --k8s-kind job"
+        hint = "Trainer 2.3 or newer for a TrainJob, or --k8s-kind job"
     return ClusterError(message, status=status, reason=str(found["reason"]), why=why, hint=hint)

@@ -136,7 +136,7 @@ def _job(found: Parts, plan: RunPlan, site: Kubernetes, name: str, labels: Mappi
 def _trainjob(
     found: Parts, plan: RunPlan, site: Kubernetes, name: str, labels: Mapping[str, str]
 ) -> Manifest:
-    """Fields of Trainer 2.2 and later (trainer.kubeflow.org/v1alpha1); the rest is the site's runtime's."""
+    """Fields of Trainer 2.3 and later (trainer.kubeflow.org/v1alpha1); the rest is the site's runtime's."""
     if site.priority:
         raise UsageError(
             "--k8s-priority does not go with a TrainJob",
@@ -206,11 +206,11 @@ def marked(manifest: Manifest, *, token: str, complete: bool) -> Manifest:
 
 
 def completed(manifest: Manifest) -> Manifest:
-    """The patch that lets a job start; what a queue holds back stays so."""
-    return {
-        "metadata": {"annotations": {names.COMPLETE: "true"}},
-        "spec": {"suspend": bool(manifest["spec"].get("suspend"))},
-    }
+    """The patch that lets a job start; what a queue holds back is the queue's to let go."""
+    patch: Manifest = {"metadata": {"annotations": {names.COMPLETE: "true"}}}
+    if not manifest["spec"].get("suspend"):
+        patch["spec"] = {"suspend": False}
+    return patch
 
 
 def owned(manifest: Manifest, owner: Manifest, token: str) -> Manifest:

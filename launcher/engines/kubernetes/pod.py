@@ -1,5 +1,6 @@
 """The pod of each node: least privilege, the run's folders, memory for /tmp and /dev/shm; pure."""
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -34,7 +35,10 @@ _STATE = "kubernetes-{attempt}-{node}"
 #: no signal that it does not ask for, so it passes SIGTERM on.
 _WRAPPER = """\
 state="$LAUNCH_SCRATCH/kubernetes-${LAUNCH_ATTEMPT:-1}-${JOB_COMPLETION_INDEX:-0}"
-if [[ -e $state.ended ]]; then exit "$(<"$state.ended")"; fi
+if [[ -e $state.ended ]]; then
+  echo "this start has ended before: $state.ended has its exit code" >&2
+  exit "$(<"$state.ended")"
+fi
 echo >>"$state.starts" && mapfile -t starts <"$state.starts"
 export LAUNCH_RESTARTS=$((${#starts[@]} - 1))
 cd "$OUTPUT" || exit
@@ -150,7 +154,15 @@ def for_torch(found: Parts) -> list[str]:
 
 def wrapped(command: tuple[str, ...], script: str) -> list[str]:
     """A command, started by some lines of shell."""
-    return ["bash", "-c", script, "bash", *command]
+    return ["bash", "-c", script, "bash", *map(_literal, command)]
+
+
+def _literal(text: str) -> str:
+    """A text that the cluster takes as it is: ``$$`` is its dollar, ``$(NAME)`` a variable.
+
+    Source: Kubernetes, third_party/forked/golang/expansion; names that it does not know it leaves alone.
+    """
+    return re.sub(r"\$(?=[$(])", "$$", text)
 
 
 def restarts(folders: Folders, start: Start) -> int:
@@ -184,7 +196,7 @@ def _environment(plan: RunPlan, start: Start, site: Kubernetes, name: str) -> li
     Which devices it sees the cluster says: NVIDIA_VISIBLE_DEVICES=all would be every GPU of the node.
     """
     found: list[dict[str, Any]] = [
-        {"name": key, "value": value.replace("$(", "$$(")}
+        {"name": key, "value": _literal(value)}
         for key, value in plans.environment(plan, plans.in_container(plan), start)
         if key not in plans.GPU_VARIABLES
     ]
