@@ -146,7 +146,7 @@ def script(
         if plan.access.nvidia:
             said.append(f"options+=({_GPUS[how.program]})")
         if DRI in plan.access.devices:
-            said.append(_RENDER)
+            said.append(nodes.RENDER)
     else:
         said.append(f"cd {quoted(str(folders.output))} || exit")
         said.append('tell() { kill -s "$1" -- "-$child"; } 2>/dev/null')
@@ -182,10 +182,6 @@ tell() {{ {program} kill --signal "$1" "$container"; }} >/dev/null 2>&1
 {program} rm --force "$container" >/dev/null 2>&1"""
 
 _GPUS = {"docker": "--gpus all", "podman": "--device nvidia.com/gpu=all"}
-
-#: The groups that open render nodes have other numbers on other hosts.
-_RENDER = """\
-for each in /dev/dri/renderD*; do options+=(--group-add "$(stat -c %g "$each")"); done"""
 
 #: Whoever was asked to end ends; a host whose recipe fails asks the others, and theirs is not the exit code.
 _FOLLOW = """\
