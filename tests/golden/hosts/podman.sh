@@ -15,7 +15,7 @@ pipe=$!
 memory=/dev/shm/launch-RUN_ID-1-"$RANK"
 rm -rf "$memory"; mkdir -m 700 "$memory" || exit
 trap 'rm -rf "$memory"' EXIT
-(umask 077 && cat /fake/runs/.secrets/RUN_ID.1 >"$memory/values") || exit
+(umask 077 && cat /fake/runs/.secrets-1000/RUN_ID.1 >"$memory/values") || exit
 container=launch-RUN_ID-1-"$RANK"
 for each in "${variables[@]}"; do options+=(--env "$each"); done
 tell() { podman kill --signal "$1" "$container"; } >/dev/null 2>&1
