@@ -155,13 +155,15 @@ def script(
 
 
 #: DeepSpeed's launcher starts one process on each host (--num_gpus 1): its rank is the node's. The terminal
-#: is there to be hung up: the recipe and the log see a pipe.
+#: is there to be hung up: the recipe and the log see a pipe. A host whose recipe never began says so, because
+#: the others would wait for it.
 _BEGIN = """\
 stty -onlcr 2>/dev/null
 host=$MASTER_ADDR
 [[ $host != *:* ]] || host="[$host]"
 variables=("LAUNCH_NODE_RANK=$RANK" "LAUNCH_RENDEZVOUS=$host:$MASTER_PORT") options=()
-asked='' told=0 waited=0
+asked='' told=0 waited=0 child='' memory=''
+trap 'rm -rf "$memory"; [[ -n $child$asked ]] || printf "fail\\n" 1<>"$word"' EXIT
 trap 'asked=hangup' HUP
 trap 'asked=${asked:-stop}' TERM INT
 exec 3> >(exec cat)
@@ -173,7 +175,6 @@ _SHM = "/dev/shm"  # noqa: S108
 _SECRETS = """\
 memory={memory}-"$RANK"
 rm -rf "$memory"; mkdir -m 700 "$memory" || exit
-trap 'rm -rf "$memory"' EXIT
 (umask 077 && cat {file} >"$memory/values") || exit"""
 
 _ENGINE = """\

@@ -7,14 +7,14 @@ stty -onlcr 2>/dev/null
 host=$MASTER_ADDR
 [[ $host != *:* ]] || host="[$host]"
 variables=("LAUNCH_NODE_RANK=$RANK" "LAUNCH_RENDEZVOUS=$host:$MASTER_PORT") options=()
-asked='' told=0 waited=0
+asked='' told=0 waited=0 child='' memory=''
+trap 'rm -rf "$memory"; [[ -n $child$asked ]] || printf "fail\n" 1<>"$word"' EXIT
 trap 'asked=hangup' HUP
 trap 'asked=${asked:-stop}' TERM INT
 exec 3> >(exec cat)
 pipe=$!
 memory=/dev/shm/launch-RUN_ID-1-"$RANK"
 rm -rf "$memory"; mkdir -m 700 "$memory" || exit
-trap 'rm -rf "$memory"' EXIT
 (umask 077 && cat /fake/runs/.secrets-1000/RUN_ID.1 >"$memory/values") || exit
 cd /fake/runs/RUN_ID/output || exit
 tell() { kill -s "$1" -- "-$child"; } 2>/dev/null

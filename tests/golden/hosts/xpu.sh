@@ -7,7 +7,8 @@ stty -onlcr 2>/dev/null
 host=$MASTER_ADDR
 [[ $host != *:* ]] || host="[$host]"
 variables=("LAUNCH_NODE_RANK=$RANK" "LAUNCH_RENDEZVOUS=$host:$MASTER_PORT") options=()
-asked='' told=0 waited=0
+asked='' told=0 waited=0 child='' memory=''
+trap 'rm -rf "$memory"; [[ -n $child$asked ]] || printf "fail\n" 1<>"$word"' EXIT
 trap 'asked=hangup' HUP
 trap 'asked=${asked:-stop}' TERM INT
 exec 3> >(exec cat)

@@ -1,0 +1,65 @@
+"""What each host runs, under a real bash: no ssh, and a recipe on this machine."""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher import runs
+from launcher.engines.hosts import request
+from launcher.engines.hosts.request import HostsRequest
+from launcher.plan import Access, Folders, Hosts, RunPlan, Start
+
+
+@dataclass(frozen=True)
+class Site:
+    """Two hosts of one run, without a container."""
+
+    asked: HostsRequest
+    place: Folders
+
+    def start(self, rank: int) -> subprocess.Popen[str]:
+        """The script of one host."""
+        return subprocess.Popen(
+            ["bash", self.asked.traces.script],
+            env={"PATH": "/usr/bin:/bin", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def word(self) -> str:
+        """What the hosts are told."""
+        return self.asked.traces.word.read_text()
+
+
+def site_of(folder: Path, recipe: str, secrets: tuple[str, ...] = ()) -> Site:
+    (folder / "it.sh").write_text(recipe)
+    plan = RunPlan(
+        launcher="1", recipe="it", recipe_path=folder / "it.sh", recipe_sha256="", runtime_sha256="",
+        recipes=folder, target="cpu", engine="hosts", image=None, lock_digest="10cc", world_size=2, nproc=1,
+        inputs=(), data=(), model=None, output=None, parameters=(), arguments=(), env=(), secrets=secrets,
+        uid=os.getuid(), gid=os.getgid(), access=Access(), nodes=2,
+        hosts=Hosts(runtime="venv", names=("a", "b")),
+    )  # fmt: skip
+    start = Start(run=f"probe-{os.getpid()}-{time.monotonic_ns()}")
+    place = runs.folders(start.run, plan, folder / "runs")
+    for made in (place.run / "attempts", place.output):
+        made.mkdir(parents=True)
+    asked = request.render(  # noqa: S604 - its variables
+        plan, place, start, folder / "envs",
+        program="deepspeed", variables=(), shell=(("PATH", "/usr/bin:/bin"),),
+    )  # fmt: skip
+    asked.traces.script.write_text(asked.text)
+    asked.traces.word.write_text("goes\n")
+    return Site(asked=asked, place=place)
+
+
+def test_a_host_that_cannot_begin_tells_the_others(tmp_path: Path) -> None:
+    """They would wait for it until their meeting times out."""
+    site = site_of(tmp_path, "exit 3", secrets=("HF_TOKEN",))  # whose file is not there
+    assert site.start(1).wait(10) == 1
+    assert site.word() == "fail\n"
+    assert list(Path("/dev/shm").glob(f"launch-{site.place.run.name}-*")) == []
