@@ -149,7 +149,7 @@ def script(
             said.append(nodes.RENDER)
     else:
         said.append(f"cd {quoted(str(folders.output))} || exit")
-        said.append('tell() { kill -s "$1" -- "-$child"; } 2>/dev/null')
+        said.append(_PROCESSES.format(run=quoted(f"LAUNCH_RUN_ID={start.run}")))
     said.append(f"setsid {line(how.command)} </dev/null >&3 2>&1 3>&- &\n{_FOLLOW}")
     return "\n".join(said)
 
@@ -181,6 +181,24 @@ _ENGINE = """\
 for each in "${{variables[@]}}"; do options+=(--env "$each"); done
 tell() {{ {program} kill --signal "$1" "$container"; }} >/dev/null 2>&1
 {program} rm --force "$container" >/dev/null 2>&1"""
+
+#: torchrun's workers are in sessions of their own, and known by their variables. Those of another host may be
+#: on the same machine, and so may DeepSpeed's launcher with this run's id, which has no rank.
+_PROCESSES = """\
+left() {{
+  grep -lszxF {run} /proc/[0-9]*/environ | xargs -r grep -lszxF "LAUNCH_NODE_RANK=$RANK" | cut -d/ -f3
+}}
+tell() {{
+  if [[ $1 != KILL ]]; then kill -s "$1" -- "-$child"; return; fi
+  kill -s KILL -- "-$child"
+  local tries workers
+  for ((tries = 0; tries < 20; tries++)); do
+    workers=$(left)
+    [[ -n $workers ]] || break
+    kill -s KILL $workers
+    sleep 0.1
+  done
+}} 2>/dev/null"""
 
 _GPUS = {"docker": "--gpus all", "podman": "--device nvidia.com/gpu=all"}
 
