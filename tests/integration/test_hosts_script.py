@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from launcher import runs
 from launcher.engines.hosts import request
 from launcher.engines.hosts.request import HostsRequest
@@ -104,3 +106,18 @@ def test_a_worker_in_a_session_of_its_own_ends_with_its_host(tmp_path: Path) -> 
         above.wait()
         for pid in [*(host.pid for host in hosts if host.poll() is None), *filter(alive, workers)]:
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("recipe", "hung_up", "own"), [("exit 255", False, True), (DEAF, True, False)])
+def test_a_recipe_that_ends_as_ssh_does_is_told_from_a_lost_host(
+    tmp_path: Path, recipe: str, hung_up: bool, own: bool
+) -> None:
+    site = site_of(tmp_path, recipe.replace("exit 143", "exit 255"))
+    host = site.start(0)
+    if hung_up:
+        site.worker(0)
+        host.send_signal(signal.SIGHUP)
+    assert host.wait(20) == 255
+    assert site.asked.traces.own.exists() == own
+    assert site.word() == ("goes\n" if hung_up else "fail\n")
+    assert not list(site.place.run.glob("attempts/1.going.*"))

@@ -63,6 +63,11 @@ class Traces:
         """There is one such file for each host whose recipe has not ended; its rank follows."""
         return self._file("going")
 
+    @property
+    def own(self) -> Path:
+        """There when a recipe itself ended with the code that ssh has for a connection that ended, 255."""
+        return self._file("own")
+
 
 def traces(folders: Folders, start: Start) -> Traces:
     """Of one start."""
@@ -133,7 +138,7 @@ def script(
     said = [
         f"#!/bin/bash\n# {plan.recipe} on each of {plan.nodes} hosts, by DeepSpeed's launcher.\nset -u",
         _exported(shell),
-        f'word={quoted(str(left.word))} going={quoted(str(left.going))}."$RANK"',
+        f'word={quoted(str(left.word))} going={quoted(str(left.going))}."$RANK" own={quoted(str(left.own))}',
         _BEGIN,
     ]
     if how.secrets is not None:
@@ -225,6 +230,7 @@ for ((each = 0; each < 20; each++)); do
 done
 if [[ $asked == fail ]]; then code=0; fi
 if ((code)) && [[ -z $asked ]]; then printf 'fail\\n' 1<>"$word"; fi
+if ((code == 255)) && [[ $asked != hangup ]]; then : >"$own"; fi
 rm -f "$going"
 exit "$code"
 """

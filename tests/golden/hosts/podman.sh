@@ -2,7 +2,7 @@
 # bge-m3-unified on each of 2 hosts, by DeepSpeed's launcher.
 set -u
 export PATH=/fake/programs:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin
-word=/fake/runs/RUN_ID/attempts/1.word going=/fake/runs/RUN_ID/attempts/1.going."$RANK"
+word=/fake/runs/RUN_ID/attempts/1.word going=/fake/runs/RUN_ID/attempts/1.going."$RANK" own=/fake/runs/RUN_ID/attempts/1.own
 stty -onlcr 2>/dev/null
 host=$MASTER_ADDR
 [[ $host != *:* ]] || host="[$host]"
@@ -44,5 +44,6 @@ for ((each = 0; each < 20; each++)); do
 done
 if [[ $asked == fail ]]; then code=0; fi
 if ((code)) && [[ -z $asked ]]; then printf 'fail\n' 1<>"$word"; fi
+if ((code == 255)) && [[ $asked != hangup ]]; then : >"$own"; fi
 rm -f "$going"
 exit "$code"
