@@ -25,7 +25,7 @@ _FILE, _ENTRY = PurePosixPath("/launch/secrets"), PurePosixPath("/launch/entry.p
 #: Where a container of a node finds the folder of its own copy; it may take the file away.
 NODE = PurePosixPath("/launch/secrets")
 
-#: The folder beside the records for runs on nodes of a site.
+#: The folder beside the records for runs on nodes of a site; each user's own has its number behind it.
 _SHARED = ".secrets"
 
 #: Seconds after which no start needs its file any more; an engine may take ten minutes for one.
@@ -110,7 +110,7 @@ def on_nodes(plan: RunPlan, start: Start, records: Path, *, seen: str, python: s
     """
     inside = {"entry": str(_ENTRY), "python": f"{ENVIRONMENT}/bin/python"}
     outside = {"entry": str(_entry()), "python": python}
-    path = records / _SHARED / f"{start.run}.{start.attempt}"
+    path = records / f"{_SHARED}-{os.getuid()}" / f"{start.run}.{start.attempt}"
     return _made(plan, start, seen=seen, path=path, **(outside if python else inside))
 
 
@@ -223,7 +223,7 @@ def forget(run: str, records: Path | None = None) -> None:
         run: its id.
         records: where its record lies: what is beside it for the nodes of a site is needed until its end.
     """
-    shared = [] if records is None else sorted((records / _SHARED).glob(f"{run}.*"))
+    shared = [] if records is None else sorted(records.glob(f"{_SHARED}-*/{run}.*"))
     for file in (*_left(), *shared):
         if file.name.rpartition(".")[0] == run:
             _remove(file)

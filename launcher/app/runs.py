@@ -286,6 +286,7 @@ def remove(folder: Path, *, force: bool = False) -> None:
         if seen.state.over and runs.load(folder).result is None:
             raise UsageError(f"{folder.name} was resumed meanwhile", hint=f"launch runs stop {folder.name}")
         _forget_container(seen)
+        secretfile.forget(folder.name, folder.parent)
         going = folder.rename(folder.with_name(f".removed-{folder.name}"))  # never seen half of it
     shutil.rmtree(going)
     (paths.known_runs() / folder.name).unlink(missing_ok=True)

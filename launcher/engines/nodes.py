@@ -26,6 +26,12 @@ NAME, OPTIONS, VARIABLES = Raw('"$container"'), Raw('"${options[@]}"'), Raw('"${
 COPY = "values"
 _COPY = Raw('"$memory/values"')
 
+#: The groups that open render nodes have other numbers on other nodes; oneAPI tells cards apart by the links.
+RENDER = """\
+for each in /dev/dri/renderD*; do options+=(--group-add "$(stat -c %g "$each")"); done
+links=/dev/dri/by-path
+[[ ! -e $links ]] || options+=(--mount "type=bind,source=$links,target=$links,readonly")"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:

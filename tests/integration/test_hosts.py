@@ -70,7 +70,7 @@ def gone(run: Path) -> None:
     while left := left_of(run):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
-    assert list((run.parent / ".secrets").glob(f"{run.name}*")) == []
+    assert list(run.parent.glob(f".secrets-*/{run.name}*")) == []
 
 
 def on(engine: str) -> tuple[str, ...]:

@@ -197,7 +197,7 @@ def test_a_cancelled_run_leaves_nothing(
     while asked("squeue", "--noheader", "--jobs", job) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left_of(run) == []
-    assert list((workspace / "runs" / ".secrets").glob("*")) == []
+    assert list((workspace / "runs").glob(".secrets-*/*")) == []
     if runtime == "docker":
         engine = request.getfixturevalue("engine")
         assert engine.containers.list(all=True, filters={"label": f"launch.run={run.name}"}) == []
@@ -331,7 +331,7 @@ def test_a_token_is_in_the_recipe_and_nowhere_else(
     assert processes(token, "cmdline") == []
     assert all(line.startswith(("bash ", "sleep ")) for line in processes(token, "environ"))
     assert len(processes(token, "environ")) > 0  # root sees the recipe's own: the search finds what there is
-    shared = run.parent / ".secrets" / f"{run.name}.1"
+    shared = run.parent / f".secrets-{os.getuid()}" / f"{run.name}.1"
     assert token in shared.read_text()  # Slurm may start the run again
     assert (shared.stat().st_mode & 0o777, shared.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     said = [dry.out, asked("scontrol", "show", "job", job), (run / "log.txt").read_text()]

@@ -300,3 +300,11 @@ def test_the_end_is_that_of_the_last_host(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_connection_that_ended_is_no_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="a host was lost"):
         handle(tmp_path, monkeypatch, 255).wait()
+
+
+def test_a_recipe_that_ends_as_ssh_does_has_lost_no_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sys.exit(-1); the host itself has said so."""
+    (tmp_path / "1.own").touch()
+    assert handle(tmp_path, monkeypatch, 255).wait().code == 255

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher import runs
+from launcher import runs, secretfile
 from launcher.app import execute, place
 from launcher.app import runs as seen
 from launcher.app.runs import State
@@ -240,6 +240,25 @@ def test_removing(bench: Any, engine: FakeEngine) -> None:
     assert not list(run.parent.iterdir())
     with pytest.raises(UsageError, match="there is no run"):
         runs.find(run.name)
+
+
+def test_removing_a_run_that_nobody_concludes_takes_its_secrets(bench: Any, engine: FakeEngine) -> None:
+    run = abandoned(bench, engine, Phase.RUNNING)
+    secret = replace(runs.load(run).plan, secrets=("HF_TOKEN",))
+    shared, other = (
+        secretfile.on_nodes(secret, Start(run=name), run.parent, seen="") for name in (run.name, "other")
+    )
+    assert shared is not None
+    assert other is not None
+    for file in (shared, other):
+        with secretfile.handed(file, {"HF_TOKEN": "s3cr3t"}, read=True):
+            pass
+    (run / "plan.json").write_text("no plan")
+    with pytest.raises(UsageError, match="it cannot be removed"):
+        seen.remove(run)
+    assert shared.path.exists()
+    seen.remove(run, force=True)
+    assert [shared.path.exists(), other.path.exists()] == [False, True]
 
 
 # ------------------------------------------------------------------------------------- resume and restart

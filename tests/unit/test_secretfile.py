@@ -84,6 +84,27 @@ def test_a_folder_that_changed_meanwhile_is_refused(file: SecretFile) -> None:
     assert left(file) == []
 
 
+def test_users_who_share_a_folder_of_records_do_not_share_one_of_secrets(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's is closed to the second, and both have to get theirs."""
+    plan = bench.plan(target="cpu", secrets={"HF_TOKEN": "t"}).plan
+    made: dict[int, int] = {}  # folders and who came first
+    monkeypatch.setattr(
+        secretfile, "_own", lambda found: made.setdefault(found.st_ino, os.getuid()) == os.getuid()
+    )
+    shared = []
+    for uid, run in ((1000, "ada"), (1001, "bob")):
+        monkeypatch.setattr(os, "getuid", lambda uid=uid: uid)
+        file = secretfile.on_nodes(plan, Start(run=run), bench.folder, seen="")
+        assert file is not None
+        with secretfile.handed(file, {"HF_TOKEN": "t"}, read=True):
+            shared.append(file.path)
+    assert [path.exists() for path in shared] == [True, True]
+    secretfile.forget("ada", bench.folder)
+    assert [path.exists() for path in shared] == [False, True]
+
+
 def test_the_first_choice_is_memory_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAUNCH_SECRETS_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")

@@ -133,7 +133,7 @@ def test_a_refusal_leaves_nothing(bench: Any, site: Site, place: Folders) -> Non
     secret = plan(bench, secrets={"HF_TOKEN": "hf_s3cr3t"})
     with pytest.raises(EngineError, match="no such partition"):
         engine.start(engine.render(secret, place, START), {"HF_TOKEN": "hf_s3cr3t"})
-    assert list((place.run.parent / ".secrets").iterdir()) == []
+    assert list((place.run.parent / ".secrets-1000").iterdir()) == []
 
 
 def test_a_job_is_found_by_its_number_or_its_name(bench: Any, site: Site, place: Folders) -> None:
@@ -280,7 +280,7 @@ def test_the_shared_secrets_go_with_the_record_of_the_end(bench: Any, place: Fol
     engine = SlurmEngine(Path("/env"))
     secret = engine.render(plan(bench, secrets={"HF_TOKEN": "x"}), place, START)
     handle = engine.start(secret, {"HF_TOKEN": "hf_s3cr3t"})
-    (file,) = (place.run.parent / ".secrets").iterdir()
+    (file,) = (place.run.parent / ".secrets-1000").iterdir()
     assert file.read_bytes() == b"HF_TOKEN=hf_s3cr3t\0"
     assert file.stat().st_mode & 0o777 == 0o600
     secretfile.forget("ANOTHER", place.run.parent)

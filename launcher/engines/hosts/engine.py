@@ -57,7 +57,7 @@ class HostsHandle(ProcessHandle):
             EngineError: a host was lost.
         """
         end = super().wait()
-        if end.code == _SSH_FAILED:
+        if end.code == _SSH_FAILED and not self._traces.own.exists():
             raise EngineError(
                 "a host was lost: its connection ended before the recipe did",
                 why="the host is down, or the network between here and there is; the log has what ssh says",

@@ -63,6 +63,11 @@ class Traces:
         """There is one such file for each host whose recipe has not ended; its rank follows."""
         return self._file("going")
 
+    @property
+    def own(self) -> Path:
+        """There when a recipe itself ended with the code that ssh has for a connection that ended, 255."""
+        return self._file("own")
+
 
 def traces(folders: Folders, start: Start) -> Traces:
     """Of one start."""
@@ -133,7 +138,7 @@ def script(
     said = [
         f"#!/bin/bash\n# {plan.recipe} on each of {plan.nodes} hosts, by DeepSpeed's launcher.\nset -u",
         _exported(shell),
-        f'word={quoted(str(left.word))} going={quoted(str(left.going))}."$RANK"',
+        f'word={quoted(str(left.word))} going={quoted(str(left.going))}."$RANK" own={quoted(str(left.own))}',
         _BEGIN,
     ]
     if how.secrets is not None:
@@ -146,22 +151,24 @@ def script(
         if plan.access.nvidia:
             said.append(f"options+=({_GPUS[how.program]})")
         if DRI in plan.access.devices:
-            said.append(_RENDER)
+            said.append(nodes.RENDER)
     else:
         said.append(f"cd {quoted(str(folders.output))} || exit")
-        said.append('tell() { kill -s "$1" -- "-$child"; } 2>/dev/null')
+        said.append(_PROCESSES.format(run=quoted(f"LAUNCH_RUN_ID={start.run}")))
     said.append(f"setsid {line(how.command)} </dev/null >&3 2>&1 3>&- &\n{_FOLLOW}")
     return "\n".join(said)
 
 
 #: DeepSpeed's launcher starts one process on each host (--num_gpus 1): its rank is the node's. The terminal
-#: is there to be hung up: the recipe and the log see a pipe.
+#: is there to be hung up: the recipe and the log see a pipe. A host whose recipe never began says so, because
+#: the others would wait for it.
 _BEGIN = """\
 stty -onlcr 2>/dev/null
 host=$MASTER_ADDR
 [[ $host != *:* ]] || host="[$host]"
 variables=("LAUNCH_NODE_RANK=$RANK" "LAUNCH_RENDEZVOUS=$host:$MASTER_PORT") options=()
-asked='' told=0 waited=0
+asked='' told=0 waited=0 child='' memory=''
+trap 'rm -rf "$memory"; [[ -n $child$asked ]] || printf "fail\\n" 1<>"$word"' EXIT
 trap 'asked=hangup' HUP
 trap 'asked=${asked:-stop}' TERM INT
 exec 3> >(exec cat)
@@ -173,7 +180,6 @@ _SHM = "/dev/shm"  # noqa: S108
 _SECRETS = """\
 memory={memory}-"$RANK"
 rm -rf "$memory"; mkdir -m 700 "$memory" || exit
-trap 'rm -rf "$memory"' EXIT
 (umask 077 && cat {file} >"$memory/values") || exit"""
 
 _ENGINE = """\
@@ -181,11 +187,25 @@ for each in "${{variables[@]}}"; do options+=(--env "$each"); done
 tell() {{ {program} kill --signal "$1" "$container"; }} >/dev/null 2>&1
 {program} rm --force "$container" >/dev/null 2>&1"""
 
-_GPUS = {"docker": "--gpus all", "podman": "--device nvidia.com/gpu=all"}
+#: torchrun's workers are in sessions of their own, and known by their variables. Those of another host may be
+#: on the same machine, and so may DeepSpeed's launcher with this run's id, which has no rank.
+_PROCESSES = """\
+left() {{
+  grep -lszxF {run} /proc/[0-9]*/environ | xargs -r grep -lszxF "LAUNCH_NODE_RANK=$RANK" | cut -d/ -f3
+}}
+tell() {{
+  if [[ $1 != KILL ]]; then kill -s "$1" -- "-$child"; return; fi
+  kill -s KILL -- "-$child"
+  local tries workers
+  for ((tries = 0; tries < 20; tries++)); do
+    workers=$(left)
+    [[ -n $workers ]] || break
+    kill -s KILL $workers
+    sleep 0.1
+  done
+}} 2>/dev/null"""
 
-#: The groups that open render nodes have other numbers on other hosts.
-_RENDER = """\
-for each in /dev/dri/renderD*; do options+=(--group-add "$(stat -c %g "$each")"); done"""
+_GPUS = {"docker": "--gpus all", "podman": "--device nvidia.com/gpu=all"}
 
 #: Whoever was asked to end ends; a host whose recipe fails asks the others, and theirs is not the exit code.
 _FOLLOW = """\
@@ -210,6 +230,7 @@ for ((each = 0; each < 20; each++)); do
 done
 if [[ $asked == fail ]]; then code=0; fi
 if ((code)) && [[ -z $asked ]]; then printf 'fail\\n' 1<>"$word"; fi
+if ((code == 255)) && [[ $asked != hangup ]]; then : >"$own"; fi
 rm -f "$going"
 exit "$code"
 """

@@ -132,7 +132,7 @@ def _of_engine(plan: RunPlan, how: Launched) -> str:
         said.append('gpus="${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}}"')
         said.append(_GPUS[program])
     if DRI in plan.access.devices:
-        said.append(_RENDER)
+        said.append(nodes.RENDER)
     return "\n".join([*said, _ENDING.replace("ENGINE", program)])
 
 
@@ -159,12 +159,6 @@ _GPUS = {
     "docker": 'options+=(--gpus "\\"device=$gpus\\"")',
     "podman": 'for each in ${gpus//,/ }; do options+=(--device "nvidia.com/gpu=$each"); done',
 }
-
-#: The groups that open render nodes have other numbers on other nodes.
-_RENDER = """\
-for each in /dev/dri/renderD*; do options+=(--group-add "$(stat -c %g "$each")"); done
-links=/dev/dri/by-path
-[[ ! -e $links ]] || options+=(--mount "type=bind,source=$links,target=$links,readonly")"""
 
 
 def clean(start: Start, how: Launched) -> str | None:

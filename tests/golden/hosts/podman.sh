@@ -2,20 +2,20 @@
 # bge-m3-unified on each of 2 hosts, by DeepSpeed's launcher.
 set -u
 export PATH=/fake/programs:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin
-word=/fake/runs/RUN_ID/attempts/1.word going=/fake/runs/RUN_ID/attempts/1.going."$RANK"
+word=/fake/runs/RUN_ID/attempts/1.word going=/fake/runs/RUN_ID/attempts/1.going."$RANK" own=/fake/runs/RUN_ID/attempts/1.own
 stty -onlcr 2>/dev/null
 host=$MASTER_ADDR
 [[ $host != *:* ]] || host="[$host]"
 variables=("LAUNCH_NODE_RANK=$RANK" "LAUNCH_RENDEZVOUS=$host:$MASTER_PORT") options=()
-asked='' told=0 waited=0
+asked='' told=0 waited=0 child='' memory=''
+trap 'rm -rf "$memory"; [[ -n $child$asked ]] || printf "fail\n" 1<>"$word"' EXIT
 trap 'asked=hangup' HUP
 trap 'asked=${asked:-stop}' TERM INT
 exec 3> >(exec cat)
 pipe=$!
 memory=/dev/shm/launch-RUN_ID-1-"$RANK"
 rm -rf "$memory"; mkdir -m 700 "$memory" || exit
-trap 'rm -rf "$memory"' EXIT
-(umask 077 && cat /fake/runs/.secrets/RUN_ID.1 >"$memory/values") || exit
+(umask 077 && cat /fake/runs/.secrets-1000/RUN_ID.1 >"$memory/values") || exit
 container=launch-RUN_ID-1-"$RANK"
 for each in "${variables[@]}"; do options+=(--env "$each"); done
 tell() { podman kill --signal "$1" "$container"; } >/dev/null 2>&1
@@ -44,5 +44,6 @@ for ((each = 0; each < 20; each++)); do
 done
 if [[ $asked == fail ]]; then code=0; fi
 if ((code)) && [[ -z $asked ]]; then printf 'fail\n' 1<>"$word"; fi
+if ((code == 255)) && [[ $asked != hangup ]]; then : >"$own"; fi
 rm -f "$going"
 exit "$code"
