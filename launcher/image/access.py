@@ -92,8 +92,8 @@ class Login(httpx.Auth):
     """Answers a registry's challenge: Basic, or a Bearer token of the server that it names.
 
     As the distribution project's specification of token authentication has it. A token is kept for the next
-    requests. Nothing is answered after a redirect: storage elsewhere is not the registry. A token server may not
-    redirect an identity token either, which is in the body: see :meth:`stay`.
+    requests. Nothing is answered after a redirect: storage elsewhere is not the registry. A token server
+    may not redirect an identity token either, which is in the body: see :meth:`stay`.
     """
 
     requires_response_body = True
