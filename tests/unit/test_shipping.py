@@ -329,6 +329,17 @@ def test_an_image_is_of_the_lock_that_is_here(site: SimpleNamespace) -> None:
         assert found.labels == having
 
 
+@pytest.mark.parametrize("digest", ["", "index", "manifest", "config"])
+def test_what_is_named_is_what_the_digest_vouches_for(site: SimpleNamespace, digest: str) -> None:
+    """An index in which the image was found may have other images for others, which nobody compared."""
+    index = f"sha256:{'1' * 64}"
+    site.remote = remote(labels=labels(), digest=index, reference=PLACE.pinned(index))
+    wanted = {"": "", "index": index, "manifest": DIGEST, "config": site.remote.config}[digest]
+    found = shipping.verify(str(PLACE), "cpu", digest=wanted, progress=Silent())
+    assert isinstance(found, RemoteImage)
+    assert found.reference == PLACE.pinned(index if digest in ("", "index") else DIGEST)
+
+
 @pytest.mark.parametrize(
     ("having", "digest", "problem"),
     [
