@@ -162,7 +162,7 @@ def _members(passing: _Passing) -> _Members:
 def _name(member: tarfile.TarInfo, found: _Members) -> str:
     """A member's name, noted; what programs read in different ways is refused, and what is no end to read.
 
-    Of two members of a name some programs take the first, others the last; what is verified must be what runs.
+    Of two members of a name programs take the first, others the last; what is verified must be what runs.
     """
     if member.issparse():  # a few bytes there can stand for terabytes
         raise tarfile.ReadError("it holds a sparse file, which no image has")
