@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher import lock, manifest, paths, process
@@ -141,6 +141,10 @@ def verify(
     else:
         found = registry.resolve(references.parse(source), platform=target.platform, plain_http=plain_http)
         names = frozenset((found.digest, found.manifest, found.config))
+        if (
+            digest and digest != found.digest
+        ):  # it says nothing of the index that led there, nor of its others
+            found = replace(found, reference=found.reference.pinned(found.manifest))
     problems = _differences(found.labels, name)
     if digest and digest not in names:
         problems.append(f"it is {', '.join(sorted(names))}, and not {digest}")

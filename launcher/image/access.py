@@ -27,16 +27,29 @@ _PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 _CLIENT_ID = "finetune-launch"
 
 
-def client(reference: Reference) -> httpx.Client:
+def client(
+    reference: Reference,
+    *,
+    known: Mapping[str, str] | None = None,
+    transport: httpx.BaseTransport | None = None,
+) -> httpx.Client:
     """A client for one registry, with the machine's proxies; for this machine's own without them.
+
+    Args:
+        reference: of an image there.
+        known: what the user logs in with; None: what :func:`login` finds.
+        transport: what carries the requests; None: the network.
 
     Raises:
         RegistryAccessError: a credential helper fails.
         ValueError: a proxy variable is not an address that can be used.
     """
+    answering = Login(reference, login(reference) if known is None else known)
     return httpx.Client(
         verify=_trust(reference.address),
-        auth=Login(reference, login(reference)),
+        transport=transport,
+        auth=answering,
+        event_hooks={"request": [answering.stay]},
         timeout=_TIMEOUT,
         follow_redirects=True,
         trust_env=not reference.loopback,
@@ -79,7 +92,8 @@ class Login(httpx.Auth):
     """Answers a registry's challenge: Basic, or a Bearer token of the server that it names.
 
     As the distribution project's specification of token authentication has it. A token is kept for the next
-    requests. Nothing is answered after a redirect: storage elsewhere is not the registry.
+    requests. Nothing is answered after a redirect: storage elsewhere is not the registry. A token server
+    may not redirect an identity token either, which is in the body: see :meth:`stay`.
     """
 
     requires_response_body = True
@@ -88,6 +102,7 @@ class Login(httpx.Auth):
         self._host = httpx.URL(f"https://{reference.address}").host
         self._known = known
         self._header = ""
+        self._realm: httpx.URL | None = None
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx.Auth."""
@@ -120,6 +135,7 @@ class Login(httpx.Auth):
         realm = asked.get("realm", "")
         if not realm.startswith("https://") and request.url.scheme == "https":
             return None
+        self._realm = httpx.URL(realm)
         query = {name: asked[name] for name in ("service", "scope") if asked.get(name)}
         if "identitytoken" in self._known:
             form = {
@@ -128,9 +144,24 @@ class Login(httpx.Auth):
                 "client_id": _CLIENT_ID,
                 "refresh_token": self._known["identitytoken"],
             }
-            return httpx.Request("POST", realm, data=form)
+            return httpx.Request("POST", self._realm, data=form)
         headers = {"Authorization": self._basic()} if "username" in self._known else {}
-        return httpx.Request("GET", httpx.URL(realm).copy_merge_params(query), headers=headers)
+        return httpx.Request("GET", self._realm.copy_merge_params(query), headers=headers)
+
+    def stay(self, request: httpx.Request) -> None:
+        """Refuse to send a login anywhere but to the token server, before each request and redirect.
+
+        httpx takes a header off a request that goes to another host, and keeps the body of a POST.
+
+        Raises:
+            RegistryAccessError: the token server sends it elsewhere.
+        """
+        if request.method == "POST" and self._realm is not None and request.url != self._realm:
+            raise RegistryAccessError(
+                f"the token server {self._realm.host} sends the login elsewhere, to {request.url.host}",
+                why="a login goes only to the token server that the registry names",
+                hint="the registry's setting (realm) should name that server itself; tell who runs it",
+            )
 
     def _basic(self) -> str:
         """The header that carries user and password."""
@@ -142,6 +173,6 @@ def _token(answer: httpx.Response) -> str:
     """The token in a token server's answer; empty when there is none."""
     try:
         found: Any = answer.json() if answer.is_success else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(found.get("token") or found.get("access_token") or "") if isinstance(found, dict) else ""

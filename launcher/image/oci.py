@@ -74,7 +74,10 @@ def read(content: bytes, kind: type[Described]) -> Described:
     Raises:
         ValueError: it is none; says what is wrong with it.
     """
-    return msgspec.json.decode(content, type=kind)
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def chosen(entries: Sequence[Descriptor], platform: str) -> Descriptor | None:

@@ -18,7 +18,7 @@ _SAID = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 
 #: How engines (Docker 20.10 to 29, Podman 4 and 5) word a registry's refusals, lower case, by what they mean.
 _DENIED = (
-    *("unauthorized", "authentication required", "no basic auth credentials", "denied", "401", "403"),
+    *("unauthorized", "authentication required", "no basic auth credentials", "denied"),
     *("insufficient_scope", "authorization failed", "authorization token", "forbidden"),
 )
 _PLAIN = ("gave http response to https client",)
@@ -33,11 +33,15 @@ _FAILED = (
         "unknown: unknown error",
     ),
 )
-_STATUS = re.compile(r"\b(?:status(?: code)?:?|response(?: code)?:?) ?(5\d\d|413|429)\b")
+#: A number means something behind these words only: digests and ports have numbers, too.
+_STATUS = r"\b(?:status(?: ?code)?|response(?: code)?):? ?"
+_FAILED_STATUS = re.compile(rf"{_STATUS}(?:5\d\d|413|429)\b")
+_DENIED_STATUS = re.compile(rf"{_STATUS}(?:401|403)\b")
 _UNREACHABLE = (
     *("connection refused", "no such host", "i/o timeout", "no route to host", "network is unreachable"),
-    *("deadline exceeded", "connection reset", "server misbehaving", "eof", "connection timed out"),
+    *("deadline exceeded", "connection reset", "server misbehaving", "connection timed out"),
 )
+_LOST = re.compile(r"\beof\b")
 
 
 def push(client: "DockerClient", image: ImageInfo, reference: Reference, *, progress: Progress) -> str:
@@ -140,14 +144,14 @@ def refused(reference: Reference, said: str) -> LaunchError:
             why=said,
             hint=f"put its CA into /etc/docker/certs.d/{reference.host}/ca.crt on the engine's machine",
         )
-    if _STATUS.search(text) or any(sign in text for sign in _FAILED):
+    if _FAILED_STATUS.search(text) or any(sign in text for sign in _FAILED):
         return registry.failed(reference, said)
-    if any(sign in text for sign in _DENIED):
-        return registry.access_refused(reference, said)
-    if any(sign in text for sign in _UNREACHABLE):
+    if _LOST.search(text) or any(sign in text for sign in _UNREACHABLE):
         return RegistryError(
             f"the engine does not reach {reference.host}",
             why=said,
             hint="it is the engine's network and proxy that count; `docker info` shows them",
         )
+    if _DENIED_STATUS.search(text) or any(sign in text for sign in _DENIED):
+        return registry.access_refused(reference, said)
     return EngineError(f"the engine cannot push {reference}", why=said)

@@ -91,7 +91,7 @@ def parse(text: str) -> Reference:
     """
     _refuse(text)
     found = _REFERENCE.fullmatch(text)
-    if found is None or not _names_a_registry(found["host"]):
+    if found is None or not _names_a_registry(found["host"]) or not _is_host(found["host"]):
         raise UsageError(
             f"{text!r} is no reference of an image in a registry",
             why=_why(text),
@@ -115,7 +115,7 @@ def below(registry: str, image: str) -> Reference:
     _refuse(registry)
     place = registry.rstrip("/")
     found = _REGISTRY.fullmatch(place)
-    if found is None or not _names_a_registry(found["host"]):
+    if found is None or not _names_a_registry(found["host"]) or not _is_host(found["host"]):
         raise UsageError(
             f"{registry!r} is no place in a registry",
             why=_why(place),
@@ -129,6 +129,15 @@ def below(registry: str, image: str) -> Reference:
 def _names_a_registry(host: str) -> bool:
     """Docker's rule: with a dot or a port, or localhost; anything else is a name at Docker Hub."""
     return "." in host or ":" in host or host == "localhost"
+
+
+def _is_host(host: str) -> bool:
+    """Whether what is in brackets, if any is, is an address: the grammar only knows its letters."""
+    bare = re.fullmatch(r"\[(.*)\](?::[0-9]+)?", host)
+    try:
+        return bare is None or bool(ipaddress.IPv6Address(bare[1]))
+    except ValueError:
+        return False
 
 
 def _refuse(text: str) -> None:
@@ -149,4 +158,6 @@ def _why(text: str) -> str:
     host = text.split("/")[0]
     if not _names_a_registry(host):
         return f"{host!r} names no registry: it has neither a dot nor a port"
+    if not _is_host(host):
+        return f"{host!r} holds no IPv6 address"
     return "its form is host[:port]/path[:tag][@sha256:64 hex digits]"

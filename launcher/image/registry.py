@@ -6,6 +6,7 @@ what the reference, the registry's own header and the manifest say.
 
 import hashlib
 import json
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ _MOST_BYTES = 4 << 20  # of a manifest or a configuration: what registries thems
 
 #: How OpenSSL 1.1, 3.0 and 3.2 call an answer to a TLS greeting that is none.
 _PLAIN = ("WRONG_VERSION_NUMBER", "record layer failure", "HTTP_REQUEST")
+
+#: The only kind of digest that is computed here; another could not be compared, and would only be believed.
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 _FULL = (httpx.codes.INSUFFICIENT_STORAGE, httpx.codes.REQUEST_ENTITY_TOO_LARGE)
 
@@ -97,18 +101,19 @@ def resolve(
         content, digest = _fetched(http, f"{place}/manifests/{reference.asked}", reference, reference.digest)
         said, manifest = _read(content, oci.Manifest, reference), digest
         if said.manifests is not None:
-            manifest = _chosen(said.manifests, platform, reference)
+            manifest = _comparable(_chosen(said.manifests, platform, reference), reference)
             content, _ = _fetched(http, f"{place}/manifests/{manifest}", reference, manifest)
             said = _read(content, oci.Manifest, reference)
         if said.config is None:
             raise _wrong(reference, f"{manifest} describes no image")
-        content, _ = _fetched(http, f"{place}/blobs/{said.config.digest}", reference, said.config.digest)
+        config = _comparable(said.config.digest, reference)
+        content, _ = _fetched(http, f"{place}/blobs/{config}", reference, config)
         described = _read(content, oci.Config, reference)
     return RemoteImage(
         reference=reference.pinned(digest),
         digest=digest,
         manifest=manifest,
-        config=said.config.digest,
+        config=config,
         labels=described.labels,
         size=sum(layer.size for layer in said.layers),
         media_types=tuple(dict.fromkeys(layer.media_type for layer in said.layers)),
@@ -172,9 +177,20 @@ def _fetched(http: httpx.Client, url: str, reference: Reference, digest: str) ->
         (digest, "was asked for"),
         (answer.headers.get("Docker-Content-Digest", ""), "is what the registry calls it"),
     ):
-        if want.startswith("sha256:") and want != have:
+        if want and _comparable(want, reference) != have:
             raise _wrong(reference, f"{have} came, {want} {who}")
     return content, have
+
+
+def _comparable(digest: str, reference: Reference) -> str:
+    """A digest that a registry names, which what comes can be compared with.
+
+    Raises:
+        CheckError: it is of another kind, or none.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise _wrong(reference, f"{digest or 'nothing'} is no sha256 digest, so nothing proves what it names")
+    return digest
 
 
 def _read(content: bytes, kind: type[_Document], reference: Reference) -> _Document:
@@ -205,6 +221,12 @@ def _asked(reference: Reference) -> Iterator[None]:
             why=str(error) or type(error).__name__,
             hint="repeat the command",
         ) from None
+    except httpx.InvalidURL as error:  # no HTTPError: nothing was asked yet
+        raise RegistryError(
+            f"{reference.host} cannot be asked: it leads to an address that is none",
+            why=str(error),
+            hint="check the name and the port; a token server's address is the registry's own setting",
+        ) from None
     except ValueError as error:  # of a proxy variable that is no address
         raise RegistryError("a proxy variable cannot be used", why=str(error).split("@")[-1]) from None
 
@@ -231,9 +253,7 @@ def _transport(reference: Reference, why: str, hint: str) -> RegistryTransportEr
 
 def _speaks_plainly(error: httpx.TransportError) -> bool:
     """Whether what answered the TLS greeting has no TLS."""
-    return any(
-        sign in str(error) for sign in ("WRONG_VERSION_NUMBER", "record layer failure", "HTTP_REQUEST")
-    )
+    return any(sign in str(error) for sign in _PLAIN)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -280,7 +300,7 @@ def _words(said: str) -> str:
     try:
         errors = json.loads(said).get("errors") or []
         return "".join(f": {each.get('message') or each.get('code')}" for each in errors)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return ""
 
 

@@ -8,6 +8,7 @@ import hashlib
 import posixpath
 import re
 import tarfile
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ DOCKER, OCI = "docker-archive", "oci-archive"
 
 _BLOCK = 1 << 20  # bytes
 _MOST_DOCUMENT = 4 << 20  # bytes of an index, a manifest or a configuration
+_MOST_DOCUMENTS = 64 << 20  # bytes of all of them: they are kept in memory
 _MOST_MEMBERS = 10_000
 _HEX = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.json|\.tar)?$")
 
@@ -56,8 +58,12 @@ class FileImage:
 
 @dataclass(slots=True)
 class _Members:
-    """What passed by: hashes in hex and sizes of all members, the content of small ones, where links lead."""
+    """What passed by: hashes in hex and sizes of all members, what documents say, where links lead.
 
+    ``folders`` has all names, and whether each is a folder.
+    """
+
+    folders: dict[str, bool] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     small: dict[str, bytes] = field(default_factory=dict)
@@ -101,15 +107,15 @@ def examine(path: Path, *, platform: str = "linux/amd64", progress: Progress) ->
         passing = _Passing(stream, progress, task)
         try:
             members = _members(passing)
-        except tarfile.TarError as error:
-            raise _damaged(path, [f"it is no tar archive, or cut short: {error}"]) from None
+        except (tarfile.TarError, ValueError, RecursionError) as error:  # headers hold numbers, and headers
+            raise _damaged(path, [f"it is no archive of an image, or cut short: {error}"]) from None
         while passing.read():
             pass
     progress.finish(task)
     problems = [
         f"{name}: its content is sha256:{have}"
         for name, have in members.hashes.items()
-        if name.startswith("blobs/sha256/") and posixpath.basename(name) != have
+        if name.startswith("blobs/") and name != f"blobs/sha256/{have}"
     ]
     try:
         found = _described(path, passing, members, platform)
@@ -121,13 +127,17 @@ def examine(path: Path, *, platform: str = "linux/amd64", progress: Progress) ->
 
 
 def _members(passing: _Passing) -> _Members:
-    """All members of a tar as it passes by."""
-    found = _Members()
+    """All members of a tar as it passes by.
+
+    Raises:
+        tarfile.TarError, ValueError, RecursionError: it is none, or holds what no image has.
+    """
+    found, documents = _Members(), 0
     with tarfile.open(fileobj=passing, mode="r|", bufsize=_BLOCK) as archive:  # type: ignore[call-overload]
         for count, member in enumerate(archive):
             if count >= _MOST_MEMBERS:
                 raise tarfile.ReadError(f"it holds more than {_MOST_MEMBERS} files")
-            name = posixpath.normpath(member.name)
+            name = _name(member, found)
             if member.issym() or member.islnk():
                 base = posixpath.dirname(name) if member.issym() else ""
                 found.links[name] = posixpath.normpath(posixpath.join(base, member.linkname))
@@ -140,9 +150,47 @@ def _members(passing: _Passing) -> _Members:
                 if member.size <= _MOST_DOCUMENT:
                     kept += piece
             found.hashes[name], found.sizes[name] = digest.hexdigest(), member.size
-            if member.size <= _MOST_DOCUMENT:
+            if member.size <= _MOST_DOCUMENT and _may_be_json(name, kept):
+                documents += len(kept)
+                if documents > _MOST_DOCUMENTS:
+                    raise tarfile.ReadError(f"it holds more than {_MOST_DOCUMENTS >> 20} MiB of documents")
                 found.small[name] = kept
+    _require_one_reading(found.folders)
     return found
+
+
+def _name(member: tarfile.TarInfo, found: _Members) -> str:
+    """A member's name, noted; what programs read in different ways is refused, and what is no end to read.
+
+    Of two members of a name programs take the first, others the last; what is verified must be what runs.
+    """
+    if member.issparse():  # a few bytes there can stand for terabytes
+        raise tarfile.ReadError("it holds a sparse file, which no image has")
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        raise tarfile.ReadError(f"{member.name} leads out of the archive")
+    name = posixpath.normpath(member.name)
+    if name in found.folders and not (found.folders[name] and member.isdir()):
+        raise tarfile.ReadError(f"it holds {name} twice")
+    found.folders[name] = member.isdir()
+    return name
+
+
+def _require_one_reading(folders: Mapping[str, bool]) -> None:
+    """Nothing lies below a link or a file: whoever unpacks it would write elsewhere.
+
+    Raises:
+        tarfile.ReadError: something does.
+    """
+    names = sorted(folders)
+    for name in (each for each, folder in folders.items() if not folder):
+        after = bisect_left(names, f"{name}/")
+        if after < len(names) and names[after].startswith(f"{name}/"):
+            raise tarfile.ReadError(f"it holds {names[after]}, and {name} is no folder")
+
+
+def _may_be_json(name: str, content: bytes) -> bool:
+    """Whether it may be an index, a manifest or a configuration: small layers need not be kept."""
+    return name in ("manifest.json", "index.json") or content.lstrip()[:1] in (b"{", b"[")
 
 
 def _described(path: Path, passing: _Passing, members: _Members, platform: str) -> FileImage:
@@ -155,7 +203,7 @@ def _described(path: Path, passing: _Passing, members: _Members, platform: str) 
     index = "index.json" in members.small
     if not docker and not index:
         raise ValueError("it holds neither manifest.json nor index.json, so it is no image")
-    chain, config, layers = _by_index(members, platform) if index else ([], "", [])
+    chain, config, layers = _by_index(members, platform) if index else ([], "", None)
     tags: tuple[str, ...] = ()
     if docker:
         saved = _saved(members)
@@ -164,7 +212,7 @@ def _described(path: Path, passing: _Passing, members: _Members, platform: str) 
             raise ValueError("manifest.json and index.json describe different images")
         config = named
     described = _read(members, _config_member(members, config, docker), oci.Config)
-    _require_layers(members, layers, saved.layers if docker else [], described.diff_ids)
+    _require_layers(members, layers, saved.layers if docker else None, described.diff_ids)
     return FileImage(
         path=path,
         sha256=passing.digest.hexdigest(),
@@ -218,24 +266,28 @@ def _config_member(members: _Members, config: str, docker: bool) -> str:
 
 
 def _require_layers(
-    members: _Members, layers: Sequence[oci.Descriptor], saved: Sequence[str], diff_ids: Sequence[str]
+    members: _Members,
+    layers: Sequence[oci.Descriptor] | None,
+    saved: Sequence[str] | None,
+    diff_ids: Sequence[str],
 ) -> None:
-    """All layers are there, and are those of the configuration.
+    """All layers are there, and are those of the configuration; None: of a layout that is not there.
 
-    A blob is called by the digest of its packed bytes, which was compared. What Docker's older layout calls
-    otherwise is not packed, and has the digest of the configuration.
+    A blob may be packed: then it is the index's layer at this place. What only Docker's layout names is
+    not packed, and has the digest of the configuration.
     """
-    for name, count in (("index.json", len(layers)), ("manifest.json", len(saved))):
-        if count and count != len(diff_ids):
-            raise ValueError(f"{name} has {count} layers, the configuration {len(diff_ids)}")
-    for layer in layers:
+    for name, listed in (("index.json", layers), ("manifest.json", saved)):
+        if listed is not None and len(listed) != len(diff_ids):
+            raise ValueError(f"{name} has {len(listed)} layers, the configuration {len(diff_ids)}")
+    for layer in layers or ():
         if members.sizes.get(_blob(layer.digest)) != layer.size:
             raise ValueError(f"the layer {layer.digest} is missing, or has another size")
-    for name, diff_id in zip(saved, diff_ids, strict=False):
+    packed = [_blob(layer.digest) for layer in layers or ()] or [""] * len(diff_ids)
+    for name, diff_id, blob in zip(saved or (), diff_ids, packed, strict=False):
         member = members.real(posixpath.normpath(name))
         if member not in members.hashes:
             raise ValueError(f"the layer {name} is missing")
-        if not member.startswith("blobs/sha256/") and f"sha256:{members.hashes[member]}" != diff_id:
+        if member != blob and f"sha256:{members.hashes[member]}" != diff_id:
             raise ValueError(f"the layer {name} is not the configuration's {diff_id}")
 
 

@@ -72,12 +72,19 @@ def test_where_an_image_goes(place: str, name: str) -> None:
         ("registry.example.org/team:tag", "its form"),
         ("", "names no registry"),
         ("-registry.example.org", "its form"),
+        ("[::::]:5000/x", "no IPv6 address"),
     ],
 )
 def test_what_is_no_place_says_why(place: str, why: str) -> None:
     with pytest.raises(UsageError) as caught:
         reference.below(place, "finetune:cpu-0123")
     assert why in caught.value.why
+
+
+def test_brackets_hold_an_address() -> None:
+    with pytest.raises(UsageError) as caught:
+        reference.parse("[::::]:5000/x:y")
+    assert "no IPv6 address" in caught.value.why
 
 
 @pytest.mark.parametrize(

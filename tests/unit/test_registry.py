@@ -89,9 +89,7 @@ def fake() -> Fake:
 
 def connect(fake: Fake, **known: str) -> Callable[[Reference], httpx.Client]:
     def made(of: Reference) -> httpx.Client:
-        return httpx.Client(
-            transport=httpx.MockTransport(fake), auth=access.Login(of, known), follow_redirects=True
-        )
+        return access.client(of, known=known, transport=httpx.MockTransport(fake))
 
     return made
 
@@ -146,9 +144,40 @@ def test_a_header_that_names_another_digest_is_no_match(fake: Fake) -> None:
     assert "what the registry calls it" in caught.value.problems[0]
 
 
+@pytest.mark.parametrize("called", ["sha512:" + "a" * 128, "sha256:../../other", ""])
+@pytest.mark.parametrize("which", ["manifest", "config", "header"])
+def test_a_digest_that_cannot_be_compared_is_not_believed(fake: Fake, which: str, called: str) -> None:
+    fake.documents[called] = fake.documents[fake.image if which == "manifest" else fake.config]
+    document: dict[str, Any] = {"manifests": [{"digest": called}]}
+    if which == "config":
+        document = {"config": {"digest": called}}
+    content = fake.documents[fake.index] if which == "header" else json.dumps(document).encode()
+    headers = {"Docker-Content-Digest": called or "none"} if which == "header" else {}
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        if request.url.path.endswith("/cpu"):
+            return httpx.Response(200, content=content, headers=headers)
+        known = request.url.path == "/v2/" or request.url.path.rsplit("/", 1)[1] in (fake.image, fake.config)
+        return None if known else httpx.Response(200, content=fake.documents[called])
+
+    fake.answer = answer
+    with pytest.raises(CheckError) as caught:
+        registry.resolve(REF, connect=connect(fake))
+    assert "is no sha256 digest" in caught.value.problems[0]
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"<html>", b"[]", b'{"layers": 3}', b'{"layers": []}', b'{"manifests": [{}]}', b'"', b" " * (5 << 20)],
+    [
+        b"<html>",
+        b"[]",
+        b'{"layers": 3}',
+        b'{"layers": []}',
+        b'{"manifests": [{}]}',
+        b'"',
+        b" " * (5 << 20),
+        b'{"x":' + b"[" * 100_000,
+    ],
 )
 def test_what_is_no_manifest_is_named(fake: Fake, content: bytes) -> None:
     fake.answer = lambda request: (
@@ -193,6 +222,26 @@ def test_an_identity_token_is_exchanged(fake: Fake) -> None:
 
     fake.token_answer = token
     assert registry.resolve(REF, connect=connect(fake, identitytoken="kept")).digest == fake.index
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_an_identity_token_follows_no_redirect(fake: Fake, status: int) -> None:
+    fake.challenge = 'Bearer realm="https://auth.example.org/token",service="reg"'
+    fake.token_answer = lambda request: httpx.Response(
+        status, headers={"Location": "https://collector.example.net/token"}
+    )
+    with pytest.raises(RegistryAccessError, match=r"elsewhere, to collector\.example\.net") as caught:
+        registry.resolve(REF, connect=connect(fake, identitytoken="kept-word"))
+    assert "kept-word" not in f"{caught.value} {caught.value.why} {caught.value.hint}"
+    assert not any(request.url.host == "collector.example.net" for request in fake.requests)
+
+
+@pytest.mark.parametrize("known", [{}, {"identitytoken": "kept"}])
+def test_a_token_server_that_has_no_address_is_named(fake: Fake, known: dict[str, str]) -> None:
+    fake.challenge = 'Bearer realm="https://auth.example.org:port/token",service="reg"'
+    with pytest.raises(RegistryError, match="an address that is none") as caught:
+        registry.resolve(REF, connect=connect(fake, **known))
+    assert "port" in caught.value.why
 
 
 def test_a_password_goes_to_the_registry_that_asks_for_it(fake: Fake) -> None:
@@ -273,6 +322,18 @@ def test_answers_are_named(fake: Fake, status: int, kind: type[LaunchError]) -> 
         registry.resolve(REF, connect=connect(fake))
     assert type(caught.value) is kind
     assert caught.value.why == f"it answers {status}: in its words"
+
+
+@pytest.mark.parametrize(
+    "body", ['{"errors": 5}', '{"errors": "no"}', '{"errors": [5]}', "[]", "<html>", "[" * 100_000]
+)
+def test_an_answer_in_another_form_has_no_words(fake: Fake, body: str) -> None:
+    fake.answer = lambda request: (
+        httpx.Response(403, text=body) if "/manifests/" in request.url.path else None
+    )
+    with pytest.raises(RegistryAccessError) as caught:
+        registry.resolve(REF, connect=connect(fake))
+    assert caught.value.why == "it answers 403"
 
 
 def fails(error: Exception) -> Callable[[httpx.Request], httpx.Response | None]:

@@ -86,12 +86,27 @@ def classic() -> dict[str, bytes | str]:
     }
 
 
+EVIL = b"another layer" * 40
+
+
+def docker_of(*layers: str) -> bytes:
+    return as_json([{"Config": f"blobs/sha256/{sha256(CONFIG)}", "Layers": layers}])
+
+
 def tar(members: dict[str, Any]) -> bytes:
+    return tar_of(*members.items())
+
+
+def tar_of(*members: tuple[str, Any]) -> bytes:
+    """A tar of names, in their order, with the content of files, the targets of links, None for folders."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in members.items():
+        for name, content in members:
             member = tarfile.TarInfo(name)
-            if isinstance(content, str):
+            if content is None:
+                member.type = tarfile.DIRTYPE
+                archive.addfile(member)
+            elif isinstance(content, str):
                 member.type, member.linkname = tarfile.SYMTYPE, content
                 archive.addfile(member)
             else:
@@ -167,6 +182,7 @@ LAYER = f"blobs/sha256/{sha256(b'packed ' + LAYERS[1])}"
         ({**classic(), "aa/layer.tar": LAYERS[1]}, "is not the configuration's"),
         ({**classic(), f"{sha256(CONFIG)}.json": CONFIG + b" "}, "its content is"),
         (without(classic(), "cc/layer.tar"), "is missing"),
+        (without(containerd(), "index.json") | {"manifest.json": docker_of()}, "has 0 layers"),
         ({**containerd(), "manifest.json": as_json([])}, "describes 0 images"),
         ({**containerd(), "manifest.json": b"[{]"}, "manifest.json:"),
         ({**containerd(), "index.json": as_json({"manifests": []})}, "leads to no image"),
@@ -179,6 +195,112 @@ def test_what_is_missing_or_contradicts_itself_is_named(
     with pytest.raises(CheckError) as caught:
         examined(tmp_path, tar(members))
     assert problem in " ".join(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ((("manifest.json", docker_of()), *containerd().items()), "manifest.json twice"),
+        ((*containerd().items(), ("./manifest.json", docker_of())), "manifest.json twice"),
+        ((*containerd().items(), ("manifest.json", None)), "manifest.json twice"),
+        ((*containerd().items(), ("/manifest.json", docker_of())), "leads out of the archive"),
+        ((*containerd().items(), ("../manifest.json", docker_of())), "leads out of the archive"),
+        ((*containerd().items(), ("x/../../manifest.json", docker_of())), "leads out of the archive"),
+        ((("blobs", "elsewhere"), *containerd().items()), "blobs is no folder"),
+        ((*containerd().items(), ("blobs/sha256", "../elsewhere")), "blobs/sha256 is no folder"),
+    ],
+)
+def test_what_programs_would_read_in_different_ways_is_refused(
+    tmp_path: Path, members: tuple[tuple[str, Any], ...], problem: str
+) -> None:
+    with pytest.raises(CheckError) as caught:
+        examined(tmp_path, tar_of(*members))
+    assert problem in caught.value.problems[0]
+
+
+def test_folders_may_be_named_again(tmp_path: Path) -> None:
+    folders = [(name, None) for name in ("./", "blobs", "blobs/sha256", "blobs/")]
+    found = examined(tmp_path, tar_of(*folders, *containerd().items(), ("blobs", None)))
+    assert found.labels == LABELS
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {**blob(CONFIG), **blob(LAYERS[0]), **blob(EVIL)},
+        {**containerd(), **blob(EVIL), **blob(LAYERS[0])},
+    ],
+)
+def test_a_blob_is_a_layer_only_if_something_says_so(tmp_path: Path, members: dict[str, Any]) -> None:
+    """It has the digest that it is called by, and is not the configuration's layer all the same."""
+    layers = (f"blobs/sha256/{sha256(each)}" for each in (LAYERS[0], EVIL))
+    with pytest.raises(CheckError) as caught:
+        examined(tmp_path, tar({**members, "manifest.json": docker_of(*layers)}))
+    assert f"is not the configuration's sha256:{sha256(LAYERS[1])}" in caught.value.problems[0]
+
+
+def test_unpacked_blobs_are_those_of_the_configuration(tmp_path: Path) -> None:
+    layers = [f"blobs/sha256/{sha256(each)}" for each in LAYERS]
+    members = {**blob(CONFIG), **blob(LAYERS[0]), **blob(LAYERS[1]), "manifest.json": docker_of(*layers)}
+    assert examined(tmp_path, tar(members)).labels == LABELS
+
+
+def test_blobs_of_another_kind_of_digest_are_not_believed(tmp_path: Path) -> None:
+    """Only sha256 is computed."""
+    manifest = containerd()[
+        f"blobs/sha256/{json.loads(containerd()['index.json'])['manifests'][0]['digest'][7:]}"
+    ]
+    index = as_json({"manifests": [{"digest": "sha512:aa", "size": len(manifest)}]})
+    with pytest.raises(CheckError) as caught:
+        examined(tmp_path, tar({**containerd(), "index.json": index, "blobs/sha512/aa": manifest}))
+    assert "blobs/sha512/aa: its content is sha256:" in caught.value.problems[0]
+
+
+def sparse(**headers: str) -> bytes:
+    """A tar of one empty file with PAX headers of its own."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("blobs/x")
+        member.pax_headers = {name.replace("_", "."): value for name, value in headers.items()}
+        archive.addfile(member)
+    return stream.getvalue()
+
+
+def old_sparse(size: int) -> bytes:
+    """A tar of one sparse file as GNU tar's own format has it: no data, and this size."""
+    header = bytearray(tarfile.TarInfo("blobs/x").tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = b"S"
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (old_sparse(64 << 20), "a sparse file"),
+        (sparse(GNU_sparse_size="4096", GNU_sparse_map="0,0"), "a sparse file"),
+        (sparse(GNU_sparse_size="zz", GNU_sparse_map="0,0"), "invalid literal"),
+        (sparse(GNU_sparse_major="1", GNU_sparse_minor="0"), "no archive of an image"),
+        (sparse(size="-1024"), "no archive of an image"),
+        (tarfile.TarInfo("x").create_pax_global_header({"a": "b"}) * 2000, "no archive of an image"),
+    ],
+)
+def test_headers_that_lie_are_named(tmp_path: Path, content: bytes, problem: str) -> None:
+    with pytest.raises(CheckError) as caught:
+        examined(tmp_path, content)
+    assert problem in caught.value.problems[0]
+
+
+def test_what_is_kept_in_memory_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents count; small layers do not, of which an image may have many."""
+    monkeypatch.setattr(saved, "_MOST_DOCUMENTS", 64 << 10)
+    layers = {**containerd(), **blob(b"a small layer" * 10_000)}
+    assert examined(tmp_path, tar(layers)).labels == LABELS
+    with pytest.raises(CheckError) as caught:
+        examined(tmp_path, tar({**layers, **blob(b" {" + bytes(64 << 10))}))
+    assert "of documents" in caught.value.problems[0]
 
 
 def test_two_layouts_of_two_images_are_refused(tmp_path: Path) -> None:

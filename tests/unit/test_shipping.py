@@ -142,6 +142,9 @@ def test_however_a_push_ends_its_name_goes(
         ("unexpected status from HEAD request to http://r/v2/x: 401 Unauthorized", RegistryAccessError),
         ("push access denied, repository does not exist or may require authorization", RegistryAccessError),
         ("insufficient_scope: authorization failed", RegistryAccessError),
+        ("received unexpected HTTP status: 403 No", RegistryAccessError),
+        ("StatusCode: 401, <html>", RegistryAccessError),
+        ("denied: team/geoffrey is closed", RegistryAccessError),
         (
             "failed to do request: Head: http: server gave HTTP response to HTTPS client",
             RegistryTransportError,
@@ -149,6 +152,10 @@ def test_however_a_push_ends_its_name_goes(
         ("tls: failed to verify certificate: x509: signed by unknown authority", RegistryTransportError),
         ("dial tcp 127.0.0.1:5999: connect: connection refused", RegistryError),
         ("dial tcp: lookup registry.example.org: no such host", RegistryError),
+        ("Head https://r/v2/x/blobs/sha256:ab403cd: dial tcp: connect: connection refused", RegistryError),
+        ("Get https://reg:5401/v2/: dial tcp: lookup reg: no such host", RegistryError),
+        ("Put https://reg:5401/v2/x: EOF", RegistryError),
+        ("Put https://reg:5403/v2/blobs/sha256:401: something that nobody has seen", EngineError),
         ("net/http: request canceled while waiting for connection (i/o timeout)", RegistryError),
         (
             "unexpected status from PUT request to http://r/v2/x?_state=abc: 500 Internal Server Error",
@@ -320,6 +327,17 @@ def test_an_image_is_of_the_lock_that_is_here(site: SimpleNamespace) -> None:
         site.remote = remote(labels=having)
         found = shipping.verify(str(PLACE), "cpu", digest=DIGEST, progress=Silent())
         assert found.labels == having
+
+
+@pytest.mark.parametrize("digest", ["", "index", "manifest", "config"])
+def test_what_is_named_is_what_the_digest_vouches_for(site: SimpleNamespace, digest: str) -> None:
+    """An index in which the image was found may have other images for others, which nobody compared."""
+    index = f"sha256:{'1' * 64}"
+    site.remote = remote(labels=labels(), digest=index, reference=PLACE.pinned(index))
+    wanted = {"": "", "index": index, "manifest": DIGEST, "config": site.remote.config}[digest]
+    found = shipping.verify(str(PLACE), "cpu", digest=wanted, progress=Silent())
+    assert isinstance(found, RemoteImage)
+    assert found.reference == PLACE.pinned(index if digest in ("", "index") else DIGEST)
 
 
 @pytest.mark.parametrize(
