@@ -92,7 +92,7 @@ install_deepspeed() { # python
 first_of() { # name
   local outer
   outer="$(cat "$ROOT/$1.pid" 2>/dev/null)" || return 1
-  [[ "$(tr '\0' ' ' <"/proc/$outer/cmdline" 2>/dev/null)" == unshare* ]] && cat "/proc/$outer/task/$outer/children"
+  [[ -r /proc/$outer/cmdline && "$(tr '\0' ' ' 2>/dev/null <"/proc/$outer/cmdline")" == unshare* ]] && cat "/proc/$outer/task/$outer/children"
 }
 
 start_host() { # name
