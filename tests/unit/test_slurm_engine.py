@@ -36,7 +36,8 @@ class Site:
     def run(self, argv: tuple[str, ...], **more: Any) -> Completed:
         self.calls.append(tuple(argv))
         words = [word for word in argv if "=" not in word or word.startswith("--")]
-        name = next(word for word in words if word not in ("env", "-i"))
+        asked = [word for word in words if word not in ("env", "-i")]
+        name = asked[0]
         if self.gone:
             return self._answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
         if name == "sbatch":
@@ -45,9 +46,9 @@ class Site:
             return self._answer(0, self.by_name, "")
         if name == "scancel":
             return self._answer(0, "", "")
-        if argv[1] == "--version":
+        if asked[1] == "--version":
             return self._answer(0, "slurm 24.05.4", "")
-        if argv[2] == "config":
+        if asked[2] == "config":
             return self._answer(0, "ClusterName             = tux\n", "")
         if not self.job:
             return self._answer(1, "", "slurm_load_jobs error: Invalid job id specified")
@@ -125,6 +126,38 @@ def test_the_check_asks_slurm_itself_with_nothing_of_the_shell(
     assert call[-3:] == ("sbatch", "--export=ALL", "--test-only")
     assert "SBATCH_ACCOUNT=team" in call
     assert not [word for word in call if word.startswith(("HF_TOKEN", "SBATCH_EXPORT"))]
+
+
+def test_variables_that_would_ask_another_cluster_or_hide_our_job_reach_no_program(
+    bench: Any, site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = ("SLURM_CLUSTERS", "SCANCEL_INTERACTIVE", "SCANCEL_STATE", "SQUEUE_USERS", "SQUEUE_STATES")
+    for name in odd:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    engine = SlurmEngine(Path("/env"))
+    engine.check(plan(bench))
+    engine.describe(plan(bench))
+    engine.start(engine.render(plan(bench), place, START), {}).phase()
+    client.number_of(NAME)
+    client.cancel("7")
+    asked = {
+        word for call in site.calls for word in call if word in ("sbatch", "scontrol", "squeue", "scancel")
+    }
+    assert len(asked) == 4
+    for call in site.calls:
+        assert "SLURM_CONF=/etc/slurm/slurm.conf" in call
+        assert not [word for word in call if word.startswith(odd)]
+
+
+def test_a_program_that_does_not_end_has_its_name(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(argv: tuple[str, ...], **more: Any) -> Completed:
+        raise ProgramError(f"{argv[0]} did not finish within 60 s")
+
+    monkeypatch.setattr(process, "run", silent)
+    with pytest.raises(EngineGoneError) as gone:
+        client.config()
+    assert gone.value.why == "scontrol did not finish within 60 s"
 
 
 def test_a_refusal_leaves_nothing(bench: Any, site: Site, place: Folders) -> None:

@@ -13,6 +13,7 @@ from launcher import process
 from launcher.engines.slurm import problems, state
 from launcher.engines.slurm.state import Job
 from launcher.errors import EngineError, EngineGoneError, ProgramError
+from launcher.process import Completed
 
 #: Seconds for which an answer counts: slurmctld serves a whole cluster.
 FRESH = 2.0
@@ -20,7 +21,8 @@ FRESH = 2.0
 #: Seconds in which a program answers; Slurm's own MessageTimeout is 10, and it tries again.
 _PATIENCE = 60.0
 
-#: What sbatch gets of this shell: where Slurm is, who asks, and what a site's users set for themselves.
+#: What Slurm's programs get of this shell: where Slurm is, and who asks. Others (SLURM_CLUSTERS, SQUEUE_USERS,
+#: SCANCEL_INTERACTIVE) would have them ask elsewhere, leave jobs out, or wait for a yes.
 _KEPT: tuple[str, ...] = (
     "HOME",
     "LANG",
@@ -32,8 +34,10 @@ _KEPT: tuple[str, ...] = (
     "TZ",
     "USER",
 )
-_KEPT += ("SBATCH_ACCOUNT", "SBATCH_CONSTRAINT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION")
-_KEPT += ("SBATCH_TIMELIMIT",)
+
+#: What sbatch gets besides: what a site's users set for themselves.
+_OF_SBATCH = ("SBATCH_ACCOUNT", "SBATCH_CONSTRAINT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION")
+_OF_SBATCH += ("SBATCH_TIMELIMIT",)
 
 T = TypeVar("T")
 
@@ -126,16 +130,10 @@ def submit(script: str | Path, *, test: bool = False) -> str:
         EngineError: Slurm refuses it.
         EngineGoneError: slurmctld does not answer; nobody knows whether it has the job.
     """
-    kept = [f"{name}={os.environ[name]}" for name in _KEPT if name in os.environ]
     # Of a clean shell everything is exported: asked for nothing, Slurm would log in on the node to get more.
-    argv = ["env", "-i", *kept, "sbatch", "--export=ALL", "--test-only" if test else "--parsable"]
+    argv = ["sbatch", "--export=ALL", "--test-only" if test else "--parsable"]
     stdin = script if isinstance(script, str) else None
-    try:
-        done = process.run(
-            argv if stdin is not None else [*argv, str(script)], stdin=stdin, timeout=_PATIENCE, check=False
-        )
-    except ProgramError as error:
-        raise _gone(error.message) from None
+    done = _ran([*argv, str(script)] if stdin is None else argv, stdin=stdin, kept=_OF_SBATCH)
     if done.returncode:
         if problems.unreachable(done.stderr):
             raise _gone(done.stderr)
@@ -164,15 +162,25 @@ def _asked(*argv: str) -> str:
     Raises:
         EngineGoneError, _UnknownJobError.
     """
-    try:
-        done = process.run(argv, timeout=_PATIENCE, check=False)
-    except ProgramError as error:
-        raise _gone(error.message) from None
+    done = _ran(argv)
     if done.returncode:
         if problems.unknown_job(done.stderr):
             raise _UnknownJobError
         raise _gone(done.stderr)
     return done.stdout
+
+
+def _ran(argv: Sequence[str], *, stdin: str | None = None, kept: Sequence[str] = ()) -> Completed:
+    """A program of Slurm's, with nothing of this shell but what is kept.
+
+    Raises:
+        EngineGoneError: it does not end.
+    """
+    given = [f"{name}={os.environ[name]}" for name in (*_KEPT, *kept) if name in os.environ]
+    try:
+        return process.run(["env", "-i", *given, *argv], stdin=stdin, timeout=_PATIENCE, check=False)
+    except ProgramError as error:
+        raise _gone(error.message.replace("env ", f"{argv[0]} ", 1)) from None
 
 
 def _gone(said: str) -> EngineGoneError:
