@@ -128,6 +128,23 @@ def test_the_check_asks_slurm_itself_with_nothing_of_the_shell(
     assert not [word for word in call if word.startswith(("HF_TOKEN", "SBATCH_EXPORT"))]
 
 
+def test_what_the_user_says_beats_the_shells_variable(
+    bench: Any, site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sbatch itself would take the variable, and the record would say otherwise."""
+    for name in ("SBATCH_PARTITION", "SBATCH_TIMELIMIT", "SBATCH_QOS"):
+        monkeypatch.setenv(name, "debug")
+    said = Slurm(options=(("partition", "gpu"), ("time", "1:00")))
+    planned = bench.plan(target="cpu", site=said, preflight=False).plan
+    engine = SlurmEngine(Path("/env"))
+    engine.check(planned)
+    engine.start(engine.render(planned, place, START), {})
+    calls = [call for call in site.calls if "sbatch" in call]
+    assert len(calls) == 2
+    for call in calls:
+        assert [word for word in call if word.startswith("SBATCH_")] == ["SBATCH_QOS=debug"]
+
+
 def test_variables_that_would_ask_another_cluster_or_hide_our_job_reach_no_program(
     bench: Any, site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:

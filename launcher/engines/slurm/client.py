@@ -4,7 +4,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -35,9 +35,15 @@ _KEPT: tuple[str, ...] = (
     "USER",
 )
 
-#: What sbatch gets besides: what a site's users set for themselves.
-_OF_SBATCH = ("SBATCH_ACCOUNT", "SBATCH_CONSTRAINT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION")
-_OF_SBATCH += ("SBATCH_TIMELIMIT",)
+#: What sbatch gets besides: what a site's users set for themselves, and the option that each stands for.
+_OF_SBATCH = {
+    "SBATCH_ACCOUNT": "account",
+    "SBATCH_CONSTRAINT": "constraint",
+    "SBATCH_PARTITION": "partition",
+    "SBATCH_QOS": "qos",
+    "SBATCH_RESERVATION": "reservation",
+    "SBATCH_TIMELIMIT": "time",
+}
 
 T = TypeVar("T")
 
@@ -119,11 +125,13 @@ def number_of(name: str) -> str:
     return lines[-1] if lines else ""
 
 
-def submit(script: str | Path, *, test: bool = False) -> str:
+def submit(script: str | Path, *, given: Collection[str] = (), test: bool = False) -> str:
     """Submit a script; returns the job's number, or nothing for a test.
 
     Args:
         script: its text for a test, otherwise its file.
+        given: options that it holds by the user's own word. sbatch(1): "Environment variables will override any
+            options set in a batch script", so the shell's variables for them are left out.
         test: only ask whether and when it could run.
 
     Raises:
@@ -133,7 +141,8 @@ def submit(script: str | Path, *, test: bool = False) -> str:
     # Of a clean shell everything is exported: asked for nothing, Slurm would log in on the node to get more.
     argv = ["sbatch", "--export=ALL", "--test-only" if test else "--parsable"]
     stdin = script if isinstance(script, str) else None
-    done = _ran([*argv, str(script)] if stdin is None else argv, stdin=stdin, kept=_OF_SBATCH)
+    kept = [name for name, key in _OF_SBATCH.items() if key not in given]
+    done = _ran([*argv, str(script)] if stdin is None else argv, stdin=stdin, kept=kept)
     if done.returncode:
         if problems.unreachable(done.stderr):
             raise _gone(done.stderr)
