@@ -199,6 +199,17 @@ def test_a_node_that_lacks_something_keeps_no_secrets(tmp_path: Path, runtime: s
     assert list(Path("/dev/shm").glob(f"launch-{run.name}*")) == []
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_next_start_has_its_secrets_when_a_node_was_lost(tmp_path: Path, lost: bool) -> None:
+    """The step's end may come before the signal by which Slurm says why."""
+    run, slurm = with_a_secret(tmp_path, "none")
+    tells = "(sleep 1; kill -TERM $PPID) &>/dev/null &" if lost else ""
+    run.bin("srun", f'[[ $* == *"LAUNCH_RESTARTS"* ]] || exit 0\n{tells}\nexit 137\n')
+    done = process.run(["env", *slurm, "bash"], stdin=run.text, check=False)
+    assert done.returncode == 137, done
+    assert (run.place.run.parent / ".secrets" / f"{run.name}.1").exists() == lost
+
+
 @pytest.mark.parametrize("runtime", ["none", "docker", "apptainer"])
 def test_a_shell_that_was_killed_leaves_no_secrets(tmp_path: Path, runtime: str) -> None:
     """--kill-on-bad-exit kills the other nodes' shells before they can clear up."""

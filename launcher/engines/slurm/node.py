@@ -103,7 +103,7 @@ variables+=(
   "LAUNCH_RENDEZVOUS=$host:$launch_port"
 )"""
 
-#: Scratch of the container: what apptainer itself gives is 64 MB of memory. Its name is known to who cleans up.
+#: Scratch of the container: what apptainer itself gives is 64 MB of memory. Who cleans up knows its name.
 _APPTAINER = """\
 scratch=FOLDER
 rm -rf "$scratch"; mkdir -m 700 "$scratch" || exit

@@ -110,6 +110,7 @@ def body(
         # srun gives the highest code: that of those who were killed because one had failed.
         '[[ ! -s $failed ]] || code="$(<"$failed")"',
     ]
+    parts.append(_LATER)
     if cleaning:
         parts.append(f"((terminated)) || {cleaned}")
     return "\n".join([*parts, 'conclude "$code"\nexit "$code"']) + "\n"
@@ -159,6 +160,9 @@ export launch_addresses launch_grace=$((wait_s > 3 ? wait_s / 2 : 1))
 """
     + f"export launch_port=$(({_PORTS} + SLURM_JOB_ID % {_JOBS} * 2))"
 )
+
+#: When a node was lost, the step may end before the signal that says why; the next start needs the secrets.
+_LATER = "((code == 0 || terminated)) || { sleep 3 & wait $!; }"
 
 #: A node that lacks nothing may have its secrets already.
 _JUDGE = """\
