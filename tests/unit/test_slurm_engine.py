@@ -31,6 +31,7 @@ class Site:
 
     def __init__(self) -> None:
         self.job, self.gone, self.refuses, self.by_name = "", False, "", ""
+        self.number = "7\n"
         self.calls: list[tuple[str, ...]] = []
 
     def run(self, argv: tuple[str, ...], **more: Any) -> Completed:
@@ -41,7 +42,7 @@ class Site:
         if self.gone:
             return self._answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
         if name == "sbatch":
-            return self._answer(int(bool(self.refuses)), "" if self.refuses else "7\n", self.refuses)
+            return self._answer(int(bool(self.refuses)), "" if self.refuses else self.number, self.refuses)
         if name == "squeue":
             return self._answer(0, self.by_name, "")
         if name == "scancel":
@@ -184,6 +185,13 @@ def test_a_refusal_leaves_nothing(bench: Any, site: Site, place: Folders) -> Non
     with pytest.raises(EngineError, match="no such partition"):
         engine.start(engine.render(secret, place, START), {"HF_TOKEN": "hf_s3cr3t"})
     assert list((place.run.parent / ".secrets").iterdir()) == []
+
+
+def test_a_job_of_another_cluster_is_not_followed_here(site: Site) -> None:
+    site.number = "7;other\n"
+    with pytest.raises(EngineError, match="job 7 went to the cluster other") as refused:
+        client.submit(Path("/it"))
+    assert "scancel --clusters=other 7" in refused.value.hint
 
 
 def test_a_job_is_found_by_its_number_or_its_name(bench: Any, site: Site, place: Folders) -> None:

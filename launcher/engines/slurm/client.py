@@ -21,8 +21,8 @@ FRESH = 2.0
 #: Seconds in which a program answers; Slurm's own MessageTimeout is 10, and it tries again.
 _PATIENCE = 60.0
 
-#: What Slurm's programs get of this shell: where Slurm is, and who asks. Others (SLURM_CLUSTERS, SQUEUE_USERS,
-#: SCANCEL_INTERACTIVE) would have them ask elsewhere, leave jobs out, or wait for a yes.
+#: What Slurm's programs get of this shell: where Slurm is, and who asks. Others (SLURM_CLUSTERS,
+#: SQUEUE_USERS, SCANCEL_INTERACTIVE) would have them ask elsewhere, leave jobs out, or wait for a yes.
 _KEPT: tuple[str, ...] = (
     "HOME",
     "LANG",
@@ -52,7 +52,7 @@ _lock = threading.Lock()
 
 
 def _lately(key: tuple[str, ...], ask: Callable[[], T]) -> T:
-    """An answer that is fresh enough; many threads and many runs of one command ask the same."""
+    """An answer that is fresh enough; many threads of one command ask the same of each run."""
     with _lock:
         found = _answers.get(key)
         if found is not None and time.monotonic() - found[0] < FRESH:
@@ -130,12 +130,12 @@ def submit(script: str | Path, *, given: Collection[str] = (), test: bool = Fals
 
     Args:
         script: its text for a test, otherwise its file.
-        given: options that it holds by the user's own word. sbatch(1): "Environment variables will override any
-            options set in a batch script", so the shell's variables for them are left out.
+        given: options that it holds by the user's own word. sbatch(1): "Environment variables will override
+            any options set in a batch script", so the shell's variables for them are left out.
         test: only ask whether and when it could run.
 
     Raises:
-        EngineError: Slurm refuses it.
+        EngineError: Slurm refuses it, or has given it to another cluster.
         EngineGoneError: slurmctld does not answer; nobody knows whether it has the job.
     """
     # Of a clean shell everything is exported: asked for nothing, Slurm would log in on the node to get more.
@@ -147,7 +147,14 @@ def submit(script: str | Path, *, given: Collection[str] = (), test: bool = Fals
         if problems.unreachable(done.stderr):
             raise _gone(done.stderr)
         raise problems.refused(done.stderr)
-    return done.stdout.strip().partition(";")[0]
+    number, _, cluster = done.stdout.strip().partition(";")
+    if cluster:
+        raise EngineError(
+            f"job {number} went to the cluster {cluster}, where nobody looks for it",
+            why="sbatch was told of another cluster than the one that this machine asks",
+            hint=f"scancel --clusters={cluster} {number}; then log in to that cluster, or set SLURM_CONF",
+        )
+    return number
 
 
 def cancel(number: str, *options: str) -> None:
