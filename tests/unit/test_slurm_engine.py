@@ -1,6 +1,7 @@
 """launcher.engines.slurm: what is asked of Slurm, and what becomes of its answers; a made-up Slurm."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,26 @@ def test_the_log_is_read_as_it_grows(site: Site, place: Folders) -> None:
         stream.write("o\nrest")
     site.says("COMPLETED")
     assert list(lines) == ["two", "rest"]
+
+
+def test_an_end_is_asked_for_until_slurm_hears_of_it(
+    site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first scancel fails: slurmctld is away for a moment."""
+    site.says("RUNNING")
+    real, asked, heard = site.run, [], threading.Event()
+
+    def run(argv: tuple[str, ...], **more: Any) -> Completed:
+        if "scancel" in argv:
+            asked.append(argv)
+            if len(asked) < 3:
+                raise ProgramError("env did not finish within 60 s")
+            heard.set()
+        return real(argv, **more)
+
+    monkeypatch.setattr(process, "run", run)
+    found(place).stop(1.0)
+    assert heard.wait(5)
 
 
 def test_slurm_is_not_asked_more_often_than_every_two_seconds(

@@ -135,8 +135,16 @@ class SlurmHandle:
             self._traces.asked.touch()
 
         def act() -> None:
-            with suppress(EngineGoneError):  # whoever waits for the end says so
-                action()
+            while True:
+                with suppress(
+                    EngineGoneError
+                ):  # whoever waits for the end says so; nobody asks a second time
+                    action()
+                    return
+                time.sleep(client.FRESH)
+                with suppress(EngineGoneError):
+                    if not self.phase().going:
+                        return
 
         threading.Thread(target=act, daemon=True).start()
 
