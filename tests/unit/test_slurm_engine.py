@@ -325,6 +325,28 @@ def test_the_log_is_read_as_it_grows(site: Site, place: Folders) -> None:
     assert list(lines) == ["two", "rest"]
 
 
+def test_following_outlasts_a_slurmctld_that_is_away_for_a_moment(
+    site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.says("COMPLETED")
+    ended(place, 0)
+    real, left = site.run, [3]
+
+    def run(argv: tuple[str, ...], **more: Any) -> Completed:
+        left[0] -= 1
+        site.gone = left[0] > 0
+        return real(argv, **more)
+
+    monkeypatch.setattr(process, "run", run)
+    assert list(found(place).lines(place.run / "log.txt", 0, 0)) == []
+    left[0] = 3
+    assert found(place).wait().code == 0
+    left[0] = 1000
+    monkeypatch.setattr(handle, "_AWAY", 0.0)
+    with pytest.raises(EngineGoneError):
+        found(place).wait()
+
+
 def test_an_end_is_asked_for_until_slurm_hears_of_it(
     site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
