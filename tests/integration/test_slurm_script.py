@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -197,6 +198,26 @@ def test_a_node_that_lacks_something_keeps_no_secrets(tmp_path: Path, runtime: s
     done = process.run(["env", *slurm, "bash"], stdin=run.text, check=False)
     assert done.returncode == 78, done
     assert list(Path("/dev/shm").glob(f"launch-{run.name}*")) == []
+
+
+def test_a_second_signal_kills_while_the_engine_still_waits(tmp_path: Path) -> None:
+    run, slurm = with_a_secret(tmp_path, "docker")
+    run.bin(
+        "docker",
+        f"""case "$1 $2" in
+  "image inspect") echo sha256:10cc ;;
+  run*) echo $$ >{tmp_path}/pid
+    (sleep 0.5; kill -TERM $PPID; sleep 0.5; kill -USR1 $PPID) &
+    exec sleep 20 ;;
+  stop*) sleep 8 ;;
+  kill*) kill -9 "$(<{tmp_path}/pid)" ;;
+esac""",
+    )
+    began = time.monotonic()
+    done = subprocess.run(
+        ["env", *slurm, "bash"], input=run.text, text=True, stdout=subprocess.DEVNULL, check=False
+    )
+    assert (done.returncode, time.monotonic() - began < 7) == (137, True)
 
 
 @pytest.mark.parametrize("lost", [True, False])

@@ -82,7 +82,8 @@ def run(plan: RunPlan, folders: Folders, start: Start, how: Launched) -> str:
     elif not how.inside:
         said.append(f"cd {quoted(str(folders.output))} || exit")
         said.append('[[ -z ${TMPDIR:-} ]] || variables+=("TMPDIR=$TMPDIR")')
-    said.append(f"((terminated)) && exit 143\n{line(how.command)} &\nchild=$!")
+    child = '"${child:-$!}"' if how.engine else "$!"  # a signal's own work may be the last one begun
+    said.append(f"((terminated)) && exit 143\n{line(how.command)} &\nchild={child}")
     if how.secrets is not None and not how.inside:
         said.append(_READ)
     said.append('await "$child"')
@@ -156,12 +157,10 @@ rm -rf "$memory\""""
 #: A container that is being made when the signal comes is not there yet: it is stopped as soon as it is.
 _ENDING = """\
 ENGINE rm --force "$container" &>/dev/null  # a node that was lost may have left it
-stop() {
-  terminated=1 signalled=1
-  until ENGINE "$@" "$container" &>/dev/null; do
-    [[ -n ${!:-} ]] && kill -0 "$!" 2>/dev/null || return 0
-    sleep 0.2
-  done
+child=''
+stop() {  # in the background, so that a second signal is heard while the engine waits
+  terminated=1 signalled=1 child="${child:-${!:-}}"
+  [[ -z $child ]] || (until ENGINE "$@" "$container" || ! kill -0 "$child"; do sleep 0.2; done) &>/dev/null &
 }
 trap 'stop stop --time "$launch_grace"' TERM
 trap 'stop kill' USR1"""
