@@ -126,10 +126,14 @@ def test_two_nodes_train_what_two_processes_train(
 
 
 @pytest.mark.shared_data
-def test_a_lost_node_is_no_end(launch: Launch, workspace: Path, rows: Path, tiny_model: Path) -> None:
+def test_a_lost_node_is_no_end(
+    launch: Launch, workspace: Path, rows: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The run is put back into the queue, waits for a node, and goes on from its last complete checkpoint."""
     longer = ("--num-train-epochs", 16, "--save-steps", 10)
-    given = (*training(rows, tiny_model), *longer, "--engine", "slurm", "--nodes", 2)
+    given = (*training(rows, tiny_model), *longer, "--engine", "slurm", "--nodes", 2, "--env", "HF_TOKEN")
+    (workspace / ".env").write_text(f"HF_TOKEN={secrets.token_hex(20)}\n")  # the next start needs it, too
+    monkeypatch.setenv("LAUNCH_DOTENV", ".env")
     launcher = start_launch(workspace, *given)
     run = the_run(workspace, set())
     wait_for_step(run, 14)
@@ -210,7 +214,7 @@ def test_a_pending_run_is_listed_detached_and_stopped(
     begun = launch("run", recipe, *ON, "--sbatch", "begin=now+1hour", "--detach")
     assert begun.code == 0, begun.err
     (run,) = Path(begun.out.strip()).parent.glob("2*")
-    assert asked("pgrep", "-f", f"--begun {run}") == ""
+    assert asked("pgrep", "-f", "--", f"--begun {run}") == ""
     (line,) = json.loads(launch("runs", "list", "--json").out)["runs"]
     assert line["state"] == "pending"
     assert line["why"].startswith("BeginTime: ")

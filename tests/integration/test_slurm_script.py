@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -128,6 +131,46 @@ def test_bash_gives_back_every_argument_and_variable(
                 assert found[found.index("--name") + 1] == f"launch-it's a run-1-{rank}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A script to be run, and what it finds."""
+
+    name: str
+    place: Folders
+    text: str
+    programs: Path
+
+    def bin(self, name: str, text: str) -> None:
+        (self.programs / name).write_text("#!/bin/bash\n" + text)
+        (self.programs / name).chmod(0o755)
+
+
+def with_a_secret(tmp_path: Path, runtime: str) -> tuple[Rendered, list[str]]:
+    """A script of a run with a secret, and the job's variables."""
+    plan = replace(
+        plan_of(tmp_path, runtime, (), {}),
+        secrets=("HF_TOKEN",),
+        image="/" if runtime in ("pyxis", "oci", "apptainer") else "an image:1",
+    )
+    name = f"secret-{os.getpid()}-{runtime}"
+    place = runs.folders(name, plan, tmp_path / "runs")
+    for made in (place.run / "attempts", place.output, place.run.parent / ".secrets", tmp_path / "bin"):
+        made.mkdir(parents=True, exist_ok=True)
+    python = tmp_path / "envs" / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.touch(mode=0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    request = render(plan, place, Start(run=name), tmp_path / "envs", (("PATH", path),))
+    assert request.secrets is not None
+    request.secrets.path.write_bytes(b"HF_TOKEN=hf_s3cr3t\0")
+    found = Rendered(name=name, place=place, text=request.text, programs=tmp_path / "bin")
+    for program, text in PROGRAMS.items():
+        found.bin(program, text)
+    job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2"}
+    given_ = {**job, "TMPDIR": str(tmp_path), "PYTHON": sys.executable, "SAID": str(tmp_path / "said")}
+    return found, [f"{key}={value}" for key, value in given_.items()]
+
+
 def test_a_node_that_lacks_something_is_named(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "none", (), {})
     ran(plan, tmp_path)
@@ -144,6 +187,64 @@ def test_a_node_that_lacks_something_is_named(tmp_path: Path) -> None:
     assert [line.split("\t")[1:3] for line in found] == [["environment", "n1"], ["environment", "n2"]]
     assert json.loads((place.run / "attempts" / "1.end").read_text())["code"] == 78
     assert len((tmp_path / "said").read_text().splitlines()) == 2  # of the start before
+
+
+@pytest.mark.parametrize("runtime", ["pyxis", "oci"])
+def test_a_node_that_lacks_something_keeps_no_secrets(tmp_path: Path, runtime: str) -> None:
+    """The check gives a node its copy, for srun mounts it before the node's shell begins."""
+    run, slurm = with_a_secret(tmp_path, runtime)
+    run.bin("srun", PROGRAMS["srun"])
+    shutil.rmtree(run.place.output)
+    done = process.run(["env", *slurm, "bash"], stdin=run.text, check=False)
+    assert done.returncode == 78, done
+    assert list(Path("/dev/shm").glob(f"launch-{run.name}*")) == []
+
+
+def test_a_second_signal_kills_while_the_engine_still_waits(tmp_path: Path) -> None:
+    run, slurm = with_a_secret(tmp_path, "docker")
+    run.bin(
+        "docker",
+        f"""case "$1 $2" in
+  "image inspect") echo sha256:10cc ;;
+  run*) echo $$ >{tmp_path}/pid
+    (sleep 0.5; kill -TERM $PPID; sleep 0.5; kill -USR1 $PPID) &
+    exec sleep 20 ;;
+  stop*) sleep 8 ;;
+  kill*) kill -9 "$(<{tmp_path}/pid)" ;;
+esac""",
+    )
+    began = time.monotonic()
+    done = subprocess.run(
+        ["env", *slurm, "bash"], input=run.text, text=True, stdout=subprocess.DEVNULL, check=False
+    )
+    assert (done.returncode, time.monotonic() - began < 7) == (137, True)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_next_start_has_its_secrets_when_a_node_was_lost(tmp_path: Path, lost: bool) -> None:
+    """The step's end may come before the signal by which Slurm says why."""
+    run, slurm = with_a_secret(tmp_path, "none")
+    tells = "(sleep 1; kill -TERM $PPID) &>/dev/null &" if lost else ""
+    run.bin("srun", f'[[ $* == *"LAUNCH_RESTARTS"* ]] || exit 0\n{tells}\nexit 137\n')
+    done = process.run(["env", *slurm, "bash"], stdin=run.text, check=False)
+    assert done.returncode == 137, done
+    assert (run.place.run.parent / ".secrets" / f"{run.name}.1").exists() == lost
+
+
+@pytest.mark.parametrize("runtime", ["none", "docker", "apptainer"])
+def test_a_shell_that_was_killed_leaves_no_secrets(tmp_path: Path, runtime: str) -> None:
+    """--kill-on-bad-exit kills the other nodes' shells before they can clear up."""
+    run, slurm = with_a_secret(tmp_path, runtime)
+    for name in ("docker", "apptainer"):
+        run.bin(name, '[[ $1 != run && $1 != exec ]] || kill -9 "$PPID"\n' + PROGRAMS["docker"])
+    # Without a container it is the recipe's own environment that ends the shell above it.
+    python = tmp_path / "envs" / "bin" / "python"
+    python.write_text('#!/bin/bash\nkill -9 "$PPID"\n')
+    python.chmod(0o755)
+    done = process.run(["env", *slurm, "bash"], stdin=run.text, check=False)
+    assert done.returncode == 137, done
+    assert list(Path("/dev/shm").glob(f"launch-{run.name}*")) == []
+    assert list(tmp_path.glob("launch-*")) == []  # TMPDIR
 
 
 @pytest.mark.parametrize(("signal", "code"), [("TERM", 143)])

@@ -1,6 +1,7 @@
 """launcher.engines.slurm: what is asked of Slurm, and what becomes of its answers; a made-up Slurm."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,23 +32,25 @@ class Site:
 
     def __init__(self) -> None:
         self.job, self.gone, self.refuses, self.by_name = "", False, "", ""
+        self.number = "7\n"
         self.calls: list[tuple[str, ...]] = []
 
     def run(self, argv: tuple[str, ...], **more: Any) -> Completed:
         self.calls.append(tuple(argv))
         words = [word for word in argv if "=" not in word or word.startswith("--")]
-        name = next(word for word in words if word not in ("env", "-i"))
+        asked = [word for word in words if word not in ("env", "-i")]
+        name = asked[0]
         if self.gone:
             return self._answer(1, "", "slurm_load_jobs error: Unable to contact slurm controller")
         if name == "sbatch":
-            return self._answer(int(bool(self.refuses)), "" if self.refuses else "7\n", self.refuses)
+            return self._answer(int(bool(self.refuses)), "" if self.refuses else self.number, self.refuses)
         if name == "squeue":
             return self._answer(0, self.by_name, "")
         if name == "scancel":
             return self._answer(0, "", "")
-        if argv[1] == "--version":
+        if asked[1] == "--version":
             return self._answer(0, "slurm 24.05.4", "")
-        if argv[2] == "config":
+        if asked[2] == "config":
             return self._answer(0, "ClusterName             = tux\n", "")
         if not self.job:
             return self._answer(1, "", "slurm_load_jobs error: Invalid job id specified")
@@ -127,6 +130,55 @@ def test_the_check_asks_slurm_itself_with_nothing_of_the_shell(
     assert not [word for word in call if word.startswith(("HF_TOKEN", "SBATCH_EXPORT"))]
 
 
+def test_what_the_user_says_beats_the_shells_variable(
+    bench: Any, site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sbatch itself would take the variable, and the record would say otherwise."""
+    for name in ("SBATCH_PARTITION", "SBATCH_TIMELIMIT", "SBATCH_QOS"):
+        monkeypatch.setenv(name, "debug")
+    said = Slurm(options=(("partition", "gpu"), ("time", "1:00")))
+    planned = bench.plan(target="cpu", site=said, preflight=False).plan
+    engine = SlurmEngine(Path("/env"))
+    engine.check(planned)
+    engine.start(engine.render(planned, place, START), {})
+    calls = [call for call in site.calls if "sbatch" in call]
+    assert len(calls) == 2
+    for call in calls:
+        assert [word for word in call if word.startswith("SBATCH_")] == ["SBATCH_QOS=debug"]
+
+
+def test_variables_that_would_ask_another_cluster_or_hide_our_job_reach_no_program(
+    bench: Any, site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = ("SLURM_CLUSTERS", "SCANCEL_INTERACTIVE", "SCANCEL_STATE", "SQUEUE_USERS", "SQUEUE_STATES")
+    for name in odd:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    engine = SlurmEngine(Path("/env"))
+    engine.check(plan(bench))
+    engine.describe(plan(bench))
+    engine.start(engine.render(plan(bench), place, START), {}).phase()
+    client.number_of(NAME)
+    client.cancel("7")
+    asked = {
+        word for call in site.calls for word in call if word in ("sbatch", "scontrol", "squeue", "scancel")
+    }
+    assert len(asked) == 4
+    for call in site.calls:
+        assert "SLURM_CONF=/etc/slurm/slurm.conf" in call
+        assert not [word for word in call if word.startswith(odd)]
+
+
+def test_a_program_that_does_not_end_has_its_name(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(argv: tuple[str, ...], **more: Any) -> Completed:
+        raise ProgramError(f"{argv[0]} did not finish within 60 s")
+
+    monkeypatch.setattr(process, "run", silent)
+    with pytest.raises(EngineGoneError) as gone:
+        client.config()
+    assert gone.value.why == "scontrol did not finish within 60 s"
+
+
 def test_a_refusal_leaves_nothing(bench: Any, site: Site, place: Folders) -> None:
     site.refuses = "sbatch: error: invalid partition specified: nope"
     engine = SlurmEngine(Path("/env"))
@@ -134,6 +186,13 @@ def test_a_refusal_leaves_nothing(bench: Any, site: Site, place: Folders) -> Non
     with pytest.raises(EngineError, match="no such partition"):
         engine.start(engine.render(secret, place, START), {"HF_TOKEN": "hf_s3cr3t"})
     assert list((place.run.parent / ".secrets-1000").iterdir()) == []
+
+
+def test_a_job_of_another_cluster_is_not_followed_here(site: Site) -> None:
+    site.number = "7;other\n"
+    with pytest.raises(EngineError, match="job 7 went to the cluster other") as refused:
+        client.submit(Path("/it"))
+    assert "scancel --clusters=other 7" in refused.value.hint
 
 
 def test_a_job_is_found_by_its_number_or_its_name(bench: Any, site: Site, place: Folders) -> None:
@@ -264,6 +323,48 @@ def test_the_log_is_read_as_it_grows(site: Site, place: Folders) -> None:
         stream.write("o\nrest")
     site.says("COMPLETED")
     assert list(lines) == ["two", "rest"]
+
+
+def test_following_outlasts_a_slurmctld_that_is_away_for_a_moment(
+    site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.says("COMPLETED")
+    ended(place, 0)
+    real, left = site.run, [3]
+
+    def run(argv: tuple[str, ...], **more: Any) -> Completed:
+        left[0] -= 1
+        site.gone = left[0] > 0
+        return real(argv, **more)
+
+    monkeypatch.setattr(process, "run", run)
+    assert list(found(place).lines(place.run / "log.txt", 0, 0)) == []
+    left[0] = 3
+    assert found(place).wait().code == 0
+    left[0] = 1000
+    monkeypatch.setattr(handle, "_AWAY", 0.0)
+    with pytest.raises(EngineGoneError):
+        found(place).wait()
+
+
+def test_an_end_is_asked_for_until_slurm_hears_of_it(
+    site: Site, place: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first scancel fails: slurmctld is away for a moment."""
+    site.says("RUNNING")
+    real, asked, heard = site.run, [], threading.Event()
+
+    def run(argv: tuple[str, ...], **more: Any) -> Completed:
+        if "scancel" in argv:
+            asked.append(argv)
+            if len(asked) < 3:
+                raise ProgramError("env did not finish within 60 s")
+            heard.set()
+        return real(argv, **more)
+
+    monkeypatch.setattr(process, "run", run)
+    found(place).stop(1.0)
+    assert heard.wait(5)
 
 
 def test_slurm_is_not_asked_more_often_than_every_two_seconds(

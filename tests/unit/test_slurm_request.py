@@ -123,6 +123,27 @@ def test_options_of_the_plan_are_refused_with_what_to_use_instead(bench: Any, ke
     assert refused.value.hint.startswith("instead: ")
 
 
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [("out", "runs logs"), ("job-nam", "own id"), ("cluster", "SLURM_CONF"), ("tasks-per-node", "--nproc")],
+)
+def test_abbreviations_of_the_plans_options_are_refused(bench: Any, key: str, instead: str) -> None:
+    """getopt_long takes them for the whole name."""
+    with pytest.raises(UsageError, match=f"--sbatch {key}: the plan says it") as refused:
+        rendered(bench, slurm_plan(bench, (key, "3")).plan)
+    assert instead in refused.value.hint
+
+
+@pytest.mark.parametrize(("asked", "told"), [("17179869184", "16777216K"), ("1025", "2K"), ("16g", "16G")])
+def test_memory_without_a_suffix_is_bytes(bench: Any, asked: str, told: str) -> None:
+    assert f"--mem={told}" in head(rendered(bench, slurm_plan(bench, memory=asked).plan))
+
+
+@pytest.mark.parametrize("key", ["mem", "nodelist", "nodefile", "exclude", "time", "signal-x"])
+def test_other_options_that_look_like_them_are_taken(bench: Any, key: str) -> None:
+    assert f"--{key}=3" in head(rendered(bench, slurm_plan(bench, (key, "3")).plan))
+
+
 @pytest.mark.parametrize("key", ["-p", "p", "--partition", "part ition", "x;y", "pärt"])
 def test_other_keys_are_no_options(bench: Any, key: str) -> None:
     with pytest.raises(UsageError, match="no long name"):

@@ -75,6 +75,9 @@ def test_no_text_breaks_the_reader(text: str) -> None:
         ("REQUEUE_HOLD", Phase.PENDING),
         ("COMPLETING", Phase.RUNNING),
         ("SUSPENDED", Phase.RUNNING),
+        ("RESV_DEL_HOLD", Phase.PENDING),
+        ("UPDATE_DB", Phase.RUNNING),
+        ("OF_A_LATER_SLURM", Phase.RUNNING),
         *(
             (word, Phase.ENDED)
             for word in ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY")

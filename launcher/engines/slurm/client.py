@@ -4,7 +4,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ from launcher import process
 from launcher.engines.slurm import problems, state
 from launcher.engines.slurm.state import Job
 from launcher.errors import EngineError, EngineGoneError, ProgramError
+from launcher.process import Completed
 
 #: Seconds for which an answer counts: slurmctld serves a whole cluster.
 FRESH = 2.0
@@ -20,7 +21,8 @@ FRESH = 2.0
 #: Seconds in which a program answers; Slurm's own MessageTimeout is 10, and it tries again.
 _PATIENCE = 60.0
 
-#: What sbatch gets of this shell: where Slurm is, who asks, and what a site's users set for themselves.
+#: What Slurm's programs get of this shell: where Slurm is, and who asks. Others (SLURM_CLUSTERS,
+#: SQUEUE_USERS, SCANCEL_INTERACTIVE) would have them ask elsewhere, leave jobs out, or wait for a yes.
 _KEPT: tuple[str, ...] = (
     "HOME",
     "LANG",
@@ -32,8 +34,16 @@ _KEPT: tuple[str, ...] = (
     "TZ",
     "USER",
 )
-_KEPT += ("SBATCH_ACCOUNT", "SBATCH_CONSTRAINT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION")
-_KEPT += ("SBATCH_TIMELIMIT",)
+
+#: What sbatch gets besides: what a site's users set for themselves, and the option that each stands for.
+_OF_SBATCH = {
+    "SBATCH_ACCOUNT": "account",
+    "SBATCH_CONSTRAINT": "constraint",
+    "SBATCH_PARTITION": "partition",
+    "SBATCH_QOS": "qos",
+    "SBATCH_RESERVATION": "reservation",
+    "SBATCH_TIMELIMIT": "time",
+}
 
 T = TypeVar("T")
 
@@ -42,7 +52,7 @@ _lock = threading.Lock()
 
 
 def _lately(key: tuple[str, ...], ask: Callable[[], T]) -> T:
-    """An answer that is fresh enough; many threads and many runs of one command ask the same."""
+    """An answer that is fresh enough; many threads of one command ask the same of each run."""
     with _lock:
         found = _answers.get(key)
         if found is not None and time.monotonic() - found[0] < FRESH:
@@ -115,32 +125,36 @@ def number_of(name: str) -> str:
     return lines[-1] if lines else ""
 
 
-def submit(script: str | Path, *, test: bool = False) -> str:
+def submit(script: str | Path, *, given: Collection[str] = (), test: bool = False) -> str:
     """Submit a script; returns the job's number, or nothing for a test.
 
     Args:
         script: its text for a test, otherwise its file.
+        given: options that it holds by the user's own word. sbatch(1): "Environment variables will override
+            any options set in a batch script", so the shell's variables for them are left out.
         test: only ask whether and when it could run.
 
     Raises:
-        EngineError: Slurm refuses it.
+        EngineError: Slurm refuses it, or has given it to another cluster.
         EngineGoneError: slurmctld does not answer; nobody knows whether it has the job.
     """
-    kept = [f"{name}={os.environ[name]}" for name in _KEPT if name in os.environ]
     # Of a clean shell everything is exported: asked for nothing, Slurm would log in on the node to get more.
-    argv = ["env", "-i", *kept, "sbatch", "--export=ALL", "--test-only" if test else "--parsable"]
+    argv = ["sbatch", "--export=ALL", "--test-only" if test else "--parsable"]
     stdin = script if isinstance(script, str) else None
-    try:
-        done = process.run(
-            argv if stdin is not None else [*argv, str(script)], stdin=stdin, timeout=_PATIENCE, check=False
-        )
-    except ProgramError as error:
-        raise _gone(error.message) from None
+    kept = [name for name, key in _OF_SBATCH.items() if key not in given]
+    done = _ran([*argv, str(script)] if stdin is None else argv, stdin=stdin, kept=kept)
     if done.returncode:
         if problems.unreachable(done.stderr):
             raise _gone(done.stderr)
         raise problems.refused(done.stderr)
-    return done.stdout.strip().partition(";")[0]
+    number, _, cluster = done.stdout.strip().partition(";")
+    if cluster:
+        raise EngineError(
+            f"job {number} went to the cluster {cluster}, where nobody looks for it",
+            why="sbatch was told of another cluster than the one that this machine asks",
+            hint=f"scancel --clusters={cluster} {number}; then log in to that cluster, or set SLURM_CONF",
+        )
+    return number
 
 
 def cancel(number: str, *options: str) -> None:
@@ -164,15 +178,25 @@ def _asked(*argv: str) -> str:
     Raises:
         EngineGoneError, _UnknownJobError.
     """
-    try:
-        done = process.run(argv, timeout=_PATIENCE, check=False)
-    except ProgramError as error:
-        raise _gone(error.message) from None
+    done = _ran(argv)
     if done.returncode:
         if problems.unknown_job(done.stderr):
             raise _UnknownJobError
         raise _gone(done.stderr)
     return done.stdout
+
+
+def _ran(argv: Sequence[str], *, stdin: str | None = None, kept: Sequence[str] = ()) -> Completed:
+    """A program of Slurm's, with nothing of this shell but what is kept.
+
+    Raises:
+        EngineGoneError: it does not end.
+    """
+    given = [f"{name}={os.environ[name]}" for name in (*_KEPT, *kept) if name in os.environ]
+    try:
+        return process.run(["env", "-i", *given, *argv], stdin=stdin, timeout=_PATIENCE, check=False)
+    except ProgramError as error:
+        raise _gone(error.message.replace("env ", f"{argv[0]} ", 1)) from None
 
 
 def _gone(said: str) -> EngineGoneError:

@@ -43,7 +43,7 @@ class SlurmEngine:
         wanted = self.render(plan, runs.folders(start.run, plan), start)
         client.present()
         client.config()
-        client.submit(wanted.text, test=True)
+        client.submit(wanted.text, given=wanted.given, test=True)
 
     def describe(self, plan: RunPlan) -> Description:
         """See base.Engine.describe; an image's digest is known where its reference has it."""
@@ -77,7 +77,7 @@ class SlurmEngine:
         paths.write_atomic(left.script, submission.text)
         with secretfile.handed(submission.secrets, secrets, read=True):
             try:
-                number = client.submit(left.script)
+                number = client.submit(left.script, given=submission.given)
             except EngineGoneError:  # it may have the job all the same
                 client.forget()
                 number = ""

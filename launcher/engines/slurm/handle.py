@@ -29,6 +29,14 @@ _TERMINATED = 143
 _KILLING = 5.0
 
 
+#: Seconds in which a slurmctld comes back that was started anew, or that another machine takes over from.
+_AWAY = 300.0
+
+
+def _going(found: Job | None) -> bool:
+    return found is not None and found.phase.going
+
+
 class SlurmHandle:
     """A job; what it was is in its record.
 
@@ -66,7 +74,7 @@ class SlurmHandle:
         with log.open("rb") as stream:
             stream.seek(shown)
             while not over:
-                over = not follow or not self.phase().going
+                over = not follow or not _going(self._patiently())
                 *complete, rest = (rest + stream.read()).split(b"\n")
                 for line in complete:
                     yield line.decode(errors="replace")
@@ -81,9 +89,8 @@ class SlurmHandle:
         Raises:
             ImageMissingError, EngineError: a node lacks something; Slurm ended it; nobody knows how it ended.
         """
-        while self.phase().going:
+        while _going(found := self._patiently()):
             time.sleep(client.FRESH)
-        found = self._job()
         end = self._end(found)
         if (lacks := self._lacks()) is not None:
             raise lacks
@@ -135,13 +142,37 @@ class SlurmHandle:
             self._traces.asked.touch()
 
         def act() -> None:
-            with suppress(EngineGoneError):  # whoever waits for the end says so
-                action()
+            while True:
+                with suppress(
+                    EngineGoneError
+                ):  # whoever waits for the end says so; nobody asks a second time
+                    action()
+                    return
+                time.sleep(client.FRESH)
+                with suppress(EngineGoneError):
+                    if not self.phase().going:
+                        return
 
         threading.Thread(target=act, daemon=True).start()
 
     def _job(self) -> Job | None:
         return client.job(self._number, self._name)
+
+    def _patiently(self) -> Job | None:
+        """Whoever follows a run outlasts a slurmctld that is started anew.
+
+        Raises:
+            EngineGoneError: it does not answer for longer than that.
+        """
+        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+        patient = Retrying(
+            retry=retry_if_exception_type(EngineGoneError),
+            wait=wait_fixed(client.FRESH),
+            stop=stop_after_delay(_AWAY),
+            reraise=True,
+        )
+        return patient(self._job)
 
     def _asked(self) -> bool:
         return self._traces.asked.exists()

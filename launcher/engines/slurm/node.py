@@ -4,6 +4,7 @@ from launcher import plan as plans
 from launcher.engines import nodes
 from launcher.engines.nodes import COPY, Launched
 from launcher.engines.shell import array, line, quoted
+from launcher.engines.slurm.options import job_name
 from launcher.engines.slurm.runtimes import memory
 from launcher.plan import DRI, Folders, RunPlan, Start
 from launcher.secretfile import NODE
@@ -77,11 +78,12 @@ def run(plan: RunPlan, folders: Folders, start: Start, how: Launched) -> str:
         said.append(f"container={quoted('launch-' + start.run)}-{start.attempt}-{rank}")
         said.append(_of_engine(plan, how))
     elif how.program == "apptainer":
-        said.append(_APPTAINER)
+        said.append(_APPTAINER.replace("FOLDER", _scratch(start)))
     elif not how.inside:
         said.append(f"cd {quoted(str(folders.output))} || exit")
         said.append('[[ -z ${TMPDIR:-} ]] || variables+=("TMPDIR=$TMPDIR")')
-    said.append(f"((terminated)) && exit 143\n{line(how.command)} &\nchild=$!")
+    child = '"${child:-$!}"' if how.engine else "$!"  # a signal's own work may be the last one begun
+    said.append(f"((terminated)) && exit 143\n{line(how.command)} &\nchild={child}")
     if how.secrets is not None and not how.inside:
         said.append(_READ)
     said.append('await "$child"')
@@ -102,17 +104,27 @@ variables+=(
   "LAUNCH_RENDEZVOUS=$host:$launch_port"
 )"""
 
-#: Scratch of the container: what apptainer itself gives is 64 MB of memory.
+#: Scratch of the container: what apptainer itself gives is 64 MB of memory. Who cleans up knows its name.
 _APPTAINER = """\
-scratch="$(mktemp -d)" || exit
+scratch=FOLDER
+rm -rf "$scratch"; mkdir -m 700 "$scratch" || exit
 trap 'rm -rf "$scratch" "${memory:-}"' EXIT
 [[ -z ${memory:-} ]] || options+=(--bind "$memory:/launch/secrets")"""
 
 
+def _folder(start: Start, *, shared: bool) -> str:
+    """A node's folder in memory, for its shell; nodes of a test are one machine."""
+    folder = quoted(str(memory(start)))
+    return folder if shared else f'{folder}-"$SLURM_NODEID"'
+
+
+def _scratch(start: Start) -> str:
+    return f'"${{TMPDIR:-/tmp}}"/{quoted(job_name(start))}-"$SLURM_NODEID"'
+
+
 def _memory(start: Start, how: Launched, *, shared: bool) -> str:
     """A node's own copy of the secrets; the recipe takes the file away when it has read it."""
-    folder = quoted(str(memory(start)))
-    said = [f"memory={folder}" if shared else f'memory={folder}-"$SLURM_NODEID"']
+    said = [f"memory={_folder(start, shared=shared)}"]
     said.append('rm -rf "$memory"; mkdir -m 700 "$memory" || exit')
     if not shared:
         said.append("trap 'rm -rf \"$memory\"' EXIT")
@@ -145,12 +157,10 @@ rm -rf "$memory\""""
 #: A container that is being made when the signal comes is not there yet: it is stopped as soon as it is.
 _ENDING = """\
 ENGINE rm --force "$container" &>/dev/null  # a node that was lost may have left it
-stop() {
-  terminated=1 signalled=1
-  until ENGINE "$@" "$container" &>/dev/null; do
-    [[ -n ${!:-} ]] && kill -0 "$!" 2>/dev/null || return 0
-    sleep 0.2
-  done
+child=''
+stop() {  # in the background, so that a second signal is heard while the engine waits
+  terminated=1 signalled=1 child="${child:-${!:-}}"
+  [[ -z $child ]] || (until ENGINE "$@" "$container" || ! kill -0 "$child"; do sleep 0.2; done) &>/dev/null &
 }
 trap 'stop stop --time "$launch_grace"' TERM
 trap 'stop kill' USR1"""
@@ -162,10 +172,16 @@ _GPUS = {
 
 
 def clean(start: Start, how: Launched) -> str | None:
-    """What each node does when the run is over; None: nothing can be left there."""
+    """What each node does when nothing runs there any more; None: nothing can be left there.
+
+    A node's own shell does the same at its end, unless Slurm has killed it because another node's had failed.
+    """
+    said = []
     if how.engine:
         name = f'{quoted("launch-" + start.run)}-{start.attempt}-"$SLURM_NODEID"'
-        return f"{how.program} rm --force {name} >/dev/null 2>&1 || true\n"
-    if how.inside and how.secrets is not None:
-        return f"rm -rf {quoted(str(memory(start)))}\n"
-    return None
+        said.append(f"{how.program} rm --force {name} >/dev/null 2>&1")
+    if how.secrets is not None:
+        said.append(f"rm -rf {_folder(start, shared=how.inside)}")
+    if how.program == "apptainer":
+        said.append(f"rm -rf {_scratch(start)}")
+    return "\n".join([*said, "true"]) + "\n" if said else None

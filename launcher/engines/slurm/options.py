@@ -23,6 +23,7 @@ OWNED = {
     "open-mode": "launch runs logs shows every start",
     "output": "launch runs logs; the result's folder is --output",
     "parsable": "launch runs show",
+    "tasks-per-node": "--nproc",
     "signal": "the site's KillWait",
     "test-only": "--dry-run; every start asks it first",
     "wait": "launch runs attach",
@@ -50,11 +51,11 @@ def refuse(plan: RunPlan) -> None:
         UsageError: see above.
     """
     for key, value in plan.slurm.options if plan.slurm else ():
-        if key in OWNED:
+        if (owned := _owned(key)) is not None:
             raise UsageError(
                 f"--sbatch {key}: the plan says it",
                 why="the job would be another than the record's",
-                hint=f"instead: {OWNED[key]}",
+                hint=f"instead: {OWNED[owned]}",
             )
         if len(key) < 2 or not key.replace("-", "").isalnum() or not key.isascii() or key.startswith("-"):
             raise UsageError(
@@ -63,6 +64,13 @@ def refuse(plan: RunPlan) -> None:
             )
         if any(sign in value for sign in "\n\r\0"):
             raise UsageError(f"--sbatch {key}: its value holds a line break")
+
+
+def _owned(key: str) -> str | None:
+    """The option of the plan's that sbatch would take a key for: getopt_long(3) completes what is unique."""
+    if key in OWNED:
+        return key
+    return next((name for name in OWNED if len(key) > 1 and name.startswith(key)), None)
 
 
 def options(plan: RunPlan, folders: Folders, start: Start) -> tuple[tuple[str, str], ...]:
@@ -88,7 +96,7 @@ def options(plan: RunPlan, folders: Folders, start: Start) -> tuple[tuple[str, s
         "ntasks-per-node": "1",
         "cpus-per-task": str(plan.nproc),
         **({"gpus-per-node": str(plan.nproc)} if plan.access.nvidia else {}),
-        **({"mem": plan.access.memory.upper()} if plan.access.memory else {}),
+        **({"mem": _memory(plan.access.memory)} if plan.access.memory else {}),
         "requeue": "",
         "open-mode": "append",
         "output": log,
@@ -100,6 +108,11 @@ def options(plan: RunPlan, folders: Folders, start: Start) -> tuple[tuple[str, s
         if any(other in given for other in others):
             own.pop(key, None)
     return (*own.items(), *given.items())
+
+
+def _memory(asked: str) -> str:
+    """A container's memory in Slurm's words: without a suffix it is bytes there, and megabytes here."""
+    return f"{-(-int(asked) // 1024)}K" if asked.isdecimal() else asked.upper()
 
 
 def directives(found: tuple[tuple[str, str], ...]) -> str:

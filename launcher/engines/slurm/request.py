@@ -20,6 +20,7 @@ class SlurmRequest:
         start: which one.
         name: of the job; nobody else's has it.
         text: the script.
+        given: options of sbatch in it that ``--sbatch`` says.
         secrets: how the nodes get them; None: there are none.
         traces: where the job leaves its traces.
     """
@@ -28,6 +29,7 @@ class SlurmRequest:
     start: Start
     name: str
     text: str
+    given: tuple[str, ...]
     secrets: SecretFile | None
     traces: Traces
 
@@ -68,6 +70,7 @@ def render(
         start=start,
         name=options.job_name(start),
         text=f"#!/bin/bash\n{head}{script.body(plan, folders, start, how, shell)}",
+        given=tuple(key for key, _ in plan.slurm.options) if plan.slurm else (),
         secrets=how.secrets,
         traces=script.traces(folders, start),
     )

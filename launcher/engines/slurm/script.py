@@ -89,6 +89,7 @@ def body(
     """
     left = traces(folders, start)
     started = line((_STEP, "--cpu-bind=none", *how.step, "bash", "-c", Raw('"$node"')))
+    cleaning, cleaned = node.clean(start, how), f'{_STEP} bash -c "$clean"'
     parts = [
         f"# {plan.recipe} on {_count(plan.nodes, 'node')}, each with {_count(plan.nproc, 'process')}.",
         "set -u\nexport " + " ".join(f"{name}={quoted(value)}" for name, value in shell),
@@ -100,16 +101,18 @@ def body(
         'mkdir -p "${end%/*}"',
         _BEGIN,
         *_beside(left, how),
+        *([text_of("clean", cleaning, mark="CLEAN")] if cleaning else []),
         text_of("check", node.check(plan, folders, start, how), mark="CHECK"),
         f'found="$({_STEP} bash -c "$check" | grep "^{node.PROBLEM}\t" | sort -u)"',
-        _JUDGE.replace("LACKING", str(LACKING)),
+        _JUDGE.format(clean=f"  {cleaned}\n" if cleaning else "", code=LACKING),
         text_of("node", node.run(plan, folders, start, how), mark="NODE"),
         f"{started} &\nawait $!",
         # srun gives the highest code: that of those who were killed because one had failed.
         '[[ ! -s $failed ]] || code="$(<"$failed")"',
     ]
-    if (cleaning := node.clean(start, how)) is not None:
-        parts += [text_of("clean", cleaning, mark="CLEAN"), f'((terminated)) || {_STEP} bash -c "$clean"']
+    parts.append(_LATER)
+    if cleaning:
+        parts.append(f"((terminated)) || {cleaned}")
     return "\n".join([*parts, 'conclude "$code"\nexit "$code"']) + "\n"
 
 
@@ -158,9 +161,13 @@ export launch_addresses launch_grace=$((wait_s > 3 ? wait_s / 2 : 1))
     + f"export launch_port=$(({_PORTS} + SLURM_JOB_ID % {_JOBS} * 2))"
 )
 
+#: When a node was lost, the step may end before the signal that says why; the next start needs the secrets.
+_LATER = "((code == 0 || terminated)) || { sleep 3 & wait $!; }"
+
+#: A node that lacks nothing may have its secrets already.
 _JUDGE = """\
 if [[ -n $found ]] && ((!terminated)); then
   printf '%s\\n' "$found" | tee "$problems.new" && mv "$problems.new" "$problems"
-  conclude LACKING
-  exit LACKING
+{clean}  conclude {code}
+  exit {code}
 fi"""

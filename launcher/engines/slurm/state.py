@@ -21,8 +21,22 @@ _WAITS = {
     "REQUEUE_HOLD",
     "SPECIAL_EXIT",
     "POWER_UP_NODE",
+    "RESV_DEL_HOLD",
 }
-_RUNS = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
+#: States that no job leaves, but to be queued again. Whatever else Slurm may say is no end: a run that still
+#: goes would be written off, and its secrets removed.
+_ENDS = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
 
 #: Keys whose values may hold spaces; what follows them is looked for by its own key.
 _KEY = re.compile(r"(?:^| )([A-Z][A-Za-z_/:]*)=")
@@ -55,7 +69,7 @@ class Job:
         """Where it is."""
         if self.state in _WAITS:
             return Phase.PENDING
-        return Phase.RUNNING if self.state in _RUNS else Phase.ENDED
+        return Phase.ENDED if self.state in _ENDS else Phase.RUNNING
 
 
 def job(text: str) -> Job | None:
