@@ -20,7 +20,10 @@ from launcher.secretfile import SecretFile
 
 #: Variables of a node's shell, made by the script: the container's name, the options and variables that only
 #: this node has.
-NAME, OPTIONS, VARIABLES = Raw('"$container"'), Raw('"${options[@]}"'), Raw('"${variables[@]}"')
+NAME, VARIABLES = Raw('"$container"'), Raw('"${variables[@]}"')
+
+#: Bash before 4.4 takes an empty list for a variable that nobody has set.
+OPTIONS = Raw('${options[@]+"${options[@]}"}')
 
 #: The file of secrets in the folder that a node has in its memory, and its name for a node's shell.
 COPY = "values"

@@ -154,7 +154,12 @@ def with_a_secret(tmp_path: Path, runtime: str) -> tuple[Rendered, list[str]]:
     )
     name = f"secret-{os.getpid()}-{runtime}"
     place = runs.folders(name, plan, tmp_path / "runs")
-    for made in (place.run / "attempts", place.output, place.run.parent / ".secrets", tmp_path / "bin"):
+    for made in (
+        place.run / "attempts",
+        place.output,
+        place.run.parent / f".secrets-{os.getuid()}",
+        tmp_path / "bin",
+    ):
         made.mkdir(parents=True, exist_ok=True)
     python = tmp_path / "envs" / "bin" / "python"
     python.parent.mkdir(parents=True, exist_ok=True)
@@ -228,7 +233,7 @@ def test_the_next_start_has_its_secrets_when_a_node_was_lost(tmp_path: Path, los
     run.bin("srun", f'[[ $* == *"LAUNCH_RESTARTS"* ]] || exit 0\n{tells}\nexit 137\n')
     done = process.run(["env", *slurm, "bash"], stdin=run.text, check=False)
     assert done.returncode == 137, done
-    assert (run.place.run.parent / ".secrets" / f"{run.name}.1").exists() == lost
+    assert (run.place.run.parent / f".secrets-{os.getuid()}" / f"{run.name}.1").exists() == lost
 
 
 @pytest.mark.parametrize("runtime", ["none", "docker", "apptainer"])
