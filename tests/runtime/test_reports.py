@@ -188,13 +188,13 @@ class TestTime:
         original = checkpoints.complete
 
         def slow(*words: Any, **more: Any) -> int:
-            time.sleep(0.5)
+            time.sleep(2)
             return original(*words, **more)
 
         monkeypatch.setattr(checkpoints, "complete", slow)
         plain(tmp_path / "out", save_steps=2).train()
-        assert sum(event["seconds"] for event in reported(tmp_path, "usage")) < 0.5
-        assert all(event["seconds"] > 0.5 for event in reported(tmp_path, "checkpoint"))
+        assert sum(event["seconds"] for event in reported(tmp_path, "usage")) < 2  # on a busy machine, too
+        assert all(event["seconds"] > 2 for event in reported(tmp_path, "checkpoint"))
 
     def test_a_resumed_training_goes_on_where_it_was(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
