@@ -446,7 +446,9 @@ class TestDevice:
     @staticmethod
     def _begin(kind: str, *, use_cpu: bool = False) -> None:
         device = torch.device(kind)
-        args = SimpleNamespace(process_index=0, world_size=1, device=device, use_cpu=use_cpu)
+        args = SimpleNamespace(
+            process_index=0, world_size=1, device=device, use_cpu=use_cpu, save_on_each_node=False
+        )
         state = SimpleNamespace(max_steps=1, num_train_epochs=1, global_step=0)
         metrics.MetricsCallback().on_train_begin(args, state, None)  # type: ignore[arg-type]
 
